@@ -1,0 +1,75 @@
+"""The package as a whole: what it exports, imports and refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vesselgan import metrics
+
+DISTRIBUTION_METRICS = [
+    metrics.frechet_distance,
+    metrics.kernel_distance,
+    metrics.prd_curve,
+    metrics.precision_recall_density_coverage,
+]
+
+
+def normal(count, width, seed):
+    return np.random.default_rng(seed).standard_normal((count, width))
+
+
+BAD_FEATURES = {
+    "real must be": (np.zeros(10), normal(10, 3, 0)),
+    "generated must be": (normal(10, 3, 0), normal(1, 3, 0)),
+    "generated must be \\(N, d\\)": (normal(10, 3, 0), np.zeros((10, 0))),
+    "generated has 4 features per row, but real has 3": (normal(10, 3, 0), normal(10, 4, 0)),
+    "real holds NaN": (np.full((10, 3), np.nan), normal(10, 3, 0)),
+    "generated holds NaN or infinite": (normal(10, 3, 0), np.full((10, 3), np.inf)),
+    "real must hold real numbers": (np.zeros((10, 3), complex), normal(10, 3, 0)),
+}
+
+
+@pytest.mark.parametrize("message", BAD_FEATURES)
+@pytest.mark.parametrize("metric", DISTRIBUTION_METRICS)
+def test_bad_features_are_refused_in_one_line_that_names_them(metric, message):
+    real, generated = BAD_FEATURES[message]
+    with pytest.raises(ValueError, match=f"^{message}.*$") as error:
+        metric(real=real, generated=generated)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("metric", [*DISTRIBUTION_METRICS, metrics.prd_curves])
+def test_real_and_generated_cannot_be_passed_by_position(metric):
+    with pytest.raises(TypeError):
+        metric(normal(10, 3, 0), normal(10, 3, 1))
+
+
+@pytest.mark.parametrize("metric", DISTRIBUTION_METRICS)
+def test_features_may_be_tensors_and_are_left_as_they_were(metric):
+    torch = pytest.importorskip("torch")
+    real, generated = normal(50, 3, 0).astype(np.float32), normal(50, 3, 1).astype(np.float32)
+    before = real.copy(), generated.copy()
+    from_arrays = metric(real=real, generated=generated)
+    from_tensors = metric(real=torch.from_numpy(real), generated=torch.from_numpy(generated))
+    np.testing.assert_equal(from_tensors, from_arrays)
+    np.testing.assert_equal((real, generated), before)
+
+
+def test_all_public_names_exist_and_the_contract_is_among_them():
+    assert sorted(metrics.__all__) == sorted(set(metrics.__all__))
+    assert all(hasattr(metrics, name) for name in metrics.__all__)
+    contract = {
+        "dice", "average_hausdorff", "balanced_average_hausdorff", "hausdorff_95", "frechet_distance",
+        "kernel_distance", "prd_curve", "prd_from_histograms", "max_f_beta_pair", "prd_area",
+        "precision_recall_density_coverage",
+    }  # fmt: skip
+    assert contract <= set(metrics.__all__)
+
+
+def test_importing_the_metrics_does_not_import_torch():
+    code = "import sys, vesselgan.metrics; sys.exit('torch' in sys.modules)"
+    root = Path(__file__).parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False, timeout=60).returncode == 0

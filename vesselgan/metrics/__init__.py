@@ -1,0 +1,44 @@
+"""Metrics of segmentations and of generated samples. Needs numpy and scipy only; tensors pass through np.asarray."""
+
+from vesselgan.metrics.distances import (
+    DirectedDistances,
+    average_hausdorff,
+    balanced_average_hausdorff,
+    directed_distances,
+    hausdorff_95,
+)
+from vesselgan.metrics.frechet import (
+    FeatureStatistics,
+    SmallSampleWarning,
+    feature_statistics,
+    frechet_distance,
+    frechet_distance_of_statistics,
+)
+from vesselgan.metrics.kernel import kernel_distance
+from vesselgan.metrics.neighbours import precision_recall_density_coverage
+from vesselgan.metrics.overlap import dice, precision, sensitivity, volume_similarity
+from vesselgan.metrics.prd import max_f_beta_pair, prd_area, prd_curve, prd_curves, prd_from_histograms
+
+__all__ = [
+    "DirectedDistances",
+    "FeatureStatistics",
+    "SmallSampleWarning",
+    "average_hausdorff",
+    "balanced_average_hausdorff",
+    "dice",
+    "directed_distances",
+    "feature_statistics",
+    "frechet_distance",
+    "frechet_distance_of_statistics",
+    "hausdorff_95",
+    "kernel_distance",
+    "max_f_beta_pair",
+    "prd_area",
+    "prd_curve",
+    "prd_curves",
+    "prd_from_histograms",
+    "precision",
+    "precision_recall_density_coverage",
+    "sensitivity",
+    "volume_similarity",
+]

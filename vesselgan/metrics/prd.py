@@ -1,0 +1,133 @@
+"""Precision and recall of distributions: how much of the generated law is real, how much of the real is covered."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vesselgan.metrics.inputs import Floats, check_count, checked_feature_pair, checked_numbers
+from vesselgan.metrics.kmeans import kmeans_labels
+
+_BETA = 8
+_SMALLEST_ANGLE = 1e-10
+
+
+def prd_curve(
+    *, real: ArrayLike, generated: ArrayLike, clusters: int = 20, runs: int = 10, angles: int = 1001, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """Precision and recall (angles,) each: `prd_curves` averaged over its k-means runs, angle by angle.
+
+    real is (N, d), generated (M, d), computed in float64. Without unit; 0 to 1, higher is better for both.
+    Empty case: fewer than two rows are an error. Source: Sajjadi et al. 2018 (prd_score.py).
+    """
+    precision, recall = prd_curves(
+        real=real, generated=generated, clusters=clusters, runs=runs, angles=angles, seed=seed
+    )
+    return precision.mean(axis=0), recall.mean(axis=0)
+
+
+def prd_curves(
+    *, real: ArrayLike, generated: ArrayLike, clusters: int = 20, runs: int = 10, angles: int = 1001, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """Precision and recall (runs, angles) each, one row per k-means run: for the spread that clustering adds.
+
+    Each run clusters the union of both sets and compares the two histograms over its clusters. Equal counts enter: the
+    larger set is thinned at random. The same seed gives the same curves; the runs differ in their k-means seeding only.
+
+    real is (N, d), generated (M, d), computed in float64; clusters at most 2 min(N, M). Without unit; 0 to 1, higher
+    is better for both. Empty case: fewer than two rows are an error.
+    Source: Sajjadi et al. 2018 (prd_score.py).
+    """
+    real_rows, generated_rows = checked_feature_pair(real, generated)
+    count = min(len(real_rows), len(generated_rows))
+    check_count("clusters", clusters, at_least=1, at_most=2 * count)
+    check_count("runs", runs, at_least=1)
+    check_count("angles", angles, at_least=2)
+
+    rng = np.random.default_rng(seed)
+    union = np.concatenate([_thinned(real_rows, count, rng), _thinned(generated_rows, count, rng)])
+    labels = kmeans_labels(union, clusters=clusters, runs=runs, rng=rng)  # (2 count, runs)
+    shares = [
+        np.stack([np.bincount(run, minlength=clusters) for run in half.T]) / count for half in np.split(labels, 2)
+    ]
+    return _curves(reference=shares[0], evaluated=shares[1], angles=angles)
+
+
+def prd_from_histograms(*, reference: ArrayLike, evaluated: ArrayLike, angles: int = 1001) -> tuple[Floats, Floats]:
+    """Precision and recall (angles,) each, of two discrete distributions over the same bins.
+
+    precision(a) = sum_b min(tan(a) reference_b, evaluated_b), recall(a) = precision(a) / tan(a), for angles a from
+    1e-10 to pi/2 - 1e-10.
+
+    reference (real) and evaluated (generated) are (bins,), not negative, each of sum 1. Without unit; 0 to 1, higher is
+    better for both. Empty case: no bins are an error. Source: Sajjadi et al. 2018 (prd_score.py).
+    """
+    check_count("angles", angles, at_least=2)
+    reference_shares = _checked_shares("reference", reference)
+    evaluated_shares = _checked_shares("evaluated", evaluated)
+    if len(reference_shares) != len(evaluated_shares):
+        raise ValueError(f"evaluated has {len(evaluated_shares)} bins, but reference has {len(reference_shares)}")
+    precision, recall = _curves(reference=reference_shares[None], evaluated=evaluated_shares[None], angles=angles)
+    return precision[0], recall[0]
+
+
+def max_f_beta_pair(precision: ArrayLike, recall: ArrayLike) -> tuple[float, float]:
+    """(F8, F1/8): the largest F-score along the curve when recall, or precision, weighs 8 times as much.
+
+    precision and recall are (angles,), 0 to 1. Without unit; 0 to 1, higher is better; 0 where both are 0 throughout.
+    Empty case: a curve without points is an error. Source: Sajjadi et al. 2018 (prd_score.py).
+    """
+    precision_values, recall_values = _checked_curve(precision, recall)
+    return (
+        _max_f_beta(precision_values, recall_values, beta=_BETA),
+        _max_f_beta(precision_values, recall_values, beta=1 / _BETA),
+    )
+
+
+def prd_area(precision: ArrayLike, recall: ArrayLike) -> float:
+    """Area under precision over recall, by trapezoids.
+
+    precision and recall are (angles,), 0 to 1, in the order of the angles. Without unit; 0 to 1, higher is better.
+    Empty case: a curve without points is an error. Source: Sajjadi et al. 2018.
+    """
+    precision_values, recall_values = _checked_curve(precision, recall)
+    # Recall falls along the curve, so the integral comes out negative.
+    return float(abs(np.trapezoid(precision_values, recall_values)))
+
+
+def _curves(*, reference: Floats, evaluated: Floats, angles: int) -> tuple[Floats, Floats]:
+    """(runs, angles) precision and recall of (runs, bins) shares."""
+    slopes = np.tan(np.linspace(_SMALLEST_ANGLE, np.pi / 2 - _SMALLEST_ANGLE, angles))
+    scaled = slopes[:, None] * reference[:, None, :]  # (runs, angles, bins)
+    precision: Floats = np.minimum(scaled, evaluated[:, None, :]).sum(axis=2)
+    # Above 1 by rounding only.
+    return precision.clip(0, 1), (precision / slopes).clip(0, 1)
+
+
+def _thinned(rows: Floats, count: int, rng: np.random.Generator) -> Floats:
+    return rows if len(rows) == count else rows[rng.choice(len(rows), count, replace=False)]
+
+
+def _max_f_beta(precision: Floats, recall: Floats, *, beta: float) -> float:
+    weighted = beta**2 * precision + recall
+    scores = np.divide((1 + beta**2) * precision * recall, weighted, out=np.zeros_like(weighted), where=weighted > 0)
+    return float(scores.max())
+
+
+def _checked_shares(name: str, shares: ArrayLike) -> Floats:
+    values = checked_numbers(name, shares).astype(np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"{name} must be (bins,), but has shape {values.shape}")
+    if not (values >= 0).all() or abs(values.sum() - 1) > 1e-6:
+        raise ValueError(f"{name} must hold shares of 0 or more that sum to 1")
+    return values
+
+
+def _checked_curve(precision: ArrayLike, recall: ArrayLike) -> tuple[Floats, Floats]:
+    precision_values = checked_numbers("precision", precision).astype(np.float64)
+    recall_values = checked_numbers("recall", recall).astype(np.float64)
+    if precision_values.ndim != 1 or not len(precision_values) or recall_values.shape != precision_values.shape:
+        shapes = f"{precision_values.shape} and {recall_values.shape}"
+        raise ValueError(f"precision and recall must be (angles,) each, but have shapes {shapes}")
+    for name, values in (("precision", precision_values), ("recall", recall_values)):
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(f"{name} must lie between 0 and 1")
+    return precision_values, recall_values
