@@ -1,0 +1,172 @@
+"""The arteries of a head: a circle of Willis with its feeders, the trees that leave it, and arteries of the scalp."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+
+from vesselgan.data.head import Head
+from vesselgan.data.vessel_tree import Branch, grow_tree
+
+__all__ = ["grow_arteries"]
+
+_SMALLEST_RADIUS_MM = 0.38  # about what TOF-MRA shows at 0.5 mm
+
+# Right side (x > 0), mm: x to the right, y to the front, z up from the lowest slice. Left is the mirror image.
+_NODES = {
+    "ica_neck": (27, -10, -3),
+    "ica_petrous": (23, -3, 6),
+    "ica_cavernous": (13, 3, 11),
+    "ica_siphon": (12, 17, 16),
+    "ica_genu": (11, 19, 22),
+    "ica_top": (12, 10, 29),
+    "m1_bow": (22, 11, 31),
+    "m1_end": (34, 8, 32),
+    "a1_bow": (7, 16, 31),
+    "a1_end": (2, 23, 33),
+    "pcom_bow": (11, 1, 27),
+    "p1_end": (10, -8, 29),
+    "p2_bow": (16, -16, 30),
+    "p2_end": (21, -26, 31),
+    "temporal": (66, 8, -2),
+    "occipital": (36, -66, -2),
+    "va_neck": (13, -28, -3),
+    "va_bow": (10, -24, 3),
+}
+_MIDLINE = {"ba_start": (0, -18, 9), "ba_bow": (1, -14, 17), "ba_tip": (0, -11, 27)}
+
+
+@dataclass(frozen=True)
+class _Artery:
+    nodes: str  # names along the centreline; "-left" crosses over
+    radius_mm: float
+    both_sides: bool = True
+    feeders: int = 1  # that join into it
+    absent: float = 0.0  # share of subjects and sides without it
+
+
+# A feeder stands before what it feeds.
+_CIRCLE = (
+    _Artery("ica_neck ica_petrous ica_cavernous ica_siphon ica_genu ica_top", 2.4),
+    _Artery("va_neck va_bow ba_start", 1.5),
+    _Artery("ba_start ba_bow ba_tip", 1.8, both_sides=False, feeders=2),
+    _Artery("ica_top m1_bow m1_end", 1.85),
+    _Artery("ica_top a1_bow a1_end", 1.45),
+    _Artery("a1_end a1_end-left", 0.8, both_sides=False, absent=0.15),
+    _Artery("ba_tip p1_end p2_bow p2_end", 1.45),
+    _Artery("ica_top pcom_bow p1_end", 0.7, absent=0.3),
+)
+
+
+@dataclass(frozen=True)
+class _Tree:
+    root: str  # node
+    direction: tuple[float, float, float]
+    radius_mm: float
+    territory: tuple[float, float, float]  # its centre, mm; a point is perfused by the tree with the nearest one
+    most_terminals: int = 1000
+
+
+_BRAIN_TREES = (
+    _Tree("m1_end", (1, -0.3, 0.5), 1.75, (50, 0, 55)),
+    _Tree("a1_end", (0, 0.8, 0.6), 1.4, (6, 40, 68)),
+    _Tree("p2_end", (0.6, -1, 0.2), 1.4, (18, -52, 42)),
+    _Tree("ba_tip", (1, -0.5, -0.3), 0.75, (22, -45, 14)),
+)
+_SCALP_TREES = (
+    _Tree("temporal", (0, 0.1, 1), 1.1, (60, 10, 50), most_terminals=8),
+    _Tree("occipital", (0, -0.3, 1), 0.9, (40, -75, 40), most_terminals=5),
+)
+_BRAIN_DEPTHS = (0.65, 0.97)  # 0 is the brain's centre, 1 its surface: TOF-MRA shows arteries rather than arterioles
+
+
+def grow_arteries(head: Head, *, voxel_mm: float, rng: np.random.Generator) -> list[Branch]:
+    """All arteries of one subject: parents stand before their children.
+
+    Grids too coarse for the real calibres get wider and fewer branches, none thinner than a voxel.
+
+    Args:
+        head: where brain and scalp lie.
+        voxel_mm: mean edge length of a voxel.
+        rng: draws everything that differs between subjects.
+    """
+    smallest_mm = max(_SMALLEST_RADIUS_MM, 0.5 * voxel_mm)
+    widening = (smallest_mm / _SMALLEST_RADIUS_MM) ** 0.5
+    step_mm = 0.4 * voxel_mm
+    nodes = _subject_nodes(head, rng)
+    branches, fed_by = _draw_circle(nodes, widening, step_mm, rng)
+    for trees, on_scalp in ((_BRAIN_TREES, False), (_SCALP_TREES, True)):
+        reachable = head.sample_scalp(4000, rng) if on_scalp else head.sample_brain(4000, _BRAIN_DEPTHS, rng)
+        centres = np.array([(sign * tree.territory[0], *tree.territory[1:]) for tree in trees for sign in (1, -1)])
+        nearest = np.linalg.norm(reachable[:, None] - centres, axis=2).argmin(axis=1)
+        for index, (tree, side) in enumerate((tree, side) for tree in trees for side in ("right", "left")):
+            root = _on(side, tree.root)
+            feeder = fed_by.get(root, -1)
+            widest_mm = branches[feeder].radius_mm if feeder >= 0 else np.inf
+            radius_mm = min(tree.radius_mm * widening * _spread(rng), widest_mm)
+            terminals = min(max(2, round((radius_mm / smallest_mm) ** 3)), tree.most_terminals)
+            branches += grow_tree(
+                head.onto_scalp(nodes[root]) if on_scalp else nodes[root],
+                np.array(tree.direction) * (1 if side == "right" else -1, 1, 1),
+                radius_mm,
+                rng.permutation(reachable[nearest == index])[:terminals],
+                step_mm=step_mm,
+                rng=rng,
+                distance_mm=float(branches[feeder].distance_mm[-1]) if feeder >= 0 else 0.0,
+                parent=feeder,
+                offset=len(branches),
+                settle=head.onto_scalp if on_scalp else head.into_brain,
+            )
+    return branches
+
+
+def _draw_circle(
+    nodes: dict[str, NDArray[np.float64]], widening: float, step_mm: float, rng: np.random.Generator
+) -> tuple[list[Branch], dict[str, int]]:
+    """The circle of Willis with its feeders, and node -> the branch that ends there."""
+    branches: list[Branch] = []
+    fed_by: dict[str, int] = {}
+    for artery in _CIRCLE:
+        for side in ("right", "left") if artery.both_sides else ("right",):
+            names = [_on(side, name) for name in artery.nodes.split()]
+            if rng.random() < artery.absent:
+                continue
+            points = _smooth_path(np.array([nodes[name] for name in names]), step_mm)
+            radius_mm, start_mm = artery.radius_mm * widening * _spread(rng), 0.0
+            feeder = fed_by.get(names[0], -1)
+            if feeder >= 0:
+                start_mm = float(branches[feeder].distance_mm[-1])
+                radius_mm = min(radius_mm, branches[feeder].radius_mm * artery.feeders ** (1 / 3))  # Murray's law
+            fed_by.setdefault(names[-1], len(branches))
+            branches.append(Branch(points, radius_mm, _distances(points, start_mm), feeder))
+    return branches, fed_by
+
+
+def _subject_nodes(head: Head, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+    nodes = {name: np.array(position) for name, position in _MIDLINE.items()}
+    for side, sign in (("right", 1), ("left", -1)):
+        nodes |= {_on(side, name): np.array([sign * x, y, z]) for name, (x, y, z) in _NODES.items()}
+    return {name: head.place(position + rng.normal(scale=1.2, size=3)) for name, position in nodes.items()}
+
+
+def _on(side: str, node: str) -> str:
+    return node if node in _MIDLINE or "-" in node else f"{node}-{side}"
+
+
+def _spread(rng: np.random.Generator) -> float:
+    return float(rng.uniform(0.85, 1.15))
+
+
+def _smooth_path(nodes: NDArray[np.float64], step_mm: float) -> NDArray[np.float64]:
+    """A cubic spline (n, 3) through a few nodes."""
+    along = _distances(nodes, 0.0)
+    if len(nodes) < 3:  # two nodes: a straight line
+        return np.linspace(nodes[0], nodes[-1], max(2, int(along[-1] / step_mm) + 1))
+    at = np.linspace(0, along[-1], max(3, int(1.2 * along[-1] / step_mm) + 1))
+    return np.asarray(CubicSpline(along, nodes, axis=0, bc_type="natural")(at))
+
+
+def _distances(points: NDArray[np.float64], start_mm: float) -> NDArray[np.float64]:
+    lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    return start_mm + np.concatenate([[0.0], np.cumsum(lengths)])
