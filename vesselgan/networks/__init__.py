@@ -1,0 +1,21 @@
+"""Generator, critic, segmentation U-Net and the MedicalNet feature extractor."""
+
+from vesselgan.networks.critic import Critic, CriticNorm
+from vesselgan.networks.generator import Generator
+from vesselgan.networks.initialise import initialise
+from vesselgan.networks.placement import place
+from vesselgan.networks.resnet3d import ResNet10
+from vesselgan.networks.unet import UNet
+from vesselgan.networks.upsampling import UpsampleConv3d, upsample_conv3d
+
+__all__ = [
+    "Critic",
+    "CriticNorm",
+    "Generator",
+    "ResNet10",
+    "UNet",
+    "UpsampleConv3d",
+    "initialise",
+    "place",
+    "upsample_conv3d",
+]

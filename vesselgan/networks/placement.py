@@ -1,0 +1,15 @@
+"""Where a network's tensors are and how they lie in memory."""
+
+import torch
+from torch import nn
+
+__all__ = ["place"]
+
+
+def place(network: nn.Module, device: torch.device | str, layout: torch.memory_format) -> None:
+    """Move a network to a device, its 5-D tensors in `layout`, in place.
+
+    As `network.to`, which refuses the fake tensors that a step's memory is predicted with.
+    """
+    for tensor in (*network.parameters(), *network.buffers()):
+        tensor.data = tensor.data.to(device, memory_format=layout if tensor.ndim == 5 else torch.preserve_format)

@@ -1,0 +1,27 @@
+"""Training of the WGANs and of the U-Net: losses, number formats, checkpoints, loops."""
+
+from vesselgan.training.checkpoint import load_checkpoint, save_checkpoint
+from vesselgan.training.losses import critic_loss, generator_loss, gradient_penalty, soft_dice_loss
+from vesselgan.training.precision import Precision, PrecisionName, choose_precision
+from vesselgan.training.segmentation import UNetConfig, UNetTrainer, Validation, train_unet
+from vesselgan.training.wgan import StepLog, WGANConfig, WGANTrainer, train_wgan
+
+__all__ = [
+    "Precision",
+    "PrecisionName",
+    "StepLog",
+    "UNetConfig",
+    "UNetTrainer",
+    "Validation",
+    "WGANConfig",
+    "WGANTrainer",
+    "choose_precision",
+    "critic_loss",
+    "generator_loss",
+    "gradient_penalty",
+    "load_checkpoint",
+    "save_checkpoint",
+    "soft_dice_loss",
+    "train_unet",
+    "train_wgan",
+]

@@ -1,0 +1,224 @@
+"""Training of the U-Net whose score is the paper's verdict on the synthetic data."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vesselgan.errors import InputError
+from vesselgan.networks import UNet
+from vesselgan.training.checkpoint import load_checkpoint, save_checkpoint
+from vesselgan.training.losses import soft_dice_loss
+from vesselgan.training.precision import PrecisionName, choose_precision
+from vesselgan.training.randomness import global_random
+from vesselgan.training.reporting import OnStep, StepReporter
+
+__all__ = ["EarlyStopping", "UNetConfig", "UNetTrainer", "Validation", "train_unet"]
+
+Batch = Callable[[int], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Everything that decides what a training computes; defaults are the BRAVE-NET code's where it has them.
+
+    ``batch`` is for whoever draws the batches. Validation comes after every ``validate_every`` steps and after the
+    last; training ends after ``patience`` validations without a gain of more than ``min_delta``, or at ``max_steps``.
+    """
+
+    batch: int
+    max_steps: int
+    validate_every: int
+    seed: int
+    filters: tuple[int, ...] = (32, 64, 128, 256)
+    dropout: float = 0.1
+    lr: float = 1e-4
+    patience: int = 3
+    min_delta: float = 1e-4
+    precision: PrecisionName = "fp32"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One validation: steps done before it, and the mean training loss since the one before."""
+
+    step: int
+    training_loss: float
+    validation_loss: float
+
+
+class EarlyStopping:
+    """The rule, apart from the training: which of the validation losses is best, and whether to go on.
+
+    Two references, as in Keras, where the rule comes from: any lower loss is the best one to keep, but only a loss that
+    is lower than the last reference by more than ``min_delta`` buys more patience. A loss that is no number is neither.
+    """
+
+    def __init__(self, patience: int, min_delta: float) -> None:
+        self.patience, self.min_delta = patience, min_delta
+        self.best = self.reference = math.inf
+        self.waited = 0
+
+    @property
+    def stop(self) -> bool:
+        """Whether patience has run out."""
+        return self.waited >= self.patience
+
+    def update(self, loss: float) -> bool:
+        """Take the next loss; True if it is the best so far."""
+        is_best = loss < self.best
+        if is_best:
+            self.best = loss
+        if loss < self.reference - self.min_delta:
+            self.reference, self.waited = loss, 0
+        else:
+            self.waited += 1
+        return is_best
+
+    def state_dict(self) -> dict[str, float]:
+        """What changes."""
+        return {"best": self.best, "reference": self.reference, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Continue from ``state_dict``."""
+        self.best, self.reference, self.waited = state["best"], state["reference"], int(state["waited"])
+
+
+class UNetTrainer:
+    """U-Net, optimiser, early stopping and the best weights so far.
+
+    Dropout draws from PyTorch's global random numbers, which every step seeds from (config.seed, step) and puts back
+    afterwards; so a resumed training continues to the bit on the same machine and thread count.
+    """
+
+    def __init__(self, config: UNetConfig, device: torch.device | str) -> None:
+        if min(config.max_steps, config.validate_every, config.patience) < 1:
+            raise InputError("max_steps, validate_every and patience of a U-Net must be at least 1")
+        self.config = config
+        self.device = torch.device(device)
+        self.precision = choose_precision(config.precision, self.device)
+        with global_random(config.seed, 0, "weights"):
+            self.unet = UNet(filters=config.filters, dropout=config.dropout)
+        self.unet.to(self.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.stopping = EarlyStopping(config.patience, config.min_delta)
+        self.history: list[Validation] = []
+        self.steps_done = 0
+        self._optimiser = torch.optim.Adam(self.unet.parameters(), lr=config.lr, fused=True)
+        self._losses: list[Tensor] = []  # since the last validation
+        self._best: dict[str, Tensor] | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last step is done or patience has run out."""
+        return self.stopping.stop or self.steps_done >= self.config.max_steps
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """One update on images (B, 1, X, Y, Z) and labels in {0, 1} of the same shape; returns the loss, 0-d."""
+        images, labels = (
+            volume.to(self.device, non_blocking=True).to(memory_format=torch.channels_last_3d)
+            for volume in (images, labels)
+        )
+        self.unet.train()
+        self._optimiser.zero_grad()
+        with global_random(self.config.seed, self.steps_done, "dropout", self.device), self.precision.autocast():
+            loss = soft_dice_loss(self.unet(images), labels)
+        scaler = self.precision.scaler
+        torch.autograd.backward(scaler.scale(loss))
+        scaler.step(self._optimiser)
+        scaler.update()
+        self.steps_done += 1
+        self._losses.append(loss.detach())
+        return loss.detach()
+
+    def validate(self, validate: Callable[[UNet], float]) -> None:
+        """Take the validation loss if one is due: keep the weights if they are the best, count patience otherwise."""
+        if self.steps_done % self.config.validate_every and self.steps_done < self.config.max_steps:
+            return
+        self.unet.eval()
+        with torch.no_grad(), self.precision.autocast():
+            loss = float(validate(self.unet))
+        if self.stopping.update(loss):
+            self._best = copy.deepcopy(self.unet.state_dict())
+        training_loss = float(torch.stack(self._losses).mean())
+        self.history.append(Validation(self.steps_done, training_loss, loss))
+        self._losses.clear()
+
+    def best_unet(self) -> UNet:
+        """The U-Net with the weights of the best validation, in eval mode; the last weights if none was finite."""
+        if self._best is not None:
+            self.unet.load_state_dict(self._best)
+        return self.unet.eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed training needs; tensors and plain values only."""
+        return {
+            "config": _fingerprint(self.config),
+            "steps_done": self.steps_done,
+            "unet": self.unet.state_dict(),
+            "best": self._best,
+            "optimiser": self._optimiser.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "stopping": self.stopping.state_dict(),
+            "losses": self._losses,
+            "history": [asdict(validation) for validation in self.history],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict``; InputError if it belongs to another configuration."""
+        if state.get("config") != _fingerprint(self.config):
+            raise InputError("the checkpoint belongs to a training with other settings; delete it to start again")
+        self.steps_done = state["steps_done"]
+        self.unet.load_state_dict(state["unet"])
+        self._best = state["best"]
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.precision.scaler.load_state_dict(state["scaler"])
+        self.stopping.load_state_dict(state["stopping"])
+        self._losses = list(state["losses"])
+        self.history = [Validation(**validation) for validation in state["history"]]
+
+
+def train_unet(
+    config: UNetConfig,
+    batch: Batch,
+    validate: Callable[[UNet], float],
+    *,
+    device: torch.device | str,
+    checkpoint: Path | None = None,
+    checkpoint_every_s: float = 30.0,
+    on_step: OnStep | None = None,
+) -> tuple[UNet, Sequence[Validation]]:
+    """Train until early stopping or ``config.max_steps``; return the best U-Net in eval mode, and all validations.
+
+    ``batch(step)`` gives images (B, 1, X, Y, Z) and labels in {0, 1}, and must depend on the step alone.
+    ``validate(unet)`` gives a loss, lower is better; it is called in eval mode, without gradients, under the training's
+    number format. ``on_step(step, {"loss": ...})`` is called for every step that this call makes, counted from 0; after
+    a crash, the steps since the last checkpoint come again. Starts from ``checkpoint`` if that file exists. Raises
+    RuntimeError after 20 steps in a row without a finite loss, InputError for a checkpoint of another configuration.
+    """
+    trainer = UNetTrainer(config, device)
+    if checkpoint is not None and checkpoint.exists():
+        trainer.load_state_dict(load_checkpoint(checkpoint, trainer.device))
+    reporter = StepReporter(on_step, trainer.device)
+    saved_at = time.monotonic()
+    while not trainer.finished:
+        step = trainer.steps_done
+        reporter.add(step, {"loss": trainer.step(*batch(step))})
+        trainer.validate(validate)
+        if checkpoint is not None and time.monotonic() - saved_at >= checkpoint_every_s:
+            reporter.flush()
+            save_checkpoint(checkpoint, trainer.state_dict())
+            saved_at = time.monotonic()
+    reporter.flush()
+    if checkpoint is not None:
+        save_checkpoint(checkpoint, trainer.state_dict())
+    return trainer.best_unet(), trainer.history
+
+
+def _fingerprint(config: UNetConfig) -> str:
+    return repr(sorted(asdict(config).items()))

@@ -1,0 +1,43 @@
+"""The four WGANs of Subramaniam et al. 2022 as rows of one table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+__all__ = ["VARIANTS", "Variant"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A label of the paper, and the point of the space norm x precision x filters that it stands for.
+
+    ``norm`` is the critic's; every variant has the gradient penalty. ``precision`` is the paper's word: ``mixed`` was
+    float16 autocast on a GPU, and the harness says which dtype stands in for it elsewhere. ``filters`` is the widest
+    layer of generator and critic.
+    """
+
+    label: str
+    norm: Literal["instance", "spectral"]
+    precision: Literal["full", "mixed"]
+    filters: Literal[512, 1024]
+
+    @property
+    def bundle(self) -> dict[str, str | int]:
+        """The three settings that the label stands for, ready to be overridden one by one."""
+        return {"norm": self.norm, "precision": self.precision, "filters": self.filters}
+
+
+# Two neighbours do not always differ in one thing: between GP and SN the instance norm goes when the spectral norm
+# comes, and only from SN on does each row change a single setting.
+VARIANTS: Mapping[str, Variant] = MappingProxyType(
+    {
+        variant.label: variant
+        for variant in (
+            Variant("GP", norm="instance", precision="full", filters=512),
+            Variant("SN", norm="spectral", precision="full", filters=512),
+            Variant("SN-MP", norm="spectral", precision="mixed", filters=512),
+            Variant("c-SN-MP", norm="spectral", precision="mixed", filters=1024),
+        )
+    }
+)
