@@ -1,0 +1,151 @@
+"""Axes -> cells: the experiment's units, their ids and the `-k` filter."""
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark.protocol import AXES, Matrix, Profile, Protocol
+from vesselgan.errors import InputError
+from vesselgan.recipe import Recipe, resolve_recipe
+from vesselgan.variants import VARIANTS
+
+__all__ = ["REAL", "Cell", "cells_of", "labels_of", "select"]
+
+REAL = "real"  # the label of the baseline: a U-Net trained on real patches
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the matrix, fully resolved; `norm` and the other GAN options are None for the baseline."""
+
+    id: str
+    label: str
+    seed: int
+    recipe_name: str
+    recipe: Recipe
+    variant: str | None = None
+    norm: str | None = None
+    precision: str | None = None
+    filters: int | None = None
+    batch: int | None = None
+
+    @property
+    def is_real(self) -> bool:
+        """Whether this is the baseline."""
+        return self.norm is None
+
+
+def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
+    """Every cell of a profile: the baseline of each seed and recipe, then the matrix in its own order.
+
+    Raises InputError where two cells would have one id.
+    """
+    matrix = profile.matrix or protocol.matrix
+    points = [point for point in _points(matrix) if not any(_matches(point, rule) for rule in protocol.exclude)]
+    cells = [_baseline(point, matrix, profile) for point in points] + [
+        _cell(point, matrix, profile) for point in points
+    ]
+    unique = list(dict.fromkeys(cells))  # baselines repeat over the axes that they do not have
+    ids = [cell.id for cell in unique]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    if twice:
+        raise InputError(f"protocol {protocol.protocol}: matrix: two cells have the id {twice[0]!r}; remove one")
+    return unique
+
+
+def labels_of(matrix: Matrix) -> list[str]:
+    """The labels that claims may name, the baseline's first."""
+    return [REAL, *dict.fromkeys(_label(point, matrix) for point in _points(matrix))]
+
+
+def select(cells: Sequence[Cell], expression: str | None) -> list[Cell]:
+    """Cells whose id or label contains the words of a pytest-like expression: `SN and not MP`, `real or s0`.
+
+    Raises InputError where the expression cannot be read or matches nothing.
+    """
+    if not expression:
+        return list(cells)
+    words = re.findall(r"\(|\)|[^\s()]+", expression)
+    source = " ".join(w if w in {"and", "or", "not", "(", ")"} else f"has({w!r})" for w in words)
+    try:
+        code = compile(source, "-k", "eval")
+    except SyntaxError:
+        raise InputError(f"-k {expression!r}: write words joined by 'and', 'or', 'not' and parentheses") from None
+
+    def matches(cell: Cell) -> bool:
+        names = f"{cell.id} {cell.label}".lower()
+        # Only and/or/not, parentheses and quoted words reach this point, so nothing else can be called.
+        return bool(eval(code, {"__builtins__": {}, "has": lambda word: word.lower() in names}))
+
+    chosen = [cell for cell in cells if matches(cell)]
+    if not chosen:
+        raise InputError(
+            f"-k {expression!r}: matches none of the {len(cells)} cells ({', '.join(c.id for c in cells)})"
+        )
+    return chosen
+
+
+def _points(matrix: Matrix) -> Iterable[dict[str, Any]]:
+    axes = {axis: values for axis in AXES if (values := getattr(matrix, axis)) is not None}
+    for combination in itertools.product(*axes.values()):
+        yield dict(zip(axes, combination, strict=True))
+
+
+def _matches(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+    return all(point.get(axis) == value for axis, value in rule.items())
+
+
+def _recipe_of(point: Mapping[str, Any], profile: Profile) -> tuple[str, Recipe]:
+    chosen = point.get("recipe", profile.recipe)
+    options = {"base": chosen} if isinstance(chosen, str) else dict(chosen)
+    base = options.pop("base", "corrected")
+    name = "+".join([base, *(f"{key}={value}" for key, value in options.items())])
+    return name, resolve_recipe(base, options)
+
+
+def _label(point: Mapping[str, Any], matrix: Matrix) -> str:
+    """The paper's name, or the norm, and every further axis that varies beside the seed."""
+    name = str(point.get("variant", point.get("norm")))
+    others = [axis for axis in AXES if axis not in ("variant", "norm", "seed") and len(getattr(matrix, axis) or []) > 1]
+    return " ".join([name, *(f"{axis}={point[axis]}" for axis in others)])
+
+
+def _baseline(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
+    name, recipe = _recipe_of(point, profile)
+    varies = len(matrix.recipe or []) > 1
+    return Cell(
+        id=f"{REAL}_{name}_s{point['seed']}" if varies else f"{REAL}_s{point['seed']}",
+        label=f"{REAL} recipe={name}" if varies else REAL,
+        seed=point["seed"],
+        recipe_name=name,
+        recipe=recipe,
+    )
+
+
+def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
+    variant = VARIANTS.get(point.get("variant", ""))
+    paper_filters = VARIANTS["SN"].filters
+    kind = variant.precision if variant else "full"
+    precision = point.get("precision") or (profile.precision.full if kind == "full" else profile.precision.mixed)
+    # The paper's rows differ in width by a factor; at another size that factor is kept.
+    filters = point.get("filters") or profile.filters * (variant.filters if variant else paper_filters) // paper_filters
+    batch = point.get("batch") or profile.batch
+    name, recipe = _recipe_of(point, profile)
+    parts = [str(point.get("variant", point.get("norm"))), f"f{filters}"]
+    parts += [str(point["precision"])] if matrix.precision else []
+    parts += [f"b{batch}"] if matrix.batch else []
+    parts += [name] if matrix.recipe else []
+    return Cell(
+        id="_".join([*parts, f"s{point['seed']}"]),
+        label=_label(point, matrix),
+        seed=point["seed"],
+        recipe_name=name,
+        recipe=recipe,
+        variant=variant.label if variant else None,
+        norm=variant.norm if variant else point["norm"],
+        precision=precision,
+        filters=filters,
+        batch=batch,
+    )

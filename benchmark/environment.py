@@ -1,0 +1,97 @@
+"""Where a number comes from: machine, versions, commit."""
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from vesselgan.errors import InputError
+
+__all__ = ["choose_device", "environment", "machine", "torch_minor"]
+
+PACKAGES = ("torch", "numpy", "scipy", "pandas", "nibabel", "scikit-learn", "mlflow", "vesselgan-benchmark")
+
+
+def torch_minor() -> str:
+    """The part of torch's version that may change bytes, for example `2.13`; read without importing torch."""
+    return ".".join(metadata.version("torch").split(".")[:2])
+
+
+def choose_device(name: str) -> str:
+    """`cpu` or `cuda` for `auto`, `cpu` or `cuda`. Raises InputError where CUDA is asked for and absent."""
+    if name == "cpu" or (name == "auto" and metadata.version("torch").endswith("+cpu")):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "cuda":
+        raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu, or install the CUDA build")
+    return "cpu"
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What timings depend on."""
+    facts: dict[str, Any] = {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if device == "cuda":
+        import torch
+
+        facts["gpu"] = torch.cuda.get_device_name()
+        facts["gpu_memory_gib"] = round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1)
+    return facts
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Machine, device, versions of what computes, and the commit with its dirty flag (None outside a checkout)."""
+    return {
+        "machine": machine(device),
+        "device": device,
+        "python": platform.python_version(),
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        **_commit(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def _commit() -> dict[str, Any]:
+    """The commit that the running code was taken from, if it runs from a checkout."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here)]
+    try:
+        top = _output([*git, "rev-parse", "--show-toplevel"])
+        # An installed copy may stand inside somebody else's checkout (a virtual environment in a project).
+        if Path(top) != here.parent.resolve():
+            return {"commit": None, "dirty": None}
+        return {"commit": _output([*git, "rev-parse", "HEAD"]), "dirty": bool(_output([*git, "status", "--porcelain"]))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

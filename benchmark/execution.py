@@ -1,0 +1,91 @@
+"""Run one planned stage in this process: lock, log, result or error. Everything else calls this."""
+
+import contextlib
+import logging
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmark.environment import environment
+from benchmark.stages import STAGES, Context
+from benchmark.store import Store
+from vesselgan.errors import InputError
+
+__all__ = ["run_stage"]
+
+Progress = Callable[[int, int, str], None]
+
+
+def run_stage(store: Store, key: str, progress: Progress | None = None) -> None:
+    """Compute the stage `key` unless it is done.
+
+    Raises InputError for bad input (the stage's own or a spec that does not fit this version), StageLockedError while
+    another process holds the stage, and what the stage raised, whose message and traceback are in `error.json`.
+    """
+    spec = store.spec(key)
+    stage = STAGES.get(spec.stage)
+    if stage is None or stage.version != spec.version:
+        now = f"version {stage.version}" if stage else "unknown"
+        raise InputError(f"{key}: planned by version {spec.version} of its stage, which is {now} here; plan it again")
+    missing = [need for need in spec.inputs.values() if not store.done(need)]
+    if missing:
+        raise InputError(f"{key}: needs {', '.join(missing)} first; run 'stage' on it, or 'run' the protocol")
+    with store.lock(key):
+        if store.done(key):
+            return
+        store.clear(key)
+        folder = store.folder(key)
+        context = Context(
+            options=spec.options,
+            inputs={role: store.folder(need) for role, need in spec.inputs.items()},
+            runtime=spec.runtime,
+            where=spec.where,
+            folder=folder,
+            progress=progress or (lambda done, total, what: None),
+        )
+        started = time.monotonic()
+        try:
+            with _output_to(folder / "log.txt"):
+                context.set_threads()
+                values = stage.run(context)
+                facts = {
+                    "seconds": round(time.monotonic() - started, 3),
+                    "peak_rss_mib": round(_peak_rss_mib(), 1),  # of this process, which may have run other stages
+                    "environment": environment(str(spec.runtime.get("device", "cpu"))),
+                }
+            store.finish(key, values, facts)
+        except Exception as error:
+            message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            store.fail(key, message, traceback.format_exc())
+            raise
+
+
+@contextlib.contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Send standard output, standard error and log records, C libraries' included, to a file."""
+    with path.open("a", encoding="utf-8") as log:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        saved = [os.dup(1), os.dup(2)]
+        handler = logging.StreamHandler(log)
+        logging.getLogger().addHandler(handler)
+        try:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                yield
+        finally:
+            logging.getLogger().removeHandler(handler)
+            for number, copy in zip((1, 2), saved, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
+
+
+def _peak_rss_mib() -> float:
+    peak: Any = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) / (2**20 if sys.platform == "darwin" else 2**10)

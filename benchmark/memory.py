@@ -1,0 +1,105 @@
+"""Tensor memory and FLOPs of a training step, counted rather than sampled; also for sizes that do not fit here."""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from vesselgan.training import PrecisionName, WGANConfig, WGANTrainer, choose_precision
+
+__all__ = ["MEMORY_DEFINITION", "StepCost", "StepCounter", "peak_tensor_bytes", "predict_step"]
+
+MEMORY_DEFINITION = (
+    "highest sum of live tensor bytes in one training step (weights, gradients, optimiser state, activations); "
+    "without the library's own workspaces, the allocator's reserve and the process"
+)
+
+
+class StepCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts floating-point operations of products, and the bytes of all storages that are alive, with their peak.
+
+    Storages that exist before need :meth:`watch`. A view shares its tensor's storage and is counted once. (PyTorch's
+    own FlopCounterMode refuses the gradient penalty's `autograd.grad`, so its table of formulas is used directly.)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = 0
+        self.peak = 0
+        self.flops = 0
+        self._known: set[int] = set()
+
+    def watch(self, *tensors: Tensor) -> None:
+        """Count the storages of these tensors from now until they die."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            name = id(storage)
+            if name not in self._known:
+                self._known.add(name)
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(storage, self._forget, name, storage.nbytes())
+
+    def _forget(self, name: int, nbytes: int) -> None:
+        self._known.discard(name)
+        self.live -= nbytes
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outputs = func(*args, **(kwargs or {}))
+        if count := flop_registry.get(func._overloadpacket):
+            self.flops += count(*args, **(kwargs or {}), out_val=outputs)
+        self.watch(*(leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)))
+        return outputs
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one training step takes: floating-point operations, and peak bytes of live tensors."""
+
+    flops: int
+    peak_bytes: int
+
+
+def predict_step(config: WGANConfig) -> StepCost:
+    """Count one step of a training of any size without computing it, on fake tensors. An estimate of a GPU's memory."""
+    # Equal in bytes and products, and countable on a CPU: a GradScaler would have to read numbers that are not there.
+    countable: dict[str, PrecisionName] = {"fp16": "bf16", "tf32": "fp32"}
+    config = replace(config, precision=countable.get(config.precision, config.precision))
+    choose_precision(config.precision, "cpu")  # its probe is remembered, so it must not run on fake tensors
+    with FakeTensorMode():
+        trainer = WGANTrainer(config, "cpu")
+        real = torch.empty(config.batch, 2, *config.patch_size)
+        trainer.step(real)  # makes the optimisers' state
+        with StepCounter() as counter:
+            counter.watch(real, *state_tensors(trainer))
+            trainer.step(real)
+    return StepCost(counter.flops, counter.peak)
+
+
+def state_tensors(trainer: WGANTrainer) -> list[Tensor]:
+    """Weights, buffers, gradients and optimiser state of a trainer."""
+    networks = (trainer.generator, trainer.critic)
+    parameters = [parameter for network in networks for parameter in network.parameters()]
+    state = [leaf for leaf in tree_leaves(trainer.state_dict()) if isinstance(leaf, Tensor)]
+    return state + [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+@contextmanager
+def peak_tensor_bytes(device: str, trainer: WGANTrainer, real: Tensor) -> Iterator[Callable[[], int]]:
+    """Measure a block: live tensor bytes on a CPU, allocated bytes on CUDA. Yields a function that gives the peak."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        yield torch.cuda.max_memory_allocated
+        return
+    with StepCounter() as memory:
+        memory.watch(real, *state_tensors(trainer))
+        yield lambda: memory.peak

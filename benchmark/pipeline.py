@@ -1,0 +1,192 @@
+"""Run a plan: which stage is ready, skip what is done, go on when something fails."""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from benchmark.environment import environment
+from benchmark.plan import CellPlan, Plan
+from benchmark.store import Store
+from benchmark.workers import Event
+from vesselgan.files import write_text
+
+__all__ = ["Engine", "Observer", "Outcome", "default_workers", "execute", "write_run_folder"]
+
+LOCK_WAIT_S = 1.0
+ALONE = {"measure"}  # stages that must have the machine for themselves
+
+
+class Engine(Protocol):
+    """What runs stages: the local engine now."""
+
+    @property
+    def free(self) -> int:
+        """How many more stages can be taken now."""
+
+    def submit(self, key: str) -> None:
+        """Take a planned stage."""
+
+    def next_event(self) -> Event:
+        """Wait for news."""
+
+
+class Observer(Protocol):
+    """Who is told about the run's progress."""
+
+    def stage_started(self, key: str) -> None:
+        """A stage was handed to a worker."""
+
+    def stage_event(self, event: Event) -> None:
+        """A worker said something about a stage."""
+
+    def cell_finished(self, cell: CellPlan, status: str) -> None:
+        """All stages of a cell ended."""
+
+
+@dataclass
+class Outcome:
+    """What became of the stages of a run."""
+
+    computed: list[str] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)  # key -> message
+    bad_input: list[str] = field(default_factory=list)  # messages
+    not_run: list[str] = field(default_factory=list)  # stages behind a failed one
+
+    @property
+    def exit_status(self) -> int:
+        """0 all done, 1 some failed, 2 bad input."""
+        return 2 if self.bad_input else 1 if self.failed else 0
+
+
+def default_workers(plan: Plan) -> int:
+    """As many stages at a time as the cores carry; on a GPU one, since stages would share its memory."""
+    if plan.device != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // plan.profile.threads)
+
+
+def write_run_folder(plan: Plan, store: Store, out: Path, protocol_text: str) -> None:
+    """Write the protocol, the resolved settings, the environment, each cell's stage keys, and every stage's spec."""
+    folder = out / "runs" / plan.name
+    write_text(folder / "protocol.lock.yaml", protocol_text)
+    write_text(folder / "environment.json", json.dumps(environment(plan.device), indent=1))
+    cells = folder / "cells"
+    names = {f"{cell_plan.cell.id}.json" for cell_plan in plan.cells}
+    for old in cells.glob("*.json"):
+        if old.name not in names:
+            old.unlink()
+    for cell_plan in plan.cells:
+        content = {"cell": asdict(cell_plan.cell), "stages": dict(cell_plan.stages)}
+        write_text(cells / f"{cell_plan.cell.id}.json", json.dumps(content, indent=1))
+    for spec in plan.specs.values():
+        store.plan(spec)
+    write_text(folder / "run.json", json.dumps(_description(plan), indent=1))
+
+
+def _description(plan: Plan) -> dict[str, Any]:
+    protocol = plan.protocol
+    return {
+        "protocol": protocol.protocol,
+        "profile": plan.profile_name,
+        "title": protocol.title,
+        "about": protocol.about,
+        "data": {"description": plan.source.description, "phantom": "phantom" in plan.source.options},
+        "device": plan.device,
+        "settings": plan.profile.model_dump(mode="json"),
+        "cells": [cell_plan.cell.id for cell_plan in plan.cells],
+        "claims": [claim.model_dump(mode="json") for claim in protocol.claims],
+        "reference": {name: item.model_dump() for name, item in protocol.reference.items()},
+    }
+
+
+def execute(plan: Plan, cells_wanted: Sequence[CellPlan], store: Store, engine: Engine, observer: Observer) -> Outcome:
+    """Compute every stage of these cells that is not done. A failed stage stops only what needs it."""
+    outcome = Outcome()
+    cells = _CellWatch(cells_wanted, observer.cell_finished)
+    wanted = {key for cell in cells_wanted for key in cell.stages.values()}
+    waiting: list[str] = []
+    for key in (key for key in plan.specs if key in wanted):
+        if store.done(key):
+            outcome.reused.append(key)
+            cells.ended(key, "done")
+        else:
+            waiting.append(key)
+    finished = set(outcome.reused)
+    running: set[str] = set()
+    while waiting or running:
+        for key in _startable(plan, waiting, finished, running, engine.free):
+            waiting.remove(key)
+            running.add(key)
+            observer.stage_started(key)
+            engine.submit(key)
+        event = engine.next_event()
+        observer.stage_event(event)
+        if event.kind == "progress":
+            continue
+        if event.kind == "locked":
+            time.sleep(LOCK_WAIT_S)  # another run computes it, or just died and its worker is leaving
+            engine.submit(event.key)
+            continue
+        running.remove(event.key)
+        if event.kind == "done":
+            finished.add(event.key)
+            outcome.computed.append(event.key)
+            cells.ended(event.key, "done")
+            continue
+        if store.error(event.key) is None:  # the worker died before it could write one
+            store.fail(event.key, event.text, "")
+        if event.kind == "bad_input":
+            outcome.bad_input.append(event.text)
+        outcome.failed[event.key] = event.text
+        cells.ended(event.key, "failed")
+        for key in _behind(plan, event.key, waiting):
+            waiting.remove(key)
+            outcome.not_run.append(key)
+            cells.ended(key, "failed")
+    return outcome
+
+
+def _startable(plan: Plan, waiting: Sequence[str], finished: set[str], running: set[str], free: int) -> list[str]:
+    """Ready stages, in the plan's order, that may start now."""
+    if any(plan.specs[key].stage in ALONE for key in running):
+        return []
+    ready = [key for key in waiting if set(plan.specs[key].inputs.values()) <= finished]
+    alone = [key for key in ready if plan.specs[key].stage in ALONE]
+    if alone:
+        return [] if running else alone[:1]
+    return ready[:free]
+
+
+def _behind(plan: Plan, failed: str, waiting: Sequence[str]) -> list[str]:
+    """Stages that need the failed one, directly or not, in the plan's order."""
+    lost = {failed}
+    for key in waiting:
+        if lost & set(plan.specs[key].inputs.values()):
+            lost.add(key)
+    return [key for key in waiting if key in lost]
+
+
+class _CellWatch:
+    """Tells once when all stages of a cell have ended."""
+
+    def __init__(self, cells: Sequence[CellPlan], finished: Callable[[CellPlan, str], None]) -> None:
+        self._cells = cells
+        self._finished = finished
+        self._open = Counter({cell.cell.id: len(set(cell.stages.values())) for cell in cells})
+        self._failed: set[str] = set()
+
+    def ended(self, key: str, status: str) -> None:
+        for cell in self._cells:
+            if key in cell.stages.values():
+                if status == "failed":
+                    self._failed.add(cell.cell.id)
+                self._open[cell.cell.id] -= 1
+                if not self._open[cell.cell.id]:
+                    self._finished(cell, "failed" if cell.cell.id in self._failed else "done")

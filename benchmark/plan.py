@@ -1,0 +1,199 @@
+"""Which stage needs which: from a protocol's cells to stage specifications. Pure, and imports no torch."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from benchmark.cells import Cell
+from benchmark.environment import machine, torch_minor
+from benchmark.protocol import Profile, Protocol
+from benchmark.sources import Source
+from benchmark.store import Spec
+from benchmark.versions import STAGE_VERSIONS
+
+__all__ = ["CellPlan", "Plan", "build_plan", "gan_steps"]
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """A cell and the keys of its stages by role."""
+
+    cell: Cell
+    stages: Mapping[str, str]
+
+
+@dataclass
+class Plan:
+    """The stages of a run in an order in which each stands behind what it needs."""
+
+    protocol: Protocol
+    profile_name: str
+    profile: Profile
+    device: str
+    source: Source
+    specs: dict[str, Spec] = field(default_factory=dict)
+    cells: list[CellPlan] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The run's folder name under `runs/` and `reports/`."""
+        return f"{self.protocol.protocol}-{self.profile_name}"
+
+    def add(
+        self, stage: str, options: Mapping[str, Any], needs: Mapping[str, str], threads: int | None, **where: str
+    ) -> str:
+        """Add a stage (once) and return its key; `threads` is None for stages without torch."""
+        runtime = {} if threads is None else {"device": self.device, "threads": threads, "torch": torch_minor()}
+        if stage == "measure":
+            runtime["machine"] = machine(self.device)
+        spec = Spec(stage, STAGE_VERSIONS[stage], options, needs, runtime, where)
+        self.specs.setdefault(spec.key, spec)
+        return spec.key
+
+
+def build_plan(
+    protocol: Protocol, profile_name: str, profile: Profile, cells: Sequence[Cell], source: Source, device: str
+) -> Plan:
+    """Plan the stages of `cells`. Equal work has an equal key, so it stands in the plan once."""
+    plan = Plan(protocol, profile_name, profile, device, source)
+    # The cost measurement wants the machine for itself, so it comes first, when nothing else can run yet.
+    costs = _add_measure(plan, [cell for cell in cells if not cell.is_real])
+    data = _add_prepare(plan)
+    for cell in cells:
+        roles = {"data": data}
+        if not cell.is_real:
+            roles |= _add_gan(plan, cell, data)
+            if costs:
+                roles["measure"] = costs
+        roles |= _add_segmentation(plan, cell, roles)
+        plan.cells.append(CellPlan(cell, roles))
+    return plan
+
+
+def gan_steps(profile: Profile, patches: int, batch: int) -> int:
+    """Training steps to expect: as stated, or epochs over the training patches, a last, short batch included."""
+    return profile.steps or profile.epochs * math.ceil(patches / batch)
+
+
+def _add_prepare(plan: Plan) -> str:
+    profile = plan.profile
+    options = {
+        "source": plan.source.options,
+        "split": plan.source.split,
+        "patch": profile.patch,
+        "patches": profile.patches.model_dump(),
+        "seed": profile.split.seed,
+    }
+    return plan.add("prepare", options, {}, None, **plan.source.where)
+
+
+def _add_measure(plan: Plan, cells: Iterable[Cell]) -> str | None:
+    """One stage measures all configurations, since only interleaved timings can be compared."""
+    configurations = {}
+    for cell in cells:
+        name = measured_name(cell)
+        configurations[name] = {
+            "norm": cell.norm,
+            "precision": cell.precision,
+            "filters": cell.filters,
+            "batch": cell.batch,
+            "recipe": _recipe(cell, STEP_RECIPE),
+        }
+    if not configurations:
+        return None
+    profile = plan.profile
+    measure = profile.measure.model_dump()
+    options = {
+        "configurations": configurations,
+        "patch": profile.patch,
+        "critic_steps": profile.critic_steps,
+        "penalty_weight": profile.penalty_weight,
+        **{name: measure[name] for name in ("rounds", "steps", "warmup")},
+    }
+    return plan.add("measure", options, {}, profile.measure.threads)
+
+
+def measured_name(cell: Cell) -> str:
+    """The name of a cell's configuration in the `measure` stage: its label, since seeds cost the same."""
+    return cell.label
+
+
+def _add_gan(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
+    profile = plan.profile
+    assert cell.batch is not None  # only the baseline has none
+    wgan = {
+        "patch_size": profile.patch,
+        "filters": cell.filters,
+        "norm": cell.norm,
+        "precision": cell.precision,
+        "batch": cell.batch,
+        "steps": profile.steps,
+        "epochs": profile.epochs,
+        "critic_steps": profile.critic_steps,
+        "lr_generator": profile.lr_generator,
+        "lr_critic": profile.lr_critic,
+        "penalty_weight": profile.penalty_weight,
+        "seed": cell.seed,
+    }
+    gan_recipe = _recipe(cell, GAN_RECIPE)
+    gan = plan.add("train_gan", {"wgan": wgan, "recipe": gan_recipe}, {"data": data}, profile.threads)
+    synthesis = {
+        "pairs": profile.pairs,
+        "seed": cell.seed,
+        "batch": max(8, cell.batch),
+        "recipe": _recipe(cell, SYNTHESIS_RECIPE),
+    }
+    pairs = plan.add("synthesise", synthesis, {"gan": gan}, profile.threads)
+    score: dict[str, Any] = {
+        "extractor": profile.score.extractor,
+        "samples": profile.score.samples,
+        "seed": profile.score.seed,
+        "metrics": plan.protocol.metrics.model_dump(),
+        "recipe": _recipe(cell, SCORE_RECIPE),
+    }
+    weights = {"weights": profile.score.weights} if profile.score.weights else {}
+    if weights:
+        score["weights_sha256"] = plan.source.weights_sha256
+    reference = plan.add("reference", score, {"data": data}, profile.threads, **weights)
+    needs = {"data": data, "pairs": pairs, "reference": reference}
+    scored = plan.add("score", score, needs, profile.threads, **weights)
+    return {"gan": gan, "pairs": pairs, "reference": reference, "score": scored}
+
+
+def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, str]:
+    profile = plan.profile
+    recipe = _recipe(cell, SEGMENTATION_RECIPE)
+    unet = {
+        **profile.unet.model_dump(exclude={"learning_rate", "steps"}),
+        "lr": profile.unet.learning_rate,
+        "max_steps": profile.unet.steps,
+        "precision": getattr(profile.precision, profile.unet.precision),
+        "seed": cell.seed,
+    }
+    needs = {role: roles[role] for role in ("data", "pairs") if role in roles}
+    net = plan.add("train_unet", {"unet": unet, "recipe": recipe}, needs, profile.threads)
+    options = {"inference": profile.inference.model_dump(), "patch": profile.patch, "recipe": recipe}
+    evaluated = plan.add("evaluate", options, {"data": roles["data"], "unet": net}, profile.threads)
+    return {"unet": net, "evaluate": evaluated}
+
+
+# Which deviations each stage reads: only those enter its key, so that a change in another one does not repeat it.
+STEP_RECIPE = (
+    "penalty_norm",
+    "epsilon",
+    "interpolate",
+    "critic_update",
+    "critic_init",
+    "gamma_mean",
+    "reductions",
+)
+GAN_RECIPE = (*STEP_RECIPE, "label_low", "intensity_scaling", "drop_last")
+SYNTHESIS_RECIPE = ("generation_statistics", "label_threshold")
+SCORE_RECIPE = ("prd_arguments", "feature_noise", "intensity_scaling", "reference")
+SEGMENTATION_RECIPE = ("intensity_scaling",)
+
+
+def _recipe(cell: Cell, names: Iterable[str]) -> dict[str, Any]:
+    recipe = asdict(cell.recipe)
+    return {name: recipe[name] for name in names}

@@ -1,0 +1,73 @@
+"""What a person sees while a run goes on: bars with the time left, and a line per finished cell."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from benchmark.plan import CellPlan, Plan
+from benchmark.results import Run, cell_line
+from benchmark.workers import Event
+
+__all__ = ["RunDisplay"]
+
+
+class RunDisplay:
+    """The observer of a run in a terminal. Where output is not a terminal, only the lines are written."""
+
+    def __init__(self, plan: Plan, run: Run, console: Console, stages: int, cells: int) -> None:
+        self._plan = plan
+        self._run = run
+        self._console = console
+        self._cells, self._cells_done = cells, 0
+        self._started = time.monotonic()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[what]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._all = self._progress.add_task(plan.name, total=stages, what="stages")
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "RunDisplay":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def stage_started(self, key: str) -> None:
+        """Add a bar."""
+        cells = [cell.cell.id for cell in self._plan.cells if key in cell.stages.values()]
+        owner = cells[0] if len(cells) == 1 else "shared"
+        stage = self._plan.specs[key].stage
+        self._bars[key] = self._progress.add_task(f"  {stage} ({owner})", total=None, what="")
+
+    def stage_event(self, event: Event) -> None:
+        """Move or remove the bar."""
+        if event.kind == "progress":
+            self._progress.update(self._bars[event.key], completed=event.done, total=event.total, what=event.text)
+        elif event.kind != "locked":
+            self._progress.remove_task(self._bars.pop(event.key))
+            self._progress.advance(self._all)
+            if event.kind != "done":
+                self._console.print(f"[red]failed[/red] {event.key}: {escape(event.text)}", soft_wrap=True)
+
+    def cell_finished(self, cell: CellPlan, status: str) -> None:
+        """Print the cell's line."""
+        self._cells_done += 1
+        minutes, seconds = divmod(round(time.monotonic() - self._started), 60)
+        place = f"[{self._cells_done}/{self._cells} {minutes}:{seconds:02d}]"
+        colour = "green" if status == "done" else "red"
+        line = cell_line(self._run, cell.cell.id)
+        self._console.print(
+            f"{escape(place)} [{colour}]{status}[/{colour}] {escape(line)}", soft_wrap=True, highlight=False
+        )

@@ -1,0 +1,292 @@
+"""Protocol files: what a YAML may say, with the paper's values as defaults."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from vesselgan.recipe import resolve_recipe
+from vesselgan.variants import VARIANTS
+
+__all__ = ["AXES", "CLAIM_METRICS", "Claim", "Matrix", "Profile", "Protocol", "Reference"]
+
+# Metric keys of results.json, with the direction that is better. They are the vocabulary of claims and references.
+CLAIM_METRICS: dict[str, Literal["lower", "higher"]] = {
+    "fid": "lower",
+    "kid": "lower",
+    "prd_f8": "higher",
+    "prd_f1_8": "higher",
+    "prd_auc": "higher",
+    "precision": "higher",
+    "recall": "higher",
+    "density": "higher",
+    "coverage": "higher",
+    "dsc/all": "higher",
+    "dsc/intracranial": "higher",
+    "bavd_voxel/all": "lower",
+    "bavd_voxel/intracranial": "lower",
+    "bavd_mm/all": "lower",
+    "bavd_mm/intracranial": "lower",
+    "step_time_ms": "lower",
+    "patches_per_s": "higher",
+    "peak_memory_mib": "lower",
+}
+
+AXES = ("variant", "norm", "precision", "filters", "batch", "recipe", "seed")
+
+
+class Strict(BaseModel):
+    """A model that refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _multiple_of_16(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    if any(axis % 16 or axis < 16 for axis in shape):
+        nearest = [max(16, 16 * round(axis / 16)) for axis in shape]
+        raise ValueError(f"every axis must be a multiple of 16; the nearest valid size is {nearest}")
+    return shape
+
+
+def _known_variant(name: str) -> str:
+    if name not in VARIANTS:
+        raise ValueError(f"unknown variant {name!r}, known: {', '.join(VARIANTS)}")
+    return name
+
+
+def _known_recipe(recipe: str | dict[str, Any]) -> str | dict[str, Any]:
+    options = {"base": recipe} if isinstance(recipe, str) else dict(recipe)
+    resolve_recipe(options.pop("base", "corrected"), options)
+    return recipe
+
+
+def _metric_at_label(text: str) -> str:
+    metric, at, label = (part.strip() for part in text.partition("@"))
+    if not at or not label:
+        raise ValueError(f"{text!r} is not of the form 'metric @ label', for example 'dsc/intracranial @ SN-MP'")
+    if metric not in CLAIM_METRICS:
+        raise ValueError(f"unknown metric {metric!r}, known: {', '.join(CLAIM_METRICS)}")
+    return f"{metric} @ {label}"
+
+
+def _one_name(item: Any) -> Any:
+    if isinstance(item, dict) and len(item) == 1:
+        name, body = next(iter(item.items()))
+        if isinstance(body, dict):
+            return {"name": str(name), **body}
+    raise ValueError("a claim is one line: 'what is claimed: {less: [metric @ label, metric @ label]}'")
+
+
+Positive = Annotated[int, Field(gt=0)]
+PatchSize = Annotated[tuple[int, int, int], AfterValidator(_multiple_of_16)]
+Shape = tuple[Positive, Positive, Positive]
+Recipe = Annotated[str | dict[str, Any], AfterValidator(_known_recipe)]
+PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
+MetricAtLabel = Annotated[str, AfterValidator(_metric_at_label)]
+
+
+class Requires(Strict):
+    """What a profile cannot run without."""
+
+    data: bool = False
+
+
+class Split(Strict):
+    """Subjects per split: counts on the phantom, the same proportions on a folder of another size."""
+
+    train: Positive = 47
+    validation: Positive = 12
+    test: Positive = 13
+    seed: int = 0
+
+
+class Phantom(Strict):
+    """The embedded dataset."""
+
+    shape: Shape = (312, 384, 127)
+    spacing_mm: tuple[float, float, float] | None = None  # None: the head's size over the shape
+    seed: int = 0
+
+
+class Patches(Strict):
+    """Patches per subject: a regular grid of corners and vessel-centred ones."""
+
+    grid: Shape = (3, 3, 2)
+    vessel: Annotated[int, Field(ge=0)] = 32
+
+
+class Precisions(Strict):
+    """What `full` and `mixed` mean on this profile's hardware."""
+
+    full: Literal["fp32", "tf32"] = "fp32"
+    mixed: Literal["bf16", "fp16"] = "fp16"
+
+
+class UNetSettings(Strict):
+    """The segmentation network; batch and number of steps are ours, since the paper's are not available."""
+
+    filters: tuple[Positive, Positive, Positive, Positive] = (32, 64, 128, 256)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    batch: Positive = 8
+    steps: Positive = 20_000
+    validate_every: Positive = 588
+    patience: Positive = 3
+    precision: Literal["full", "mixed"] = "full"
+
+
+class Score(Strict):
+    """Features for the distances between distributions."""
+
+    extractor: Literal["medicalnet", "random_resnet10"] = "medicalnet"
+    weights: str | None = None
+    samples: Positive = 2350
+    seed: int = 0
+
+
+class Inference(Strict):
+    """Whole-volume segmentation by overlapping tiles."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    batch: Positive = 4
+
+
+class Measure(Strict):
+    """Cost measurement: all configurations interleaved, round by round."""
+
+    rounds: Annotated[int, Field(ge=3)] = 10
+    steps: Positive = 5
+    warmup: Positive = 3
+    threads: Positive = 4
+
+
+class Matrix(Strict):
+    """Axes; their product gives the cells."""
+
+    variant: list[Annotated[str, AfterValidator(_known_variant)]] | None = Field(None, min_length=1)
+    norm: list[Literal["instance", "spectral", "none"]] | None = Field(None, min_length=1)
+    precision: list[PrecisionName] | None = Field(None, min_length=1)
+    filters: list[Positive] | None = Field(None, min_length=1)
+    batch: list[Positive] | None = Field(None, min_length=1)
+    recipe: list[Recipe] | None = Field(None, min_length=1)
+    seed: list[int] = Field([0], min_length=1)
+
+    @model_validator(mode="after")
+    def _names_a_critic(self) -> "Matrix":
+        if (self.variant is None) == (self.norm is None):
+            raise ValueError("give either 'variant' (the paper's rows) or 'norm' (a free combination)")
+        return self
+
+
+class Profile(Strict):
+    """One size of the experiment. Every default is the paper's value, so a profile states its departures."""
+
+    about: str = ""
+    requires: Requires = Requires()
+    data: str = "phantom"
+    phantom: Phantom = Phantom()
+    split: Split = Split()
+    patch: PatchSize = (128, 128, 64)
+    patches: Patches = Patches()
+    recipe: Recipe = "paper_code"
+    filters: Positive = 512
+    batch: Positive = 4
+    epochs: Positive = 100
+    steps: Positive | None = None
+    critic_steps: Positive = 1
+    lr_generator: Annotated[float, Field(gt=0)] = 2e-4
+    lr_critic: Annotated[float, Field(gt=0)] = 4e-4
+    penalty_weight: Annotated[float, Field(ge=0)] = 10.0
+    precision: Precisions = Precisions()
+    pairs: Positive = 11_750
+    score: Score = Score()
+    unet: UNetSettings = UNetSettings()
+    inference: Inference = Inference()
+    measure: Measure = Measure()
+    threads: Positive = 1
+    matrix: Matrix | None = None
+
+
+class KernelPRD(Strict):
+    """Options of PRD."""
+
+    clusters: Positive = 20
+    runs: Positive = 10
+
+
+class Neighbours(Strict):
+    """Options of k-nearest-neighbour precision, recall, density and coverage."""
+
+    k: Positive = 5
+
+
+class Nothing(Strict):
+    """A metric without options."""
+
+
+class Metrics(Strict):
+    """Which distribution metrics are computed; a metric that is left out is not."""
+
+    fid: Nothing | None = None
+    kid: Nothing | None = None
+    prd: KernelPRD | None = None
+    neighbours: Neighbours | None = None
+
+
+class Reference(Strict):
+    """A published number."""
+
+    value: float
+    source: str
+
+
+class Claim(Strict):
+    """One claim: exactly one comparison of two metrics."""
+
+    name: str
+    less: tuple[MetricAtLabel, MetricAtLabel] | None = None
+    greater: tuple[MetricAtLabel, MetricAtLabel] | None = None
+    difference: tuple[MetricAtLabel, MetricAtLabel] | None = None
+    at_most: float | None = None
+    scope: Literal["trained models", "training procedure"] | None = None
+
+    @model_validator(mode="after")
+    def _one_comparison(self) -> "Claim":
+        pairs = [pair for pair in (self.less, self.greater, self.difference) if pair]
+        if len(pairs) != 1:
+            raise ValueError("a claim has exactly one of 'less', 'greater', 'difference'")
+        if (self.difference is None) != (self.at_most is None):
+            raise ValueError("'difference' and 'at_most' go together")
+        left, right = (side.split(" @ ")[0] for side in pairs[0])
+        if left != right:
+            raise ValueError(f"a claim compares one metric, not {left!r} with {right!r}")
+        return self
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """The two 'metric @ label' that are compared."""
+        pair = self.less or self.greater or self.difference
+        assert pair is not None  # _one_comparison saw to it
+        return pair
+
+    @property
+    def statement(self) -> str:
+        """The comparison in words."""
+        left, right = self.sides
+        if self.difference:
+            return f"{left} minus {right} is at most {self.at_most:g}"
+        return f"{left} is {'less' if self.less else 'greater'} than {right}"
+
+
+class Protocol(Strict):
+    """A whole protocol file."""
+
+    protocol: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    title: str
+    about: str = ""
+    default_profile: str = "laptop"
+    profiles: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], Profile] = Field(min_length=1)
+    matrix: Matrix
+    exclude: list[dict[str, Any]] = []
+    metrics: Metrics = Metrics()
+    reference: dict[MetricAtLabel, Reference] = {}
+    claims: list[Annotated[Claim, BeforeValidator(_one_name)]] = []

@@ -1,0 +1,274 @@
+"""Run folders -> tidy rows -> the content of results.json. Pure: no torch, no plots."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from benchmark.store import Store
+from vesselgan.errors import InputError
+
+__all__ = ["Run", "cell_line", "load_run", "mean_with_interval", "subject_rows", "summarise"]
+
+CONFIDENCE = 0.95
+SEGMENTATION_METRICS = ("dsc", "bavd_voxel", "bavd_mm")
+REGIONS = ("all", "intracranial")
+COST_METRICS = ("step_time_ms", "patches_per_s", "peak_memory_mib")
+
+
+class Run:
+    """The cells of one run folder with what their finished stages say."""
+
+    def __init__(self, runs: Path, name: str) -> None:
+        self.store = Store(runs)
+        self.folder = runs / name
+        self.name = name
+        self.environment: dict[str, Any] = _json(self.folder / "environment.json")
+        self.plan: dict[str, Any] = _json(self.folder / "run.json")
+        order = {cell_id: index for index, cell_id in enumerate(self.plan["cells"])}
+        records = [_json(path) for path in (self.folder / "cells").glob("*.json")]
+        self.cells = sorted(records, key=lambda record: order[record["cell"]["id"]])
+
+    def values(self, record: Mapping[str, Any], role: str) -> dict[str, Any] | None:
+        """The values of a cell's stage, or None where it is not done."""
+        key = record["stages"].get(role)
+        result = self.store.result(key) if key else None
+        return result["values"] if result else None
+
+    def file(self, record: Mapping[str, Any], role: str, name: str) -> Path | None:
+        """A file of a cell's finished stage, or None."""
+        key = record["stages"].get(role)
+        if key is None or not self.store.done(key):
+            return None
+        path = self.store.folder(key) / name
+        return path if path.is_file() else None
+
+    def seconds(self, record: Mapping[str, Any]) -> float:
+        """Wall time of the cell's finished stages, those shared with other cells included."""
+        results = [self.store.result(key) for key in set(record["stages"].values())]
+        return float(sum(result["facts"]["seconds"] for result in results if result))
+
+    def status(self, record: Mapping[str, Any]) -> str:
+        """`done`, `failed` or `unfinished`."""
+        keys = record["stages"].values()
+        if all(self.store.done(key) for key in keys):
+            return "done"
+        return "failed" if self.failure(record) else "unfinished"
+
+    def failure(self, record: Mapping[str, Any]) -> str | None:
+        """The message of the first stage of the cell that failed."""
+        for role, key in record["stages"].items():
+            if not self.store.done(key) and (error := self.store.error(key)):
+                return f"{role}: {error['message']}"
+        return None
+
+
+def load_run(out: Path, name: str) -> Run:
+    """The run folder `runs/NAME`. Raises InputError where there is none."""
+    folder = out / "runs" / name
+    if not (folder / "run.json").is_file():
+        known = sorted(path.parent.name for path in (out / "runs").glob("*/run.json"))
+        raise InputError(
+            f"{folder}: no run there; runs here: {', '.join(known) or 'none'} (--out names another folder)"
+        )
+    return Run(out / "runs", name)
+
+
+def subject_rows(run: Run, records: Sequence[Mapping[str, Any]] | None = None) -> pd.DataFrame:
+    """One row per cell, split, subject and metric; `value` is NaN where the metric does not exist for the subject."""
+    frames = []
+    for record in run.cells if records is None else records:
+        path = run.file(record, "evaluate", "subjects.csv")
+        if path:
+            cell = record["cell"]
+            frame = pd.read_csv(path)
+            frames.append(frame.assign(cell=cell["id"], label=cell["label"], seed=cell["seed"]))
+    columns = ["cell", "label", "seed", "split", "subject", "metric", "value", "empty"]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+
+
+def mean_with_interval(values: Sequence[float], unit: str) -> dict[str, Any]:
+    """Mean, SD and Student's 95 % interval of the mean over `unit`s; None with a reason where one value is too few."""
+    sample = np.asarray(values, dtype=np.float64)
+    n = len(sample)
+    entry: dict[str, Any] = {
+        "value": float(sample.mean()),
+        "n": n,
+        "unit": unit,
+        "sd": None,
+        "ci_low": None,
+        "ci_high": None,
+    }
+    if n < 2:
+        entry["reason"] = f"no interval from one {unit}"
+        return entry
+    sd = float(sample.std(ddof=1))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / math.sqrt(n)
+    return entry | {"sd": sd, "ci_low": entry["value"] - half, "ci_high": entry["value"] + half}
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """Everything of results.json but the claims."""
+    rows = subject_rows(run)
+    cells = [_cell_entry(run, record, rows) for record in run.cells]
+    return {
+        "protocol": run.plan["protocol"],
+        "profile": run.plan["profile"],
+        "title": run.plan["title"],
+        "data": run.plan["data"],
+        "environment": run.environment,
+        "settings": run.plan["settings"],
+        "cells": cells,
+        "groups": _groups(cells),
+        "floor": _floor(run),
+        "subjects": _plain_rows(rows),
+    }
+
+
+def _cell_entry(run: Run, record: Mapping[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
+    cell = record["cell"]
+    entry = {name: cell[name] for name in ("id", "label", "variant", "norm", "precision", "filters", "batch", "seed")}
+    metrics = {**_score_metrics(run, record), **_cost_metrics(run, record), **_segmentation_metrics(rows, cell["id"])}
+    return entry | {
+        "recipe": cell["recipe_name"],
+        "recipe_options": cell["recipe"],
+        "status": run.status(record),
+        "error": run.failure(record),
+        "seconds": round(run.seconds(record), 1),
+        "stages": record["stages"],
+        "metrics": metrics,
+    }
+
+
+def _score_metrics(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
+    values = run.values(record, "score") or {}
+    facts = values.get("facts", {})
+    return {
+        name: {
+            "value": value,
+            "n": facts["samples"],
+            "unit": "synthetic patches, one trained model",
+            "ci_low": None,
+            "ci_high": None,
+            "reason": "one trained model gives one value: its uncertainty is the spread over seeds",
+            **{key: facts[key] for key in ("extractor", "reference") if key in facts},
+            **({"sd_kmeans": values["sd_kmeans"][name]} if name in values.get("sd_kmeans", {}) else {}),
+        }
+        for name, value in values.get("metrics", {}).items()
+    }
+
+
+def _cost_metrics(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
+    values = run.values(record, "measure")
+    if not values:
+        return {}
+    measured = values["configurations"][record["cell"]["label"]]
+    batch = record["cell"]["batch"]
+    times = measured["step_time_ms"]
+    throughput = [1000 * batch / time for time in times]
+    entries = {
+        "step_time_ms": mean_with_interval(times, "interleaved round") | {"rounds": times},
+        "patches_per_s": mean_with_interval(throughput, "interleaved round") | {"rounds": throughput},
+        "peak_memory_mib": {"value": measured["peak_memory_mib"], "n": 1, "ci_low": None, "ci_high": None},
+    }
+    entries["peak_memory_mib"]["reason"] = values["memory_definition"]
+    if measured["emulated"]:
+        for name in ("step_time_ms", "patches_per_s"):
+            entries[name]["emulated"] = True
+    return entries
+
+
+def _segmentation_metrics(rows: pd.DataFrame, cell_id: str) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    of_cell = rows[(rows["cell"] == cell_id) & (rows["split"] == "test")]
+    if of_cell.empty:
+        return entries
+    for metric in SEGMENTATION_METRICS:
+        for region in REGIONS:
+            name = f"{metric}/{region}"
+            of_metric = of_cell[of_cell["metric"] == name]
+            known = of_metric.dropna(subset="value")
+            if known.empty:
+                entries[name] = {
+                    "value": None,
+                    "n": 0,
+                    "ci_low": None,
+                    "ci_high": None,
+                    "reason": "the dataset has no brain mask, so intracranial vessels cannot be told apart",
+                }
+                continue
+            entries[name] = mean_with_interval(known["value"].tolist(), "test subject")
+            entries[name]["empty"] = int(known["empty"].sum())
+    return entries
+
+
+def _groups(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Per label, each metric over the seeds: the mean of the cells' values and its interval over trained models."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in cells:
+        groups.setdefault(cell["label"], []).append(cell)
+    return [
+        {
+            "label": label,
+            "seeds": [cell["seed"] for cell in members],
+            "failed": sum(cell["status"] == "failed" for cell in members),
+            "metrics": _over_seeds(members),
+        }
+        for label, members in groups.items()
+    ]
+
+
+def _over_seeds(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    names = dict.fromkeys(name for cell in members for name in cell["metrics"])
+    entries = {}
+    for name in names:
+        metrics = [cell["metrics"][name] for cell in members if name in cell["metrics"]]
+        values = [metric["value"] for metric in metrics if metric["value"] is not None]
+        if name in COST_METRICS:
+            entries[name] = metrics[0]  # measured once for all seeds
+        elif values:
+            entries[name] = mean_with_interval(values, "seed")
+        else:
+            entries[name] = metrics[0]
+    return entries
+
+
+def _floor(run: Run) -> dict[str, Any] | None:
+    """What two sets of real patches of different subjects score against each other."""
+    for record in run.cells:
+        values = run.values(record, "reference")
+        if values:
+            return values
+    return None
+
+
+def _plain_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    plain = rows.drop(columns=["label", "seed"]).astype(object)
+    plain = plain.where(plain.notna(), None)
+    return [dict(zip(plain.columns, row, strict=True)) for row in plain.itertuples(index=False, name=None)]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); run the protocol again to rebuild it") from None
+    return content
+
+
+def cell_line(run: Run, cell_id: str) -> str:
+    """One line about a cell for the terminal: its main numbers, or what went wrong."""
+    record = next(record for record in run.cells if record["cell"]["id"] == cell_id)
+    if message := run.failure(record):
+        return f"{cell_id}: {message}"
+    metrics = _cell_entry(run, record, subject_rows(run, [record]))["metrics"]
+    shown = {"fid": "FID", "prd_auc": "PRD area", "dsc/all": "DSC all", "dsc/intracranial": "DSC intracranial"}
+    parts = [
+        f"{text} {metrics[name]['value']:.3g}" for name, text in shown.items() if metrics.get(name, {}).get("value")
+    ]
+    return f"{cell_id}: {', '.join(parts)}"

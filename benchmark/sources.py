@@ -1,0 +1,98 @@
+"""Where the subjects of a run come from: the embedded phantom or a folder, and what identifies their content."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.protocol import Profile
+from vesselgan.data import Subject, find_subjects, split_subjects
+from vesselgan.errors import InputError
+from vesselgan.files import write_text
+
+__all__ = ["Source", "choose_source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Hashed options of the `prepare` stage, and the unhashed places of its files."""
+
+    options: Mapping[str, Any]
+    split: Mapping[str, list[str]]
+    where: Mapping[str, str]
+    description: str
+    weights_sha256: str | None = None
+
+    def training_patches(self, profile: Profile) -> int:
+        """How many patches the training subjects give."""
+        return len(self.split["train"]) * (math.prod(profile.patches.grid) + profile.patches.vessel)
+
+
+def choose_source(profile_name: str, profile: Profile, data: Path | None, runs: Path) -> Source:
+    """The subjects of a run and their split.
+
+    Raises InputError: the profile requires data and there is none, the folder is no dataset, there are too few
+    subjects, or the extractor's weights are missing.
+    """
+    folder = data or (None if profile.data == "phantom" else Path(profile.data))
+    if folder is None and profile.requires.data:
+        raise InputError(
+            f"profile {profile_name!r} needs real data and none was given: point to a folder of labelled TOF-MRA with "
+            "--data DIR (nnU-Net raw: imagesTr/CASE_0000.nii.gz + labelsTr/CASE.nii.gz), or use --profile laptop"
+        )
+    weights = _weights_sha256(profile_name, profile, runs)
+    wanted = profile.split
+    if folder is None:
+        count = wanted.train + wanted.validation + wanted.test
+        keys = [f"phantom-{index:03d}" for index in range(count)]
+        split = split_subjects(
+            keys, train=wanted.train, validation=wanted.validation, test=wanted.test, seed=wanted.seed
+        )
+        options = {"phantom": {**profile.phantom.model_dump(), "subjects": count}}
+        return Source(options, split, {}, f"embedded phantom, {count} simulated subjects (no patient data)", weights)
+    subjects = find_subjects(folder)
+    total = wanted.train + wanted.validation + wanted.test
+    shares = {name: getattr(wanted, name) / total for name in ("train", "validation", "test")}
+    split = split_subjects([subject.key for subject in subjects], **shares, seed=wanted.seed)
+    options = {"files": {subject.key: _content(subject, runs) for subject in subjects}}
+    where = {"folder": str(folder.resolve())}
+    return Source(options, split, where, f"{folder.name}, {len(subjects)} subjects given with --data", weights)
+
+
+def _content(subject: Subject, runs: Path) -> dict[str, str]:
+    files = {"image": subject.image, "label": subject.label} | ({"mask": subject.mask} if subject.mask else {})
+    return {role: sha256_of(path, runs) for role, path in files.items()}
+
+
+def _weights_sha256(profile_name: str, profile: Profile, runs: Path) -> str | None:
+    if profile.score.extractor != "medicalnet":
+        return None
+    if profile.score.weights is None:
+        raise InputError(
+            f"profile {profile_name!r} scores with MedicalNet features and has no weights: download "
+            "resnet_10_23dataset.pth (MedicalNet) and give it with --weights FILE, "
+            "or set score.extractor to random_resnet10"
+        )
+    return sha256_of(Path(profile.score.weights), runs)
+
+
+def sha256_of(path: Path, runs: Path) -> str:
+    """The file's SHA-256, remembered by path, size and modification time, so that a re-run reads no data twice."""
+    try:
+        facts = path.stat()
+        name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+        remembered = runs / "fingerprints" / f"{name}.json"
+        identity = [facts.st_size, facts.st_mtime_ns]
+        if remembered.is_file():
+            known = json.loads(remembered.read_text(encoding="utf-8"))
+            if known["identity"] == identity:
+                return str(known["sha256"])
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    write_text(remembered, json.dumps({"identity": identity, "sha256": digest}))
+    return digest

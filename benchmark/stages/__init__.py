@@ -1,0 +1,52 @@
+"""The work: each stage is a function of its options and inputs that writes files and returns values.
+
+`STAGES` is the registry. A stage's version (benchmark.versions) rises when its code changes what it computes; `modules`
+names the code that decides it, which a test compares with the version.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark.stages import data, evaluation, gan, scoring, segmentation
+from benchmark.stages.context import Context
+from benchmark.stages.costs import measure
+from benchmark.versions import STAGE_VERSIONS
+
+__all__ = ["STAGES", "Context", "Stage"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of work."""
+
+    name: str
+    run: Callable[[Context], Mapping[str, Any]]
+    modules: tuple[str, ...]
+
+    @property
+    def version(self) -> int:
+        """Part of the key of every stage of this kind."""
+        return STAGE_VERSIONS[self.name]
+
+
+_NETWORKS = ("vesselgan.networks", "vesselgan.training")
+_DATA = ("vesselgan.data",)
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("prepare", data.prepare, ("benchmark.stages.data", *_DATA)),
+        Stage("train_gan", gan.train, ("benchmark.stages.gan", *_DATA, *_NETWORKS)),
+        Stage(
+            "synthesise", gan.synthesise_pairs, ("benchmark.stages.gan", "vesselgan.synthesis", "vesselgan.networks")
+        ),
+        Stage("reference", scoring.reference, ("benchmark.stages.scoring", "vesselgan.features", "vesselgan.metrics")),
+        Stage("score", scoring.score, ("benchmark.stages.scoring", "vesselgan.features", "vesselgan.metrics")),
+        Stage("train_unet", segmentation.train, ("benchmark.stages.segmentation", *_DATA, *_NETWORKS)),
+        Stage(
+            "evaluate", evaluation.evaluate, ("benchmark.stages.evaluation", "vesselgan.inference", "vesselgan.metrics")
+        ),
+        Stage("measure", measure, ("benchmark.stages.costs", "benchmark.memory", *_NETWORKS)),
+    )
+}

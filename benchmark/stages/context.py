@@ -1,0 +1,90 @@
+"""What a stage is given, and how it keeps its step-by-step record."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from vesselgan.recipe import CORRECTED, Recipe, as_dict
+
+__all__ = ["Context", "step_record", "throttled"]
+
+REPORT_EVERY_S = 0.2
+
+
+@dataclass(frozen=True)
+class Context:
+    """One stage's options, the folders of the stages that it needs, and its own folder."""
+
+    options: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    runtime: Mapping[str, Any]
+    where: Mapping[str, str]
+    folder: Path
+    progress: Callable[[int, int, str], None]
+
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda`."""
+        return str(self.runtime["device"])
+
+    @property
+    def recipe(self) -> Recipe:
+        """The deviations that this stage reads; the others do not matter to it."""
+        return Recipe(**{**as_dict(CORRECTED), **self.options["recipe"]})
+
+    def set_threads(self) -> None:
+        """Give torch the threads that the stage's key was made with."""
+        if "threads" in self.runtime:
+            import torch
+
+            torch.set_num_threads(int(self.runtime["threads"]))
+
+
+def throttled(progress: Callable[[int, int, str], None]) -> Callable[[int, int, str], None]:
+    """The same, but passed on a few times a second at most, and always at the end."""
+    last = 0.0
+
+    def report(done: int, total: int, what: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= REPORT_EVERY_S or done >= total:
+            last = now
+            progress(done, total, what)
+
+    return report
+
+
+@contextmanager
+def step_record(path: Path) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+    """Yield `record(step, values)`, which appends a JSON line per step.
+
+    After a crash a training repeats the steps since its checkpoint: what an earlier attempt wrote of these goes first.
+    Values that are no numbers are written as null, since JSON has none.
+    """
+    known = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    with path.open("a", encoding="utf-8") as file:
+
+        def record(step: int, values: Mapping[str, float]) -> None:
+            nonlocal known
+            if len(known) > step:  # one line per step, so this is the first repeated one
+                file.seek(0)
+                file.truncate()
+                file.writelines(known[:step])
+            known = []
+            finite = {name: value if abs(value) < float("inf") else None for name, value in values.items()}
+            file.write(json.dumps({"step": step, **finite}) + "\n")
+            file.flush()
+
+        yield record
+
+
+def dataclass_from(kind: type[Any], options: Mapping[str, Any]) -> Any:
+    """An options dataclass from JSON: lists become tuples, unknown names are an error."""
+    known = {field.name for field in fields(kind)}
+    if unknown := set(options) - known:
+        raise TypeError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()})

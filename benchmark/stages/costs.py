@@ -1,0 +1,97 @@
+"""Step time and memory of every configuration, interleaved, alone on the machine."""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmark.memory import MEMORY_DEFINITION, peak_tensor_bytes
+from benchmark.stages.context import Context, dataclass_from
+from vesselgan.recipe import CORRECTED, Recipe, as_dict
+from vesselgan.training import WGANConfig, WGANTrainer
+
+__all__ = ["measure"]
+
+
+def measure(context: Context) -> dict[str, Any]:
+    """Time `steps` full training steps of each configuration in turn, `rounds` times, and count its peak memory.
+
+    In each round the order turns by one place, so that none always follows the same neighbour; a value is the mean of
+    one round's steps. Comparisons are made round by round, since the machine's speed drifts.
+    """
+    options = context.options
+    # Each alone: on a GPU the others' weights would count.
+    memory = {name: _memory(context, configuration) for name, configuration in options["configurations"].items()}
+    trainers = {name: _trainer(context, configuration) for name, configuration in options["configurations"].items()}
+    batches = {name: _batch(trainer) for name, trainer in trainers.items()}
+    names = list(trainers)
+    total = options["rounds"] + 1
+    context.progress(0, total, "cost rounds")
+    for name in names:
+        _seconds(trainers[name], batches[name], options["warmup"])
+    times_ms: dict[str, list[float]] = {name: [] for name in names}
+    for index in range(options["rounds"]):
+        context.progress(index + 1, total, "cost rounds")
+        for name in names[index % len(names) :] + names[: index % len(names)]:
+            seconds = _seconds(trainers[name], batches[name], options["steps"])
+            times_ms[name].append(1000 * seconds / options["steps"])
+    return {
+        "configurations": {
+            name: {
+                "step_time_ms": times_ms[name],
+                "steps_timed": options["rounds"] * options["steps"],
+                "emulated": not trainers[name].precision.native,
+                **memory[name],
+            }
+            for name in names
+        },
+        "memory_definition": MEMORY_DEFINITION if context.device == "cpu" else "torch.cuda.max_memory_allocated",
+        "threads": context.runtime["threads"],
+    }
+
+
+def _trainer(context: Context, configuration: dict[str, Any]) -> WGANTrainer:
+    options = context.options
+    recipe = Recipe(**{**as_dict(CORRECTED), **configuration["recipe"]})
+    settings = {name: configuration[name] for name in ("norm", "precision", "filters", "batch")}
+    settings |= {
+        "patch_size": options["patch"],
+        "critic_steps": options["critic_steps"],
+        "penalty_weight": options["penalty_weight"],
+    }
+    config: WGANConfig = dataclass_from(WGANConfig, {**settings, "recipe": recipe, "steps": 1, "seed": 0})
+    return WGANTrainer(config, context.device)
+
+
+def _batch(trainer: WGANTrainer) -> torch.Tensor:
+    config = trainer.config
+    rng = np.random.default_rng(0)
+    pairs = rng.uniform(-1, 1, (config.batch, 2, *config.patch_size)).astype(np.float32)
+    return torch.from_numpy(pairs).to(trainer.device)
+
+
+def _seconds(trainer: WGANTrainer, real: torch.Tensor, steps: int) -> float:
+    _synchronise(trainer.device)
+    start = time.perf_counter()
+    for _ in range(steps):
+        trainer.step(real)
+    _synchronise(trainer.device)
+    return time.perf_counter() - start
+
+
+def _memory(context: Context, configuration: dict[str, Any]) -> dict[str, float]:
+    trainer = _trainer(context, configuration)
+    real = _batch(trainer)
+    trainer.step(real)  # makes gradients and the optimisers' state
+    with peak_tensor_bytes(context.device, trainer, real) as peak:
+        trainer.step(real)
+    memory = {"peak_memory_mib": peak() / 2**20}
+    if context.device == "cuda":
+        memory["peak_reserved_mib"] = torch.cuda.max_memory_reserved() / 2**20
+    return memory
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

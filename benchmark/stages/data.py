@@ -1,0 +1,55 @@
+"""Subjects -> a store of volumes and patch corners."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.stages.context import Context
+from vesselgan.data import LoadedSubject, find_subjects, load_subject, open_store, phantom_subjects, write_store
+
+__all__ = ["prepare"]
+
+
+def prepare(context: Context) -> dict[str, Any]:
+    """Read or make every subject once and write the store; values describe the data."""
+    options = context.options
+    splits = {name: list(keys) for name, keys in options["split"].items()}
+    write_store(
+        context.folder / "store",
+        _subjects(context, sum(map(len, splits.values()))),
+        splits=splits,
+        patch_size=options["patch"],
+        grid=options["patches"]["grid"],
+        vessel=options["patches"]["vessel"],
+        rng=np.random.default_rng(options["seed"]),
+    )
+    store = open_store(context.folder / "store")
+    shares = [float(store.label(subject.key).mean()) for subject in store.subjects]
+    return {
+        "subjects": {name: len(keys) for name, keys in splits.items()},
+        "patches": {name: len(store.patches(name)) for name in splits},
+        "shapes": sorted({subject.shape for subject in store.subjects}),
+        "spacings_mm": sorted({tuple(round(mm, 4) for mm in subject.spacing_mm) for subject in store.subjects}),
+        "vessel_share": float(np.mean(shares)),
+        "with_brain_mask": sum(subject.has_mask for subject in store.subjects),
+    }
+
+
+def _subjects(context: Context, total: int) -> Iterator[LoadedSubject]:
+    source = context.options["source"]
+    if "phantom" in source:
+        phantom = source["phantom"]
+        subjects: Iterator[LoadedSubject] = iter(
+            phantom_subjects(
+                phantom["subjects"], phantom["shape"], seed=phantom["seed"], spacing_mm=phantom["spacing_mm"]
+            )
+        )
+    else:
+        wanted = {key for keys in context.options["split"].values() for key in keys}
+        files = find_subjects(Path(context.where["folder"]))
+        subjects = (load_subject(subject) for subject in files if subject.key in wanted)
+    for index, subject in enumerate(subjects):
+        context.progress(index, total, "subjects")
+        yield subject

@@ -1,0 +1,90 @@
+"""Whole-volume segmentation of validation and test subjects, scored per subject."""
+
+import csv
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.stages.context import Context
+from benchmark.stages.segmentation import load_unet
+from vesselgan.data import StoredSubject, VolumeStore, apply_range, open_store
+from vesselgan.inference import segment_volume
+from vesselgan.metrics import balanced_average_hausdorff, dice
+from vesselgan.training import choose_precision
+
+__all__ = ["evaluate"]
+
+THRESHOLD = 0.5
+SPLITS = ("validation", "test")
+
+
+def evaluate(context: Context) -> dict[str, Any]:
+    """Write `subjects.csv` (one row per subject and metric) and `shown.npz` (projections of one test subject).
+
+    Distances are in voxels and in millimetres. Where truth or prediction is empty, distances are the image's diagonal
+    and the row is marked. A subject without brain mask has empty values for intracranial vessels.
+    """
+    store = open_store(context.inputs["data"] / "store")
+    unet, precision_name = load_unet(context)
+    precision = choose_precision(precision_name, context.device)
+    inference = context.options["inference"]
+    subjects = [subject for subject in store.subjects if subject.split in SPLITS]
+    rows: list[dict[str, Any]] = []
+    shown: dict[str, NDArray[Any]] = {}
+    for index, subject in enumerate(subjects):
+        context.progress(index, len(subjects), "volumes segmented")
+        image = _scaled(store, subject, context.recipe.intensity_scaling)
+        probability = segment_volume(unet, image, context.options["patch"], precision=precision, **inference)
+        prediction, truth = probability > THRESHOLD, np.asarray(store.label(subject.key))
+        rows += _rows(subject, truth, prediction, store.mask(subject.key))
+        if subject.split == "test" and not shown:
+            shown = {
+                "image": image.max(axis=2),
+                "truth": np.asarray(truth.any(axis=2)),
+                "prediction": np.asarray(prediction.any(axis=2)),
+                "spacing_mm": np.array(subject.spacing_mm),
+            }
+    with (context.folder / "subjects.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["split", "subject", "metric", "value", "empty"])
+        writer.writeheader()
+        writer.writerows(rows)
+    np.savez(context.folder / "shown.npz", allow_pickle=False, **shown)
+    return {"subjects": {split: sum(s.split == split for s in subjects) for split in SPLITS}}
+
+
+def _scaled(store: VolumeStore, subject: StoredSubject, scaling: str) -> NDArray[np.float32]:
+    """The volume on the scale of the real training patches."""
+    image = store.image(subject.key)
+    return apply_range(image, *subject.intensity_range) if scaling == "volume" else image.astype(np.float32)
+
+
+def _rows(
+    subject: StoredSubject, truth: NDArray[np.bool_], prediction: NDArray[np.bool_], mask: NDArray[np.bool_] | None
+) -> list[dict[str, Any]]:
+    rows = []
+    for region in ("all", "intracranial"):
+        values: dict[str, float | str] = dict.fromkeys(("dsc", "bavd_voxel", "bavd_mm"), "")
+        empty = False
+        if region == "all" or mask is not None:
+            g, s = (truth, prediction) if region == "all" or mask is None else (truth & mask, prediction & mask)
+            empty = not g.any() or not s.any()
+            values = {
+                # Two empty masks agree; one empty mask misses everything.
+                "dsc": float(not g.any() and not s.any()) if empty else dice(g, s),
+                "bavd_voxel": balanced_average_hausdorff(g, s, empty="diagonal"),
+                "bavd_mm": balanced_average_hausdorff(g, s, spacing_mm=subject.spacing_mm, empty="diagonal"),
+            }
+            assert all(math.isfinite(float(value)) for value in values.values())
+        rows += [
+            {
+                "split": subject.split,
+                "subject": subject.key,
+                "metric": f"{name}/{region}",
+                "value": value,
+                "empty": int(empty),
+            }
+            for name, value in values.items()
+        ]
+    return rows

@@ -1,0 +1,156 @@
+"""Stage folders: named by a hash of what they depend on, written atomically, locked, computed once.
+
+``result.json`` is written last, with the hash of every other file: its presence alone means that a stage is done.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vesselgan.errors import InputError
+from vesselgan.files import write_text
+
+__all__ = ["Spec", "StageLockedError", "Store", "canonical_json"]
+
+KEPT_ON_RETRY = {"spec.json", "lock", "log.txt", "checkpoint.pt"}
+NOT_HASHED = {"lock", "log.txt", "result.json", "error.json", "checkpoint.pt"}
+
+
+class StageLockedError(RuntimeError):
+    """Another process works on this stage."""
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a stage is: everything that its bytes depend on, and where its outside input lies (not hashed)."""
+
+    stage: str
+    version: int
+    options: Mapping[str, Any]
+    inputs: Mapping[str, str] = field(default_factory=dict)  # role -> key of the stage that fills it
+    runtime: Mapping[str, Any] = field(default_factory=dict)  # device, threads, library versions that change bytes
+    where: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """`stage-` and 12 hexadecimal digits."""
+        content = {name: value for name, value in asdict(self).items() if name != "where"}
+        return f"{self.stage}-{hashlib.sha256(canonical_json(content).encode()).hexdigest()[:12]}"
+
+
+class Store:
+    """The stages of one `runs/` folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.stages = root / "stages"
+
+    def folder(self, key: str) -> Path:
+        """Where a stage's files are."""
+        return self.stages / key
+
+    def find(self, key: str) -> str:
+        """The full key for a full key or the unambiguous start of one. Raises InputError."""
+        matches = sorted(path.name for path in self.stages.glob("*-*") if path.name.startswith(key))
+        if len(matches) != 1 and key not in matches:
+            what = f"is ambiguous ({', '.join(matches)})" if matches else "is no stage there"
+            raise InputError(f"{self.stages}: {key!r} {what}; a run plans its stages, --dry-run lists them")
+        return key if key in matches else matches[0]
+
+    def plan(self, spec: Spec) -> None:
+        """Write the stage's `spec.json`, so that `stage KEY` can run it in any process."""
+        text = json.dumps(asdict(spec), indent=1, sort_keys=True, allow_nan=False)
+        path = self.folder(spec.key) / "spec.json"
+        # The location may move between runs while the content, and so the key, stays.
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+
+    def spec(self, key: str) -> Spec:
+        """The spec that `plan` wrote. Raises InputError."""
+        path = self.folder(key) / "spec.json"
+        try:
+            spec = Spec(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{path}: not a stage specification ({error}); plan it again with 'run'") from None
+        if spec.key != key:
+            raise InputError(f"{path}: was edited: its content belongs to {spec.key}; remove the folder and run again")
+        return spec
+
+    def result(self, key: str) -> dict[str, Any] | None:
+        """The content of `result.json`, or None while the stage is not done or has lost a file."""
+        folder = self.folder(key)
+        try:
+            result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            whole = all((folder / name).stat().st_size == facts["bytes"] for name, facts in result["files"].items())
+        except (OSError, ValueError, KeyError):
+            return None
+        return result if whole else None
+
+    def done(self, key: str) -> bool:
+        """Whether the stage has a result and all of its files."""
+        return self.result(key) is not None
+
+    def error(self, key: str) -> dict[str, Any] | None:
+        """The content of `error.json` of a stage that failed and was not retried."""
+        try:
+            error: dict[str, Any] = json.loads((self.folder(key) / "error.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return error
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold the stage alone; the kernel releases the lock of a process that dies. Raises StageLockedError."""
+        path = self.folder(key) / "lock"
+        with path.open("a", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StageLockedError(f"{key}: another process works on this stage") from None
+            yield
+
+    def clear(self, key: str) -> None:
+        """Remove what an earlier attempt left, but for its log and checkpoint."""
+        for path in self.folder(key).iterdir():
+            if path.name not in KEPT_ON_RETRY:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def finish(self, key: str, values: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Write `result.json`: the stage's values, facts about the run, and every file's size and SHA-256."""
+        folder = self.folder(key)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in NOT_HASHED)
+        for path in paths:
+            _flush(path)
+        files = {
+            str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths
+        }
+        result = {"values": values, "facts": facts, "files": files}
+        write_text(folder / "result.json", json.dumps(result, indent=1, sort_keys=True, allow_nan=False))
+        (folder / "checkpoint.pt").unlink(missing_ok=True)  # the finished stage needs it no more
+
+    def fail(self, key: str, message: str, traceback: str) -> None:
+        """Write `error.json`; a re-run retries."""
+        content = {"message": message, "traceback": traceback}
+        write_text(self.folder(key) / "error.json", json.dumps(content, indent=1))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,121 @@
+"""results.json -> tables that people paste: CSV, Markdown and plain text."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vesselgan.files import write_text
+
+__all__ = ["METRIC_NAMES", "cell_rows", "group_rows", "write_tables"]
+
+# Name, decimals, unit: the columns in the order in which a reader asks for them.
+METRIC_NAMES: dict[str, tuple[str, int, str]] = {
+    "dsc/all": ("DSC, all vessels", 3, ""),
+    "dsc/intracranial": ("DSC, intracranial", 3, ""),
+    "bavd_voxel/all": ("bAVD, all vessels", 3, "voxels"),
+    "bavd_voxel/intracranial": ("bAVD, intracranial", 3, "voxels"),
+    "bavd_mm/all": ("bAVD, all vessels", 3, "mm"),
+    "bavd_mm/intracranial": ("bAVD, intracranial", 3, "mm"),
+    "fid": ("FID", 4, ""),
+    "kid": ("KID", 4, ""),
+    "prd_f8": ("PRD F8 (recall)", 3, ""),
+    "prd_f1_8": ("PRD F1/8 (precision)", 3, ""),
+    "prd_auc": ("PRD area", 3, ""),
+    "precision": ("precision (k-NN)", 3, ""),
+    "recall": ("recall (k-NN)", 3, ""),
+    "density": ("density", 3, ""),
+    "coverage": ("coverage", 3, ""),
+    "step_time_ms": ("training step", 1, "ms"),
+    "patches_per_s": ("throughput", 1, "patches/s"),
+    "peak_memory_mib": ("peak tensor memory", 1, "MiB"),
+}
+
+
+def write_tables(results: Mapping[str, Any], folder: Path) -> None:
+    """Write `cells.csv`, `groups.csv`, `subjects.csv`, `claims.csv`, `table.md` and `summary.txt`."""
+    groups = group_rows(results)
+    write_text(folder / "cells.csv", pd.DataFrame(cell_rows(results)).to_csv(index=False))
+    write_text(folder / "groups.csv", pd.DataFrame(groups).to_csv(index=False))
+    write_text(folder / "subjects.csv", pd.DataFrame(results["subjects"]).to_csv(index=False))
+    write_text(folder / "claims.csv", pd.DataFrame(results["claims"]).to_csv(index=False))
+    write_text(folder / "table.md", _markdown(results, groups))
+    write_text(folder / "summary.txt", _summary(results, groups))
+
+
+def cell_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per cell and metric, with n, SD and interval."""
+    facts = ("id", "label", "variant", "norm", "precision", "filters", "batch", "seed", "recipe", "status")
+    return [
+        {**{name: cell[name] for name in facts}, "metric": metric, **_numbers(entry)}
+        for cell in results["cells"]
+        for metric, entry in cell["metrics"].items()
+    ]
+
+
+def group_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per label and metric, over seeds."""
+    return [
+        {"label": group["label"], "metric": metric, **_numbers(entry)}
+        for group in results["groups"]
+        for metric, entry in group["metrics"].items()
+    ]
+
+
+def _numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: entry.get(name) for name in ("value", "sd", "n", "unit", "ci_low", "ci_high", "empty", "reason")}
+
+
+def _wide(groups: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """A line per label, a column per metric that any label has."""
+    metrics = [name for name in METRIC_NAMES if any(row["metric"] == name for row in groups)]
+    labels = list(dict.fromkeys(row["label"] for row in groups))
+    by_place = {(row["label"], row["metric"]): row for row in groups}
+    header = ["", *(_title(name) for name in metrics)]
+    return header, [[label, *(_cell(by_place.get((label, name)), name) for name in metrics)] for label in labels]
+
+
+def _title(metric: str) -> str:
+    name, _, unit = METRIC_NAMES[metric]
+    return f"{name} ({unit})" if unit else name
+
+
+def _cell(row: Mapping[str, Any] | None, metric: str) -> str:
+    if row is None:
+        return ""
+    if row["value"] is None:
+        return "n/a"
+    decimals = METRIC_NAMES[metric][1]
+    spread = f" ± {row['sd']:.{decimals}f}" if row["sd"] is not None else ""
+    return f"{row['value']:.{decimals}f}{spread}"
+
+
+def _markdown(results: Mapping[str, Any], groups: list[dict[str, Any]]) -> str:
+    header, lines = _wide(groups)
+    rows = [header, ["---"] * len(header), *lines]
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return f"# {results['title']}: {results['profile']}\n\nMean ± SD over seeds (costs: over rounds).\n\n{table}\n"
+
+
+def _summary(results: Mapping[str, Any], groups: list[dict[str, Any]]) -> str:
+    """The segmentation table and the verdicts, for a terminal."""
+    shown = (
+        "dsc/all",
+        "dsc/intracranial",
+        "bavd_voxel/all",
+        "bavd_voxel/intracranial",
+        "fid",
+        "prd_auc",
+        "step_time_ms",
+    )
+    header, lines = _wide([row for row in groups if row["metric"] in shown])
+    widths = [max(len(row[column]) for row in [header, *lines]) for column in range(len(header))]
+    table = [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *lines]
+    ]
+    claims = [f"  {claim['verdict']:<13} {claim['name']}" for claim in results["claims"]]
+    failed = [f"  {cell['id']}: {cell['error']}" for cell in results["cells"] if cell["status"] == "failed"]
+    parts = ["", *table, "", *(["claims:", *claims] if claims else []), *(["failed:", *failed] if failed else [])]
+    return "\n".join(parts) + "\n"

@@ -1,0 +1,132 @@
+"""The MLflow mirror: parent run = protocol run, child runs = cells. The only user of mlflow.
+
+Local files are the truth; the mirror is written from results.json by the parent process and can be rebuilt at any time.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # creating the database is no news to the user
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+from benchmark.results import load_run
+from benchmark.store import canonical_json
+
+__all__ = ["compare_url", "store_uri", "sync"]
+
+CURVE_POINTS = 200  # per curve: enough to see it, few enough for a page that opens fast
+BATCH = 500  # metrics per request, below MLflow's limit
+CELL, CONTENT = "benchmark.cell", "benchmark.content"
+
+
+def store_uri(out: Path) -> str:
+    """The database under `out`."""
+    return f"sqlite:///{(out / 'runs' / 'mlflow.db').resolve()}"
+
+
+def sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
+    """Make MLflow show the run `name`: cells whose content is there already are left alone, others written anew."""
+    client = MlflowClient(store_uri(out))
+    experiment = client.get_experiment_by_name(name)
+    artifacts = (out / "runs" / "mlflow-artifacts").resolve()
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts.as_uri())
+    known = {run.data.tags.get(CELL, ""): run for run in _runs(client, experiment_id)}
+    settings = {"protocol": results["protocol"], "profile": results["profile"], "data": results["data"]["description"]}
+    environment = {f"environment.{key}": str(value) for key, value in _flat(results["environment"])}
+    parent_id = _mirror(client, experiment_id, known, "", name, settings, [], environment)
+    run = load_run(out, name)
+    for record, cell in zip(run.cells, results["cells"], strict=True):
+        params = {
+            key: cell[key] for key in ("label", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
+        }
+        params |= {f"recipe.{key}": value for key, value in cell["recipe_options"].items()}
+        metrics = [(key, entry["value"], 0) for key, entry in cell["metrics"].items() if entry["value"] is not None]
+        metrics += _curves(run.file(record, "gan", "steps.jsonl"), "gan")
+        metrics += _curves(run.file(record, "unet", "steps.jsonl"), "unet")
+        tags = {MLFLOW_PARENT_RUN_ID: parent_id, "status": cell["status"]}
+        _mirror(client, experiment_id, known, cell["id"], cell["id"], params, metrics, tags, cell["status"])
+    gone = known.keys() - {cell["id"] for cell in results["cells"]} - {""}
+    for cell_id in gone:
+        client.delete_run(known[cell_id].info.run_id)
+
+
+def compare_url(out: Path, name: str, port: int) -> str:
+    """The page that compares the cells of a run."""
+    base = f"http://127.0.0.1:{port}/#"
+    client = MlflowClient(store_uri(out))
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return base
+    runs = [run.info.run_id for run in _runs(client, experiment.experiment_id) if run.data.tags.get(CELL)]
+    experiments = json.dumps([experiment.experiment_id])
+    return f"{base}/compare-runs?runs={quote(json.dumps(runs))}&experiments={quote(experiments)}"
+
+
+def _mirror(
+    client: MlflowClient,
+    experiment_id: str,
+    known: Mapping[str, Run],
+    cell: str,
+    name: str,
+    params: Mapping[str, Any],
+    metrics: list[tuple[str, float, int]],
+    tags: Mapping[str, str],
+    status: str = "done",
+) -> str:
+    """Write one run, unless the same content is there; return its id."""
+    now_ms = int(time.time() * 1000)
+    content = sha256(canonical_json([params, metrics, tags, status]).encode()).hexdigest()
+    old = known.get(cell)
+    if old and old.data.tags.get(CONTENT) == content:
+        return str(old.info.run_id)
+    if old and not cell:  # children point to their parent, so it is kept
+        run_id = str(old.info.run_id)
+    else:
+        if old:
+            client.delete_run(old.info.run_id)
+        run_id = str(client.create_run(experiment_id, tags={MLFLOW_RUN_NAME: name, CELL: cell}).info.run_id)
+        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        for start in range(0, len(metrics), BATCH):
+            part = metrics[start : start + BATCH]
+            client.log_batch(run_id, metrics=[Metric(key, value, now_ms, step) for key, value, step in part])
+    # The hash comes last: a run that was cut short is written again.
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in {**tags, CONTENT: content}.items()])
+    client.set_terminated(run_id, "FINISHED" if status == "done" else "FAILED")
+    return run_id
+
+
+def _runs(client: MlflowClient, experiment_id: str) -> list[Run]:
+    runs: list[Run] = list(client.search_runs([experiment_id], run_view_type=ViewType.ACTIVE_ONLY, max_results=5000))
+    return [run for run in runs if CELL in run.data.tags]
+
+
+def _curves(path: Path | None, prefix: str) -> list[tuple[str, float, int]]:
+    """At most CURVE_POINTS evenly spaced steps of a step record."""
+    if path is None:
+        return []
+    steps = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    every = max(1, len(steps) // CURVE_POINTS)
+    return [
+        (f"{prefix}/{key}", value, step["step"])
+        for step in steps[::every]
+        for key, value in step.items()
+        if key != "step" and value is not None
+    ]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,14 @@
+"""The version of each stage: raised when its code changes what it computes, so that old folders are not reused."""
+
+__all__ = ["STAGE_VERSIONS"]
+
+STAGE_VERSIONS = {
+    "prepare": 1,
+    "train_gan": 1,
+    "synthesise": 1,
+    "reference": 1,
+    "score": 1,
+    "train_unet": 1,
+    "evaluate": 1,
+    "measure": 1,
+}

@@ -1,0 +1,1 @@
+"""What the page shows, as plain dataclasses: every number is turned into text here, so that templates only place it."""

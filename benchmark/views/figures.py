@@ -1,0 +1,228 @@
+"""Charts and pictures from the files of a run's stages; a part whose files are missing is left out."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from benchmark.pictures import Picture, grey_picture, mask_picture, overlay_picture
+from benchmark.plots import REAL_COLOUR, Curve, Line, prd_chart, subject_chart, training_chart
+from benchmark.results import Run
+from benchmark.views.text import LabelMark, number
+from vesselgan.data import VolumeStore, open_store
+from vesselgan.errors import InputError
+
+__all__ = ["SampleRow", "Segmented", "Tile", "prd_figure", "sample_rows", "segmented_subject", "subject_figures", "training_figures"]
+
+INT16_SCALE = 32767  # of the synthetic images, see the stage that writes them (which imports torch)
+SHOWN = 8
+PANELS = {
+    "dsc/all": ("all vessels", "DSC"),
+    "dsc/intracranial": ("intracranial vessels", "DSC"),
+    "bavd_voxel/all": ("all vessels", "bAVD (voxels)"),
+    "bavd_voxel/intracranial": ("intracranial vessels", "bAVD (voxels)"),
+}
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """Pairs of one label: projections of images and of their labels, in the same order."""
+
+    label: LabelMark | None
+    seed: int | None
+    pairs: Sequence[tuple[Picture, Picture]]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture with the label that it belongs to and a line below it."""
+
+    label: LabelMark
+    picture: Picture
+    caption: str
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """One test subject: image, truth, and each label's prediction over them."""
+
+    subject: str
+    image: Picture
+    truth: Picture
+    tiles: Sequence[Tile]
+
+
+def subject_figures(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Sequence[Markup]:
+    """A chart per metric and region: every test subject, each the mean over its label's seeds."""
+    label_of = {cell["id"]: cell["label"] for cell in results["cells"]}
+    colours = {name: mark.colour for name, mark in marks.items()}
+    charts = []
+    for metric, (where, what) in PANELS.items():
+        values: dict[str, dict[str, list[float]]] = {name: {} for name in marks}
+        for row in results["subjects"]:
+            if row["metric"] == metric and row["split"] == "test" and row["value"] is not None:
+                values[label_of[row["cell"]]].setdefault(row["subject"], []).append(row["value"])
+        means = {
+            name: {subject: sum(seeds) / len(seeds) for subject, seeds in column.items()}
+            for name, column in values.items()
+            if column
+        }
+        if means:
+            charts.append(Markup(subject_chart(means, colours, f"{what.split()[0]}, {where}", what)))
+    return charts
+
+
+def prd_figure(run: Run, marks: Mapping[str, LabelMark]) -> Markup | None:
+    """PRD of every label and the floor."""
+    curves: dict[str, tuple[list[Any], list[Any]]] = {}
+    floor: Curve | None = None
+    for record in run.cells:
+        label = record["cell"]["label"]
+        if pair := _prd(run.file(record, "score", "prd.npz")):
+            precision, recall = curves.setdefault(label, ([], []))
+            precision.append(pair[0])
+            recall.append(pair[1])
+        if floor is None and (pair := _prd(run.file(record, "reference", "prd.npz"))):
+            floor = Curve(REAL_COLOUR, [pair[0]], [pair[1]])
+    if not curves:
+        return None
+    coloured = {name: Curve(marks[name].colour, *parts) for name, parts in curves.items()}
+    return Markup(prd_chart(coloured, floor, "Precision and recall of distributions"))
+
+
+def _prd(path: Path | None) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    if path is None:
+        return None
+    with np.load(path) as arrays:
+        return (arrays["precision"], arrays["recall"]) if "precision" in arrays else None
+
+
+def sample_rows(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[SampleRow]:
+    """Real patches, then the first synthetic pairs of each label's first finished seed."""
+    store = _store(run)
+    spacing = (1.0, 1.0) if store is None else _in_plane(store.subjects[0].spacing_mm)
+    rows = []
+    if store is not None and (pairs := _real_pairs(store)):
+        rows.append(SampleRow(None, None, [_pair(image, label, spacing, REAL_COLOUR, "real") for image, label in pairs]))
+    for mark, record, path in _first_files(run, marks, "pairs", "shown.npz"):
+        with np.load(path) as shown:
+            images, labels = shown["images"][:SHOWN].astype(np.float32) / INT16_SCALE, shown["labels"][:SHOWN]
+        pictures = [
+            _pair(image, label, spacing, mark.colour, mark.name) for image, label in zip(images, labels, strict=True)
+        ]
+        rows.append(SampleRow(mark, record["cell"]["seed"], pictures))
+    return rows
+
+
+def _store(run: Run) -> VolumeStore | None:
+    path = next((path for record in run.cells if (path := run.file(record, "data", "store/store.json"))), None)
+    try:
+        return None if path is None else open_store(path.parent)
+    except InputError:
+        return None
+
+
+def _real_pairs(store: VolumeStore) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """From each of equal parts of the training patches, so of several subjects, the first one that contains a vessel."""
+    pairs = []
+    for part in np.array_split(store.patches("train"), SHOWN):
+        for index in part:
+            images, labels = store.cut_pairs([int(index)], "volume")
+            if labels.any():
+                pairs.append((images[0], labels[0].astype(bool)))
+                break
+    return pairs
+
+
+def _pair(
+    image: NDArray[np.float32], label: NDArray[np.bool_], spacing: tuple[float, float], colour: str, name: str
+) -> tuple[Picture, Picture]:
+    grey = grey_picture(image.max(axis=2), spacing, f"{name}: image", unit=True)
+    return grey, mask_picture(label.any(axis=2), spacing, colour, f"{name}: label")
+
+
+def segmented_subject(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Segmented | None:
+    """The first test subject under every label's first finished seed."""
+    store = _store(run)
+    subject = store.keys("test")[0] if store is not None and store.keys("test") else ""
+    tiles, first = [], None
+    for mark, record, path in _first_files(run, marks, "evaluate", "shown.npz"):
+        with np.load(path) as shown:
+            if "image" not in shown:  # a split without test subjects
+                continue
+            image, truth, prediction = shown["image"], shown["truth"], shown["prediction"]
+            spacing = _in_plane(shown["spacing_mm"])
+        first = first or (image, truth, spacing)
+        alt = f"{mark.name}: found, missed and invented vessels"
+        caption = _subject_score(results, record["cell"]["id"], subject)
+        tiles.append(Tile(mark, overlay_picture(image, truth, prediction, spacing, alt), caption))
+    if first is None:
+        return None
+    image, truth, spacing = first
+    return Segmented(
+        subject or "the first test subject",
+        grey_picture(image, spacing, "image"),
+        mask_picture(truth, spacing, "#ffffff", "truth"),
+        tiles,
+    )
+
+
+def _subject_score(results: Mapping[str, Any], cell: str, subject: str) -> str:
+    for row in results["subjects"]:
+        if row["cell"] == cell and row["subject"] == subject and row["metric"] == "dsc/all" and row["value"] is not None:
+            return f"DSC {number(row['value'], 3)}"
+    return ""
+
+
+def _first_files(
+    run: Run, marks: Mapping[str, LabelMark], role: str, name: str
+) -> Iterator[tuple[LabelMark, Mapping[str, Any], Path]]:
+    """Of each label the file of its first cell that has one."""
+    seen: set[str] = set()
+    for record in run.cells:
+        label = record["cell"]["label"]
+        path = run.file(record, role, name)
+        if path is not None and label not in seen:
+            seen.add(label)
+            yield marks[label], record, path
+
+
+def training_figures(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[Markup]:
+    """Courses of the WGANs and of the U-Nets."""
+    panels: dict[str, list[Line]] = {"wasserstein": [], "penalty": [], "loss": [], "validation": []}
+    for record in run.cells:
+        colour = marks[record["cell"]["label"]].colour
+        for role in ("gan", "unet"):
+            if path := run.file(record, role, "steps.jsonl"):
+                steps = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+                for name in panels:
+                    if steps and name in steps[0]:
+                        panels[name].append(_line(colour, steps, name))
+        if history := (run.values(record, "unet") or {}).get("history"):
+            panels["validation"].append(_line(colour, history, "validation_loss"))
+    titles = {
+        "wasserstein": ("WGAN: distance that the critic sees", "E[D(real)] − E[D(fake)]"),
+        "penalty": ("WGAN: gradient penalty", "penalty (log scale)"),
+        "loss": ("U-Net: training loss, on its own data", "−soft Dice"),
+        "validation": ("U-Net: validation loss, on real patches", "−soft Dice"),
+    }
+    return [
+        Markup(training_chart(lines, *titles[name], log=name == "penalty"))
+        for name, lines in panels.items()
+        if any(np.isfinite(line.values).any() for line in lines)
+    ]
+
+
+def _line(colour: str, rows: Sequence[Mapping[str, Any]], name: str) -> Line:
+    # A step whose loss was no number has null; as NaN it is left out of the means.
+    values = np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
+    return Line(colour, np.array([row["step"] for row in rows], dtype=np.float64), values)
+
+
+def _in_plane(spacing_mm: Sequence[float] | NDArray[Any]) -> tuple[float, float]:
+    return float(spacing_mm[0]), float(spacing_mm[1])

@@ -1,0 +1,171 @@
+"""How the numbers were made: recipe, settings against the paper's, environment, stages and files."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from benchmark.protocol import Profile
+from benchmark.results import Run
+from benchmark.views.text import join, plural
+from vesselgan.recipe import Recipe
+
+__all__ = ["FILES", "DeviationRow", "MethodsView", "SettingRow", "methods_view"]
+
+FILES = {
+    "results.json": "everything on this page, for programs",
+    "cells.csv": "one row per cell and metric",
+    "groups.csv": "one row per label and metric, over seeds",
+    "subjects.csv": "one row per cell, subject and metric",
+    "claims.csv": "one row per claim",
+    "table.md": "the main table in Markdown",
+    "summary.txt": "the same in plain text",
+}
+FEW_POSITIONS = 32  # the paper's 128 x 128 x 64 leaves 256
+NOT_THE_MODEL = {"about", "requires", "data", "matrix", "recipe"}
+# The paper's default is ours here: the paper does not say.
+NOT_PUBLISHED = {"unet.batch", "unet.steps", "unet.validate_every", "phantom.seed", "phantom.spacing_mm"}
+HARNESS_OPTIONS = ("inference.", "measure.", "threads", "score.seed", "split.seed")
+
+
+@dataclass(frozen=True)
+class DeviationRow:
+    """One option of the recipe: this run's value per recipe, and the two values that it can have."""
+
+    deviation: str
+    option: str
+    values: Sequence[str]
+    paper_code: str
+    corrected: str
+    about: str
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """A setting that differs from its default; `origin` says whose the default is."""
+
+    name: str
+    here: str
+    default: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class MethodsView:
+    """Everything of the last section."""
+
+    recipes: Sequence[str]
+    deviations: Sequence[DeviationRow]
+    profile: str
+    profile_about: str
+    settings: Sequence[SettingRow]
+    warnings: Sequence[str]
+    facts: Sequence[tuple[str, str]]
+    stages: Sequence[tuple[str, str, Sequence[tuple[str, str]]]]
+    files: Sequence[tuple[str, str]]
+
+
+def methods_view(run: Run, results: Mapping[str, Any]) -> MethodsView:
+    """What the run's plan and environment say."""
+    recipes = {cell["recipe"]: cell["recipe_options"] for cell in results["cells"]}
+    return MethodsView(
+        recipes=list(recipes),
+        deviations=[
+            DeviationRow(
+                option.metadata["deviation"],
+                option.name,
+                [_shown(options.get(option.name)) for options in recipes.values()],
+                _shown(option.metadata["paper_code"]),
+                _shown(option.metadata["corrected"]),
+                option.metadata["about"],
+            )
+            for option in fields(Recipe)
+        ],
+        profile=results["profile"],
+        profile_about=results["settings"].get("about", ""),
+        settings=list(_settings(results["settings"], phantom=bool(results["data"].get("phantom")))),
+        warnings=list(_warnings(results)),
+        facts=list(_facts(run, results)),
+        stages=[(cell["id"], cell["status"], list(cell["stages"].items())) for cell in results["cells"]],
+        files=list(FILES.items()),
+    )
+
+
+def _settings(settings: Mapping[str, Any], *, phantom: bool) -> Iterator[SettingRow]:
+    defaults = dict(_flat(Profile().model_dump(mode="json")))
+    for name, value in _flat(settings):
+        irrelevant = name.split(".")[0] in NOT_THE_MODEL or (name.startswith("phantom.") and not phantom)
+        if irrelevant or defaults.get(name) == value:
+            continue
+        ours = name in NOT_PUBLISHED or name.startswith(HARNESS_OPTIONS)
+        origin = "ours, the paper does not say" if ours else "paper"
+        yield SettingRow(name, _shown(value), _shown(defaults.get(name)), origin)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _warnings(results: Mapping[str, Any]) -> Iterator[str]:
+    norms = {cell["norm"] for cell in results["cells"]}
+    patch = results["settings"]["patch"]
+    final = [size // 16 for size in patch]
+    positions = math.prod(final)
+    if "instance" in norms and positions < FEW_POSITIONS:
+        yield (
+            f"Instance norm sees very few positions: a patch of {_shown(patch)} leaves {_shown(final)} = {positions} in "
+            "the critic's last layer (the paper's patch leaves 8 × 8 × 4 = 256). Normalising over so few removes most of "
+            "what a feature says, so GP may do worse here than at the paper's size."
+        )
+    if {"instance", "spectral"} <= norms:
+        yield (
+            "GP and SN differ in two things: the instance norm goes when the spectral norm comes. A difference between "
+            "them cannot be put down to spectral norm alone. SN and SN-MP differ in precision only, SN-MP and c-SN-MP in "
+            "the number of filters only."
+        )
+    if any("reference=train" in name or name == "paper_code" for name in (cell["recipe"] for cell in results["cells"])):
+        yield "FID and PRD compare with the training patches (D15), which rewards a model that memorises them."
+
+
+def _facts(run: Run, results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    environment = results["environment"]
+    machine = environment.get("machine", {})
+    yield "run", run.name
+    yield "machine", ", ".join(f"{value} {_unit(name)}".strip() for name, value in machine.items())
+    yield "device", str(environment.get("device", "unknown"))
+    yield "threads per stage", str(results["settings"].get("threads", "unknown"))
+    versions = {"python": environment.get("python", "unknown"), **environment.get("versions", {})}
+    yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
+    commit = environment.get("commit")
+    dirty = {True: "with uncommitted changes", False: "clean"}.get(environment.get("dirty"), "")
+    yield "commit", f"{commit}, {dirty}" if commit else "unknown: the program does not run from a checkout"
+    data = next((values for record in run.cells if (values := run.values(record, "data"))), None)
+    if data:
+        patches = join(f"{count} {split}" for split, count in data["patches"].items())
+        shapes = join(_shown(shape) for shape in data["shapes"])
+        spacings = join(_shown(spacing) for spacing in data["spacings_mm"])
+        masks, subjects = data["with_brain_mask"], sum(data["subjects"].values())
+        yield "volumes", f"{shapes} voxels of {spacings} mm; {masks} of {plural(subjects, 'subject')} with a brain mask"
+        yield "patches", f"{patches}; {100 * data['vessel_share']:.2f} % of all voxels are vessel"
+    seconds = sum(cell.get("seconds") or 0 for cell in results["cells"])
+    yield "work", f"{seconds / 60:.1f} minutes of stages, those that cells share counted for each of them"
+
+
+def _unit(name: str) -> str:
+    return {"cores": "cores", "memory_gib": "GiB", "gpu_memory_gib": "GiB"}.get(name, "")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return " × ".join(_shown(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:g}".replace("-", "−")
+    return f"{value:,}".replace(",", "\N{THIN SPACE}") if isinstance(value, int) else str(value)

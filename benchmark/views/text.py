@@ -1,0 +1,87 @@
+"""Numbers as a reader wants them, and the labels of a run with their colours."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark.plots import label_colours
+from benchmark.tables import METRIC_NAMES
+
+__all__ = ["LabelMark", "interval", "join", "label_marks", "metric_phrase", "number", "plural", "signed", "unit_of"]
+
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class LabelMark:
+    """A label (the paper's name of a variant, or `real`) with the colour that it has throughout the page."""
+
+    name: str
+    colour: str
+    is_real: bool
+
+
+def label_marks(results: Mapping[str, Any]) -> dict[str, LabelMark]:
+    """Every label of the run, in the order of the results; the baselines are the cells without a critic."""
+    real = {cell["label"]: cell["norm"] is None for cell in results["cells"]}
+    colours = label_colours(real)
+    return {name: LabelMark(name, colours[name], is_real) for name, is_real in real.items()}
+
+
+def number(value: float, decimals: int) -> str:
+    """A fixed number of decimals; a value that would lose all its digits keeps two significant ones as a power of ten."""
+    if value != 0 and abs(value) < 10.0**-decimals:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return _minus(f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}")
+    return _minus(f"{value:,.{decimals}f}".replace(",", "\N{THIN SPACE}"))
+
+
+def signed(value: float, decimals: int) -> str:
+    """The same with a sign in front of a positive number, for differences."""
+    return f"+{number(value, decimals)}" if value > 0 else number(value, decimals)
+
+
+def interval(low: float | None, high: float | None, decimals: int) -> str:
+    """`[low, high]`, or nothing where there is none."""
+    if low is None or high is None:
+        return ""
+    return f"[{number(low, decimals)}, {number(high, decimals)}]"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def join(words: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    items = list(words)
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def metric_phrase(metric: str) -> str:
+    """The name of a metric inside a sentence: `intracranial DSC`, `FID`, `training step`."""
+    name = METRIC_NAMES[metric][0] if metric in METRIC_NAMES else metric
+    what, _, where = name.partition(", ")
+    if where == "all vessels":
+        return f"{what} of all vessels"
+    return f"{where} {what}" if where else what
+
+
+def unit_of(metric: str) -> tuple[int, str]:
+    """Decimals and unit of a metric."""
+    _, decimals, unit = METRIC_NAMES.get(metric, ("", 3, ""))
+    return decimals, unit
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Sample SD, None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")

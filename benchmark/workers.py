@@ -1,0 +1,107 @@
+"""The local engine: a few warm worker processes that take keys.
+
+A worker is `python -m benchmark stage --serve`: keys come in on standard input, events go out on standard output as
+JSON lines. A crash, a hang or a memory leak in a stage therefore ends one worker, not the run.
+"""
+
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmark.store import Store
+
+__all__ = ["Event", "LocalEngine"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a worker says about the stage that it was given."""
+
+    kind: Literal["progress", "done", "failed", "bad_input", "locked"]
+    key: str
+    done: int = 0
+    total: int = 0
+    text: str = ""
+
+
+class LocalEngine:
+    """Run stages in `workers` processes of this machine, each started on first use."""
+
+    def __init__(self, store: Store, workers: int) -> None:
+        self._store = store
+        self._free = workers
+        self._idle: list[_Worker] = []
+        self._busy: dict[str, _Worker] = {}
+        self._events: queue.Queue[tuple[_Worker, Event | None]] = queue.Queue()
+
+    @property
+    def free(self) -> int:
+        """How many more stages can be taken now."""
+        return self._free
+
+    def submit(self, key: str) -> None:
+        """Hand a planned stage to a worker."""
+        worker = self._idle.pop() if self._idle else _Worker(self._store, self._events)
+        self._busy[key] = worker
+        self._free -= 1
+        worker.take(key)
+
+    def next_event(self) -> Event:
+        """Wait for the next event. A worker that died makes a `failed` one that says how."""
+        while True:
+            worker, event = self._events.get()
+            if event is None:
+                if worker.key not in self._busy:
+                    continue  # an idle worker went away: nothing is lost
+                event = Event("failed", worker.key, text=f"its process died ({worker.cause_of_death()})")
+            elif event.kind != "progress":
+                self._idle.append(worker)
+            if event.kind != "progress":
+                del self._busy[event.key]
+                worker.key = ""
+                self._free += 1
+            return event
+
+    def close(self) -> None:
+        """End all workers at once; an unfinished stage is taken up by the next run."""
+        for worker in [*self._idle, *self._busy.values()]:
+            worker.kill()
+
+
+class _Worker:
+    """One process and the thread that reads its events."""
+
+    def __init__(self, store: Store, events: "queue.Queue[tuple[_Worker, Event | None]]") -> None:
+        self.key = ""
+        command = [sys.executable, "-m", "benchmark", "stage", "--serve", "--runs", str(store.root)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        threading.Thread(target=self._listen, args=(events,), daemon=True).start()
+
+    def take(self, key: str) -> None:
+        self.key = key
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(key + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it just died: the listening thread tells
+
+    def cause_of_death(self) -> str:
+        code = self._process.wait()
+        return f"signal {signal.Signals(-code).name}, perhaps out of memory" if code < 0 else f"exit status {code}"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _listen(self, events: "queue.Queue[tuple[_Worker, Event | None]]") -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                events.put((self, Event(**json.loads(line))))
+        events.put((self, None))
