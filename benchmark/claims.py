@@ -131,7 +131,8 @@ def _seed_differences(
     if len(seeds) < LEAST_SEEDS:
         more = LEAST_SEEDS - len(seeds)
         hours = more * sum(_mean_seconds(label, cells) for label in labels) / 3600
-        obstacle = f"{len(seeds)} seeds: at least {more} more are needed, about {hours:.2g} hours of one worker"
+        have = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+        obstacle = f"{have}: at least {more} more are needed, about {hours:.2g} hours of one worker"
     return [sides[0][seed] - sides[1][seed] for seed in seeds], "seed", obstacle
 
 

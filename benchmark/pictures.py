@@ -27,7 +27,9 @@ class Picture:
     alt: str
 
 
-def grey_picture(image: NDArray[np.float32], spacing_mm: tuple[float, float], alt: str, *, unit: bool = False) -> Picture:
+def grey_picture(
+    image: NDArray[np.float32], spacing_mm: tuple[float, float], alt: str, *, unit: bool = False
+) -> Picture:
     """An image (X, Y); `unit` maps [-1, 1] to black and white, otherwise the picture's own percentiles do."""
     return _picture(_grey(image, unit=unit), spacing_mm, alt)
 

@@ -142,8 +142,12 @@ def execute(plan: Plan, cells_wanted: Sequence[CellPlan], store: Store, engine: 
             continue
         if store.error(event.key) is None:  # the worker died before it could write one
             store.fail(event.key, event.text, "")
-        if event.kind == "bad_input":
+        if event.kind == "bad_input":  # a person has to act first: what runs may end, nothing else starts
             outcome.bad_input.append(event.text)
+            for key in waiting:
+                outcome.not_run.append(key)
+                cells.ended(key, "failed")
+            waiting.clear()
         outcome.failed[event.key] = event.text
         cells.ended(event.key, "failed")
         for key in _behind(plan, event.key, waiting):
@@ -154,14 +158,16 @@ def execute(plan: Plan, cells_wanted: Sequence[CellPlan], store: Store, engine: 
 
 
 def _startable(plan: Plan, waiting: Sequence[str], finished: set[str], running: set[str], free: int) -> list[str]:
-    """Ready stages, in the plan's order, that may start now."""
+    """Ready stages, in the plan's order, that may start now; none overtakes one that waits to be alone."""
     if any(plan.specs[key].stage in ALONE for key in running):
         return []
-    ready = [key for key in waiting if set(plan.specs[key].inputs.values()) <= finished]
-    alone = [key for key in ready if plan.specs[key].stage in ALONE]
-    if alone:
-        return [] if running else alone[:1]
-    return ready[:free]
+    chosen: list[str] = []
+    for key in waiting:
+        if set(plan.specs[key].inputs.values()) <= finished:
+            if plan.specs[key].stage in ALONE:
+                return chosen[:free] or ([] if running else [key])
+            chosen.append(key)
+    return chosen[:free]
 
 
 def _behind(plan: Plan, failed: str, waiting: Sequence[str]) -> list[str]:

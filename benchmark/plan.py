@@ -57,9 +57,10 @@ def build_plan(
 ) -> Plan:
     """Plan the stages of `cells`. Equal work has an equal key, so it stands in the plan once."""
     plan = Plan(protocol, profile_name, profile, device, source)
-    # The cost measurement wants the machine for itself, so it comes first, when nothing else can run yet.
-    costs = _add_measure(plan, [cell for cell in cells if not cell.is_real])
+    # Data first, since bad input must show before anything is spent on it; then the cost measurement, which wants the
+    # machine for itself and would otherwise hold up workers.
     data = _add_prepare(plan)
+    costs = _add_measure(plan, [cell for cell in cells if not cell.is_real])
     for cell in cells:
         roles = {"data": data}
         if not cell.is_real:

@@ -15,8 +15,8 @@ from vesselgan.training import WGANConfig, WGANTrainer
 
 __all__ = ["Prediction", "predict"]
 
-# Large enough to use the machine, small enough to take about a second on two cores.
-PROBE_PATCH, PROBE_FILTERS, PROBE_BATCH = (64, 64, 32), 64, 4
+# Large enough to use the machine, small enough to take a moment on two cores.
+PROBE_PATCH, PROBE_FILTERS, PROBE_BATCH = (64, 64, 32), 32, 2
 
 
 @dataclass(frozen=True)

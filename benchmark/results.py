@@ -140,6 +140,8 @@ def _cell_entry(run: Run, record: Mapping[str, Any], rows: pd.DataFrame) -> dict
         "status": run.status(record),
         "error": run.failure(record),
         "seconds": round(run.seconds(record), 1),
+        "warnings": (run.values(record, "score") or {}).get("warnings", []),
+        "labels": (run.values(record, "score") or {}).get("labels"),
         "stages": record["stages"],
         "metrics": metrics,
     }
@@ -172,8 +174,8 @@ def _cost_metrics(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
     times = measured["step_time_ms"]
     throughput = [1000 * batch / time for time in times]
     entries = {
-        "step_time_ms": mean_with_interval(times, "interleaved round") | {"rounds": times},
-        "patches_per_s": mean_with_interval(throughput, "interleaved round") | {"rounds": throughput},
+        "step_time_ms": _geometric_mean(times) | {"rounds": times},
+        "patches_per_s": _geometric_mean(throughput) | {"rounds": throughput},
         "peak_memory_mib": {"value": measured["peak_memory_mib"], "n": 1, "ci_low": None, "ci_high": None},
     }
     entries["peak_memory_mib"]["reason"] = values["memory_definition"]
@@ -181,6 +183,13 @@ def _cost_metrics(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("step_time_ms", "patches_per_s"):
             entries[name]["emulated"] = True
     return entries
+
+
+def _geometric_mean(rounds: Sequence[float]) -> dict[str, Any]:
+    """Times and rates are positive and vary by factors: mean, SD and interval are taken of their logarithms."""
+    logs = mean_with_interval(np.log(rounds).tolist(), "interleaved round")
+    bounds = {name: math.exp(logs[name]) for name in ("value", "ci_low", "ci_high") if logs[name] is not None}
+    return logs | bounds | {"sd": float(np.std(rounds, ddof=1)) if len(rounds) > 1 else None}
 
 
 def _segmentation_metrics(rows: pd.DataFrame, cell_id: str) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def evaluate(context: Context) -> dict[str, Any]:
                 "truth": np.asarray(truth.any(axis=2)),
                 "prediction": np.asarray(prediction.any(axis=2)),
                 "spacing_mm": np.array(subject.spacing_mm),
+                "subject": np.array(subject.key),
             }
     with (context.folder / "subjects.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["split", "subject", "metric", "value", "empty"])

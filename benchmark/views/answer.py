@@ -1,4 +1,4 @@
-"""The head of the page and its answer: what was run, what to beware of, verdicts, published numbers beside ours."""
+"""The head of the page and its answer: what was run, what to beware of, the main numbers, and published ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,9 @@ from typing import Any
 
 from benchmark.claims import LEAST_SEEDS
 from benchmark.results import Run
-from benchmark.views.text import LabelMark, interval, join, metric_phrase, number, plural, signed, unit_of
+from benchmark.views.text import LabelMark, deviation, join, metric_phrase, number, plural, unit_of
 
-__all__ = ["ClaimView", "Header", "Note", "PublishedRow", "Strip", "claim_views", "headline", "page_header", "published_rows"]
-
-VERDICT_ORDER = ("supported", "refuted", "inconclusive")
+__all__ = ["Header", "Headline", "Note", "PublishedRow", "Score", "headline", "page_header", "published_rows"]
 
 
 @dataclass(frozen=True)
@@ -35,33 +33,20 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Strip:
-    """An effect with its interval on a line from 0 to 100; the claim holds from `holds_from` over `holds_width`."""
+class Score:
+    """One large number with the label that it belongs to."""
 
-    effect: float
-    low: float | None
-    high: float | None
-    bound: float
-    bound_text: str
-    holds_from: float
-    holds_width: float
+    label: LabelMark
+    value: str
+    about: str
 
 
 @dataclass(frozen=True)
-class ClaimView:
-    """One claim with its verdict and evidence."""
+class Headline:
+    """The main comparison: what is compared, and the numbers."""
 
-    name: str
-    verdict: str
-    statement: str
-    scope: str
-    difference: str
-    effect: str
-    interval: str
-    evidence: str
-    reason: str | None
-    note: str | None
-    strip: Strip | None
+    what: str
+    scores: Sequence[Score]
 
 
 @dataclass(frozen=True)
@@ -81,13 +66,18 @@ def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelM
     synthetic = [mark.name for mark in marks.values() if not mark.is_real]
     seeds = sorted({cell["seed"] for cell in results["cells"]})
     subjects = _subjects(run, results)
-    models = f"{plural(len(synthetic), 'variant')} of a 3D WGAN ({join(synthetic)})" if synthetic else "No generative model"
-    learned = f"{'was' if len(synthetic) < 2 else 'were each'} trained on patches of {plural(subjects['train'], 'subject')}"
+    models = (
+        f"{_word(len(synthetic))} variant{'s' if len(synthetic) > 1 else ''} of a 3D WGAN ({join(synthetic)})"
+        if synthetic
+        else "No generative model"
+    )
+    learned = (
+        f"{'was' if len(synthetic) < 2 else 'were each'} trained on patches of {plural(subjects['train'], 'subject')}"
+    )
     sentence = (
-        f"{models} {learned}. A 3D U-Net learned from each one's synthetic pairs, another from the real patches; all were "
-        f"chosen on {plural(subjects['validation'], 'validation subject')} and tested on whole volumes of "
-        f"{plural(subjects['test'], 'subject')} that none had seen. Everything was repeated with "
-        f"{plural(len(seeds), 'seed')} ({join(str(seed) for seed in seeds)})."
+        f"{models} {learned}. A 3D U-Net learned from each one's synthetic pairs, another from the real patches; all "
+        f"were chosen on {plural(subjects['validation'], 'validation subject')} and tested on whole volumes of "
+        f"{plural(subjects['test'], 'subject')} that none had seen. {_repeats(seeds)}"
     )
     return Header(
         title=str(results["title"]),
@@ -97,6 +87,17 @@ def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelM
         data=str(results["data"]["description"]),
         notes=tuple(_notes(results, seeds)),
     )
+
+
+def _word(count: int) -> str:
+    words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
+    return words[count] if count < len(words) else str(count)
+
+
+def _repeats(seeds: Sequence[int]) -> str:
+    times = {1: "once", 2: "twice"}.get(len(seeds), f"{len(seeds)} times")
+    noun = "seed" if len(seeds) == 1 else "seeds"
+    return f"Each was trained {times}, with {noun} {join(str(seed) for seed in seeds)}."
 
 
 def _subjects(run: Run, results: Mapping[str, Any]) -> Mapping[str, int]:
@@ -112,18 +113,21 @@ def _subjects(run: Run, results: Mapping[str, Any]) -> Mapping[str, int]:
 
 def _notes(results: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Note]:
     if results["profile"] == "smoke":
-        yield Note("These numbers mean nothing", "The smoke profile trains for seconds, only to show that every part works.")
+        yield Note(
+            "These numbers mean nothing", "The smoke profile trains for seconds, only to show that every part works."
+        )
     if results["data"].get("phantom"):
         yield Note(
             "Simulated data",
-            "The subjects are an embedded phantom: simulated vessels, no patient. It shows that the method runs and how "
-            "its parts compare on this task; it can neither confirm nor refute what the paper found on patients.",
+            "The subjects are an embedded phantom: simulated vessels, no patient. It shows that the method runs and "
+            "how its parts compare on this task; it can neither confirm nor refute what the paper found on patients.",
         )
     else:
         yield Note(
             "Labels as they came",
-            "The harness cannot know whether these labels were drawn by an expert or are pseudo-labels made by a program. "
-            "A score against a pseudo-label measures agreement with that program and is no result about vessels.",
+            "The harness cannot know whether these labels were drawn by an expert or are pseudo-labels made by a "
+            "program. A score against a pseudo-label measures agreement with that program and is no result about "
+            "vessels.",
         )
     if len(seeds) < LEAST_SEEDS:
         yield Note(
@@ -144,8 +148,8 @@ def _because(cell: Mapping[str, Any]) -> str:
     return f" ({cell['error']})" if cell.get("error") else ""
 
 
-def headline(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> str | None:
-    """The comparison that the paper is about, in one sentence; the best synthetic label is chosen on validation subjects."""
+def headline(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Headline | None:
+    """The comparison that the paper is about; the best synthetic label is chosen on validation subjects."""
     for region, where in (("intracranial", "intracranial vessels"), ("all", "all vessels")):
         metric = f"dsc/{region}"
         validation, test = (_label_means(results, metric, split) for split in ("validation", "test"))
@@ -155,11 +159,14 @@ def headline(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> str 
             continue
         best = max(synthetic, key=lambda name: validation[name])
         tied = [name for name in synthetic if name != best and validation[name] == validation[best]]
-        tie = f" (tied with {join(tied)})" if tied else ""
-        return (
-            f"For {where}, U-Nets trained on synthetic pairs of {best}{tie}, the best variant on the validation subjects, "
-            f"reach a mean DSC of {number(test[best], 3)} on the test subjects; trained on real patches they reach "
-            f"{number(test[real], 3)}."
+        tie = f", tied there with {join(tied)}" if tied else ""
+        chosen = f": the best variant on validation subjects{tie}" if len(synthetic) > 1 else ""
+        return Headline(
+            f"Mean overlap with the truth (DSC) for {where} of the test subjects, by what the U-Net was trained on:",
+            (
+                Score(marks[real], number(test[real], 3), "real patches"),
+                Score(marks[best], number(test[best], 3), f"synthetic pairs{chosen}"),
+            ),
         )
     return None
 
@@ -173,71 +180,6 @@ def _label_means(results: Mapping[str, Any], metric: str, split: str) -> dict[st
     return {label: sum(column) / len(column) for label, column in values.items()}
 
 
-def claim_views(run: Run, results: Mapping[str, Any]) -> tuple[Sequence[ClaimView], str]:
-    """Every claim, and how many have which verdict."""
-    claims = results["claims"]
-    planned = run.plan["claims"]
-    views = [_claim_view(claim, planned[index] if index < len(planned) else {}) for index, claim in enumerate(claims)]
-    counts = {verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in VERDICT_ORDER}
-    tally = join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    return views, f"Of {plural(len(claims), 'claim')}: {tally}." if claims else ""
-
-
-def _claim_view(claim: Mapping[str, Any], planned: Mapping[str, Any]) -> ClaimView:
-    metric, effect = claim["metric"], claim["effect"]
-    decimals, unit = unit_of(metric)
-    shown = ""
-    if effect is not None:
-        shown = f"{signed(effect, decimals)}{f' {unit}' if unit else ''}"
-    exact = claim["unit"] == "exact count"
-    return ClaimView(
-        name=claim["name"],
-        verdict=claim["verdict"],
-        statement=_sentence(claim["statement"].replace(f"{metric} @ ", f"{metric_phrase(metric)} of ")),
-        scope=claim["scope"],
-        difference=f"{claim['left']} − {claim['right']}",
-        effect=shown,
-        interval="" if exact else interval(claim["ci_low"], claim["ci_high"], decimals),
-        evidence=_evidence(claim, exact=exact),
-        reason=claim.get("reason"),
-        note=claim.get("note"),
-        strip=None if effect is None or exact else _strip(claim, planned, decimals),
-    )
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
-
-
-def _evidence(claim: Mapping[str, Any], *, exact: bool) -> str:
-    if exact:
-        return "an exact count, the same at every repeat"
-    return plural(claim["n"], claim["unit"]) if claim["unit"] else "no data"
-
-
-def _strip(claim: Mapping[str, Any], planned: Mapping[str, Any], decimals: int) -> Strip:
-    bound = planned.get("at_most") or 0.0
-    values = [claim["effect"], bound, 0.0]
-    values += [claim[end] for end in ("ci_low", "ci_high") if claim[end] is not None]
-    low, high = min(values), max(values)
-    margin = 0.15 * (high - low) or 1.0
-
-    def place(value: float | None) -> float | None:
-        return None if value is None else round(100 * (value - low + margin) / (high - low + 2 * margin), 2)
-
-    at_bound = place(bound) or 0.0
-    greater = bool(planned.get("greater"))
-    return Strip(
-        effect=place(claim["effect"]) or 0.0,
-        low=place(claim["ci_low"]),
-        high=place(claim["ci_high"]),
-        bound=at_bound,
-        bound_text=number(bound, decimals) if bound else "0",
-        holds_from=at_bound if greater else 0.0,
-        holds_width=round(100 - at_bound, 2) if greater else at_bound,
-    )
-
-
 def published_rows(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Sequence[PublishedRow]:
     """The protocol's reference values with this run's value of the same metric and label."""
     groups = {group["label"]: group["metrics"] for group in results["groups"]}
@@ -247,9 +189,15 @@ def published_rows(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -
         decimals, unit = unit_of(metric)
         entry = groups.get(label, {}).get(metric, {})
         value, sd = entry.get("value"), entry.get("sd")
-        ours = "n/a" if value is None else number(value, decimals) + (f" ± {number(sd, decimals)}" if sd is not None else "")
-        phrase = _sentence(metric_phrase(metric))[:-1] + (f" ({unit})" if unit else "")
+        ours = (
+            "n/a"
+            if value is None
+            else number(value, decimals) + (f" ± {deviation(sd, decimals)}" if sd is not None else "")
+        )
+        phrase = metric_phrase(metric) + (f" ({unit})" if unit else "")
         rows.append(
-            PublishedRow(phrase, marks.get(label), label, ours, number(reference["value"], decimals), reference["source"])
+            PublishedRow(
+                phrase, marks.get(label), label, ours, number(reference["value"], decimals), reference["source"]
+            )
         )
     return rows

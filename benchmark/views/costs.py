@@ -43,14 +43,15 @@ def cost_view(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMar
     ]
     some = next(iter(cells.values()))
     device = results["environment"].get("device", "cpu")
+    times = some["metrics"]["step_time_ms"]["rounds"]
     steps = measured["configurations"][some["label"]]["steps_timed"]
     return CostView(
         table=Table(columns, rows, notes.lines()),
         ratios=_ratios(cells, marks),
         measured_on=(
-            f"Measured on {_machine(results['environment'])} with {plural(measured['threads'], 'thread')}, alone on the "
-            f"machine: {plural(len(some['metrics']['step_time_ms']['rounds']), 'round')} in which all configurations took "
-            f"turns, {plural(steps, 'step')} each in all after a warm-up. One step trains critic and generator once."
+            f"Measured on {_machine(results['environment'])} with {plural(measured['threads'], 'thread')}, alone on "
+            f"the machine: {plural(len(times), 'round')} in which all configurations took turns, "
+            f"{plural(steps, 'step')} each in all after a warm-up. One step trains critic and generator once."
         ),
         memory_definition=measured["memory_definition"],
         precision_note=(

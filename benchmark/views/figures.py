@@ -17,7 +17,16 @@ from benchmark.views.text import LabelMark, number
 from vesselgan.data import VolumeStore, open_store
 from vesselgan.errors import InputError
 
-__all__ = ["SampleRow", "Segmented", "Tile", "prd_figure", "sample_rows", "segmented_subject", "subject_figures", "training_figures"]
+__all__ = [
+    "SampleRow",
+    "Segmented",
+    "Tile",
+    "prd_figure",
+    "sample_rows",
+    "segmented_subject",
+    "subject_figures",
+    "training_figures",
+]
 
 INT16_SCALE = 32767  # of the synthetic images, see the stage that writes them (which imports torch)
 SHOWN = 8
@@ -108,7 +117,7 @@ def sample_rows(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[SampleRow]
     spacing = (1.0, 1.0) if store is None else _in_plane(store.subjects[0].spacing_mm)
     rows = []
     if store is not None and (pairs := _real_pairs(store)):
-        rows.append(SampleRow(None, None, [_pair(image, label, spacing, REAL_COLOUR, "real") for image, label in pairs]))
+        rows.append(SampleRow(None, None, [_pair(image, label, spacing, "#c9c9c9", "real") for image, label in pairs]))
     for mark, record, path in _first_files(run, marks, "pairs", "shown.npz"):
         with np.load(path) as shown:
             images, labels = shown["images"][:SHOWN].astype(np.float32) / INT16_SCALE, shown["labels"][:SHOWN]
@@ -128,14 +137,14 @@ def _store(run: Run) -> VolumeStore | None:
 
 
 def _real_pairs(store: VolumeStore) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """From each of equal parts of the training patches, so of several subjects, the first one that contains a vessel."""
-    pairs = []
-    for part in np.array_split(store.patches("train"), SHOWN):
-        for index in part:
-            images, labels = store.cut_pairs([int(index)], "volume")
-            if labels.any():
-                pairs.append((images[0], labels[0].astype(bool)))
-                break
+    """The first training patches with a vessel, in an order drawn once and for all: several subjects and places."""
+    pairs: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = []
+    for index in np.random.default_rng(0).permutation(store.patches("train")):
+        images, labels = store.cut_pairs([int(index)], "volume")
+        if labels.any():
+            pairs.append((images[0], labels[0].astype(bool)))
+        if len(pairs) == SHOWN:
+            break
     return pairs
 
 
@@ -143,7 +152,7 @@ def _pair(
     image: NDArray[np.float32], label: NDArray[np.bool_], spacing: tuple[float, float], colour: str, name: str
 ) -> tuple[Picture, Picture]:
     grey = grey_picture(image.max(axis=2), spacing, f"{name}: image", unit=True)
-    return grey, mask_picture(label.any(axis=2), spacing, colour, f"{name}: label")
+    return grey, mask_picture(np.any(label, axis=2), spacing, colour, f"{name}: label")
 
 
 def segmented_subject(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Segmented | None:
@@ -174,7 +183,12 @@ def segmented_subject(run: Run, results: Mapping[str, Any], marks: Mapping[str, 
 
 def _subject_score(results: Mapping[str, Any], cell: str, subject: str) -> str:
     for row in results["subjects"]:
-        if row["cell"] == cell and row["subject"] == subject and row["metric"] == "dsc/all" and row["value"] is not None:
+        if (
+            row["cell"] == cell
+            and row["subject"] == subject
+            and row["metric"] == "dsc/all"
+            and row["value"] is not None
+        ):
             return f"DSC {number(row['value'], 3)}"
     return ""
 

@@ -117,17 +117,17 @@ def _warnings(results: Mapping[str, Any]) -> Iterator[str]:
     positions = math.prod(final)
     if "instance" in norms and positions < FEW_POSITIONS:
         yield (
-            f"Instance norm sees very few positions: a patch of {_shown(patch)} leaves {_shown(final)} = {positions} in "
-            "the critic's last layer (the paper's patch leaves 8 × 8 × 4 = 256). Normalising over so few removes most of "
-            "what a feature says, so GP may do worse here than at the paper's size."
+            f"Instance norm sees very few positions: a patch of {_shown(patch)} leaves {_shown(final)} = {positions} "
+            "in the critic's last layer (the paper's patch leaves 8 × 8 × 4 = 256). Normalising over so few removes "
+            "most of what a feature says, so GP may do worse here than at the paper's size."
         )
     if {"instance", "spectral"} <= norms:
         yield (
-            "GP and SN differ in two things: the instance norm goes when the spectral norm comes. A difference between "
-            "them cannot be put down to spectral norm alone. SN and SN-MP differ in precision only, SN-MP and c-SN-MP in "
-            "the number of filters only."
+            "A critic with instance norm (the paper's GP) and one with spectral norm (SN) differ in two things: the "
+            "instance norm goes when the spectral norm comes. A difference between them cannot be put down to spectral "
+            "norm alone."
         )
-    if any("reference=train" in name or name == "paper_code" for name in (cell["recipe"] for cell in results["cells"])):
+    if any(cell["recipe_options"].get("reference") == "train" for cell in results["cells"]):
         yield "FID and PRD compare with the training patches (D15), which rewards a model that memorises them."
 
 

@@ -7,12 +7,14 @@ from typing import Any
 from benchmark.protocol import CLAIM_METRICS
 from benchmark.results import Run
 from benchmark.tables import METRIC_NAMES
-from benchmark.views.text import LabelMark, join, number, plural, spread, unit_of
+from benchmark.views.text import LabelMark, deviation, join, number, plural, spread, unit_of
 
 __all__ = ["Column", "Entry", "Row", "Table", "distance_table", "distance_warnings", "segmentation_table"]
 
 DISTANCES = ("fid", "kid", "prd_f8", "prd_f1_8", "prd_auc", "precision", "recall", "density", "coverage")
 ARROWS = {"lower": "↓", "higher": "↑"}
+NOT_YET = "no cell of this label has got this far"
+WIDE = 8  # columns
 BETTER = {"lower": "lower is better", "higher": "higher is better"}
 
 
@@ -52,6 +54,11 @@ class Table:
     rows: Sequence[Row]
     footnotes: Sequence[tuple[str, str]] = ()
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether its columns have to stand close to fit on a desk's screen."""
+        return len(self.columns) > WIDE
+
 
 @dataclass
 class Footnotes:
@@ -76,7 +83,12 @@ def column(metric: str) -> Column:
     unit = METRIC_NAMES[metric][2]
     direction = CLAIM_METRICS[metric]
     title, _, bracket = title.partition(" (")
-    return Column(title, ", ".join(part for part in (where, bracket.rstrip(")"), unit) if part), ARROWS[direction], BETTER[direction])
+    return Column(
+        title,
+        ", ".join(part for part in (where, bracket.rstrip(")"), unit) if part),
+        ARROWS[direction],
+        BETTER[direction],
+    )
 
 
 def segmentation_table(results: Mapping[str, Any], marks: Mapping[str, LabelMark], distance: str) -> Table | None:
@@ -89,15 +101,15 @@ def segmentation_table(results: Mapping[str, Any], marks: Mapping[str, LabelMark
     for group in results["groups"]:
         cells = [cell for cell in results["cells"] if cell["label"] == group["label"]]
         over_subjects = _subject_spread(results, {cell["id"] for cell in cells})
-        entries = [_seeds_entry(group, cells), _subjects_entry(cells)]
+        entries = []
         for metric in metrics:
             entry = group["metrics"].get(metric)
             sd = over_subjects.get(metric)
-            detail = f"subjects ± {number(sd, unit_of(metric)[0])}" if sd is not None else ""
+            detail = f"subjects ± {deviation(sd, unit_of(metric)[0])}" if sd is not None else ""
             extra = _empty_predictions(group["label"], cells, metric)
             entries.append(_mean_entry(entry, metric, notes, detail=detail, note=extra))
-        rows.append(Row(marks[group["label"]], entries))
-    columns = [Column("seeds"), Column("test subjects"), *(column(metric) for metric in metrics)]
+        rows.append(Row(marks[group["label"]], [*entries, _seeds_entry(group, cells), _subjects_entry(cells)]))
+    columns = [*(column(metric) for metric in metrics), Column("seeds"), Column("test subjects")]
     return Table(columns, rows, notes.lines())
 
 
@@ -112,17 +124,27 @@ def _subjects_entry(cells: Sequence[Mapping[str, Any]]) -> Entry:
 
 
 def _mean_entry(
-    entry: Mapping[str, Any] | None, metric: str, notes: Footnotes, *, detail: str = "", note: str | None = None
+    entry: Mapping[str, Any] | None,
+    metric: str,
+    notes: Footnotes,
+    *,
+    detail: str = "",
+    note: str | None = None,
+    stacked: bool = False,
 ) -> Entry:
-    """Mean ± SD; a missing value is `n/a` with its reason as footnote."""
+    """Mean ± SD, the SD below the mean if `stacked`; a missing value is `n/a` with its reason as footnote."""
     if entry is None:
-        return Entry("n/a", "", notes.mark("no cell of this label has got this far"))
+        notes.texts[NOT_YET] = "–"
+        return Entry("–")
     if entry["value"] is None:
         return Entry("n/a", "", notes.mark(entry.get("reason") or "no value"))
     decimals = unit_of(metric)[0]
     sd = entry.get("sd")
-    text = number(entry["value"], decimals) + (f" ± {number(sd, decimals)}" if sd is not None else "")
-    return Entry(text, detail, notes.mark(note))
+    text = number(entry["value"], decimals)
+    plus_minus = f"± {deviation(sd, decimals)}" if sd is not None else ""
+    if stacked:
+        return Entry(text, plus_minus, notes.mark(note))
+    return Entry(f"{text} {plus_minus}".strip(), detail, notes.mark(note))
 
 
 def _empty_predictions(label: str, cells: Iterable[Mapping[str, Any]], metric: str) -> str | None:
@@ -158,14 +180,13 @@ def distance_table(run: Run, results: Mapping[str, Any], marks: Mapping[str, Lab
     rows = []
     if floor:
         entries = [_mean_entry({"value": floor["metrics"].get(name)}, name, notes) for name in known]
-        share = Entry(_percent(real_shares[:1]), "held-out patches") if real_shares else Entry("n/a")
-        rows.append(Row(None, [*entries, share], "real vs real"))
+        rows.append(Row(None, [*entries, _share_entry(real_shares[:1])], "real vs real"))
     for group in results["groups"]:
         mark = marks[group["label"]]
         if not mark.is_real:
-            entries = [_mean_entry(group["metrics"].get(name), name, notes) for name in known]
-            rows.append(Row(mark, [*entries, Entry(_percent(shares.get(mark.name, [])))]))
-    columns = [*(column(name) for name in known), Column("vessel share", "of the labels")]
+            entries = [_mean_entry(group["metrics"].get(name), name, notes, stacked=True) for name in known]
+            rows.append(Row(mark, [*entries, _share_entry(shares.get(mark.name, []))]))
+    columns = [*(column(name) for name in known), Column("vessels", "% of label")]
     return Table(columns, rows, notes.lines())
 
 
@@ -178,12 +199,11 @@ def _vessel_shares(run: Run, name: str) -> dict[str, list[float]]:
     return shares
 
 
-def _percent(shares: Sequence[float]) -> str:
+def _share_entry(shares: Sequence[float]) -> Entry:
     if not shares:
-        return "n/a"
+        return Entry("–")
     sd = spread(shares)
-    mean = sum(shares) / len(shares)
-    return f"{100 * mean:.2f}{f' ± {100 * sd:.2f}' if sd is not None else ''} %"
+    return Entry(f"{100 * sum(shares) / len(shares):.2f}", "" if sd is None else f"± {deviation(100 * sd, 2)}")
 
 
 def distance_warnings(run: Run, results: Mapping[str, Any]) -> Sequence[str]:

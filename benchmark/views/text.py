@@ -8,7 +8,20 @@ from typing import Any
 from benchmark.plots import label_colours
 from benchmark.tables import METRIC_NAMES
 
-__all__ = ["LabelMark", "interval", "join", "label_marks", "metric_phrase", "number", "plural", "signed", "unit_of"]
+__all__ = [
+    "LabelMark",
+    "deviation",
+    "interval",
+    "join",
+    "label_marks",
+    "metric_phrase",
+    "number",
+    "plural",
+    "sentence",
+    "signed",
+    "spread",
+    "unit_of",
+]
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -30,11 +43,17 @@ def label_marks(results: Mapping[str, Any]) -> dict[str, LabelMark]:
 
 
 def number(value: float, decimals: int) -> str:
-    """A fixed number of decimals; a value that would lose all its digits keeps two significant ones as a power of ten."""
+    """A fixed number of decimals; a value that would lose all its digits keeps two of them and a power of ten."""
     if value != 0 and abs(value) < 10.0**-decimals:
         mantissa, exponent = f"{value:.1e}".split("e")
         return _minus(f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}")
     return _minus(f"{value:,.{decimals}f}".replace(",", "\N{THIN SPACE}"))
+
+
+def deviation(value: float, decimals: int) -> str:
+    """A standard deviation, which may be too small for the decimals of its mean."""
+    least = 10.0**-decimals
+    return f"< {least:.{decimals}f}" if 0 < value < least / 2 else f"{value:.{decimals}f}"
 
 
 def signed(value: float, decimals: int) -> str:
@@ -67,6 +86,11 @@ def metric_phrase(metric: str) -> str:
     if where == "all vessels":
         return f"{what} of all vessels"
     return f"{where} {what}" if where else what
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def unit_of(metric: str) -> tuple[int, str]:

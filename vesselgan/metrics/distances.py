@@ -15,6 +15,8 @@ from scipy.spatial import KDTree
 
 from vesselgan.metrics.inputs import EmptyPolicy, Floats, Mask, check_policy, checked_masks, checked_spacing
 
+__all__ = ["DirectedDistances", "average_hausdorff", "balanced_average_hausdorff", "directed_distances", "hausdorff_95"]
+
 Points: TypeAlias = NDArray[np.intp]
 
 

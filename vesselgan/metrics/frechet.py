@@ -10,6 +10,14 @@ from scipy.linalg import qr
 
 from vesselgan.metrics.inputs import Floats, check_same_width, checked_features
 
+__all__ = [
+    "FeatureStatistics",
+    "SmallSampleWarning",
+    "feature_statistics",
+    "frechet_distance",
+    "frechet_distance_of_statistics",
+]
+
 # Below this ratio of Cholesky pivots the Gram matrix has lost the small directions, whose square roots are summed.
 _SMALLEST_PIVOT_RATIO = 1e-5
 

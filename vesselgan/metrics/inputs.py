@@ -6,6 +6,17 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = [
+    "check_count",
+    "check_policy",
+    "check_same_width",
+    "checked_feature_pair",
+    "checked_features",
+    "checked_masks",
+    "checked_numbers",
+    "checked_spacing",
+]
+
 Mask: TypeAlias = NDArray[np.bool_]
 Floats: TypeAlias = NDArray[np.float64]
 EmptyPolicy: TypeAlias = Literal["raise", "nan", "inf", "diagonal"]

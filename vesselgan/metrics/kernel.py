@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike
 
 from vesselgan.metrics.inputs import Floats, checked_feature_pair
 
+__all__ = ["kernel_distance"]
+
 _ROWS_PER_BLOCK = 1024
 
 

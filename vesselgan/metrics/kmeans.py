@@ -8,6 +8,8 @@ from scipy.sparse import csr_array
 
 from vesselgan.metrics.inputs import Floats
 
+__all__ = ["kmeans_labels"]
+
 Labels: TypeAlias = NDArray[np.intp]
 
 _MOST_STEPS = 100

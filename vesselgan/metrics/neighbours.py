@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike
 
 from vesselgan.metrics.inputs import Floats, check_count, checked_feature_pair
 
+__all__ = ["precision_recall_density_coverage"]
+
 _ROWS_PER_BLOCK = 1024
 # Squared distances come from |x|^2 + |y|^2 - 2 x.y; what is this small beside the norms is rounding of a true 0.
 _ROUNDING = 1e-13

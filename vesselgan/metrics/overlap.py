@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike
 
 from vesselgan.metrics.inputs import EmptyPolicy, check_policy, checked_masks
 
+__all__ = ["dice", "precision", "sensitivity", "volume_similarity"]
+
 
 def dice(truth: ArrayLike, prediction: ArrayLike, empty: EmptyPolicy = "raise") -> float:
     """2 |G & S| / (|G| + |S|), G the truth and S the prediction.

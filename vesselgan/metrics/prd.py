@@ -6,6 +6,8 @@ from numpy.typing import ArrayLike
 from vesselgan.metrics.inputs import Floats, check_count, checked_feature_pair, checked_numbers
 from vesselgan.metrics.kmeans import kmeans_labels
 
+__all__ = ["max_f_beta_pair", "prd_area", "prd_curve", "prd_curves", "prd_from_histograms"]
+
 _BETA = 8
 _SMALLEST_ANGLE = 1e-10
 

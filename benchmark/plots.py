@@ -1,0 +1,191 @@
+"""Charts as inline SVG: text stays text, colours of axes follow the page, equal input gives equal bytes.
+
+Charts have no legend of their own: the page shows one above each group of them, which a phone can wrap.
+"""
+
+import html
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+__all__ = ["Curve", "Line", "label_colours", "prd_chart", "subject_chart", "training_chart"]
+
+REAL_COLOUR = "#808080"  # real data are the reference everywhere, so they have no hue
+# Order of seaborn's colour-blind palette in which neighbours differ most; its yellow and pinks vanish on white.
+HUES = (0, 1, 2, 4, 9, 3, 5)
+_INK = "#010203"  # becomes currentColor, so that axes and text are legible in a dark page too
+_STYLE: Mapping[str, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a label may contain a dollar sign
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # shipped with matplotlib, so the layout is the same on every machine
+    "font.size": 8,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.titlesize": 9,
+    "axes.titlecolor": _INK,
+    "axes.titlelocation": "left",
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "path.simplify": True,
+    "lines.solid_capstyle": "round",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A label's PRD: per seed (runs, angles) arrays of precision and recall."""
+
+    colour: str
+    precision: Sequence[NDArray[np.float64]]
+    recall: Sequence[NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One seed's course over training steps."""
+
+    colour: str
+    steps: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+def label_colours(labels: Mapping[str, bool]) -> dict[str, str]:
+    """A colour per label, told apart by colour-blind readers too; labels of real data (True) are grey."""
+    palette = [mpl.colors.to_hex(colour) for colour in sns.color_palette("colorblind")]
+    hues = iter([palette[index] for index in HUES])
+    fallback = iter([mpl.colors.to_hex(colour) for colour in sns.color_palette("husl", max(1, len(labels)))])
+    return {label: REAL_COLOUR if is_real else next(hues, None) or next(fallback) for label, is_real in labels.items()}
+
+
+def prd_chart(curves: Mapping[str, Curve], floor: Curve | None, title: str) -> str:
+    """Precision over recall: the mean over seeds and k-means runs, its band, and thin lines for several seeds.
+
+    The points of all runs at one angle lie on one ray from the origin, so mean and SD per angle are taken along it.
+    """
+    with _style(title):
+        figure, axes = _figure(4.2, 3.9)
+        for name, curve in ([("", floor)] if floor else []) + list(curves.items()):
+            is_floor = not name
+            _prd_curve(axes, curve, "--" if is_floor else "-", band=not is_floor)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="recall", ylabel="precision", aspect="equal")
+        sns.despine(ax=axes)
+        return _svg(figure, title)
+
+
+def _prd_curve(axes: Axes, curve: Curve, style: str, *, band: bool) -> None:
+    thin = slice(None, None, 10)  # 1001 angles are ten times more than the eye can tell apart
+    seeds = [(p.mean(axis=0)[thin], r.mean(axis=0)[thin]) for p, r in zip(curve.precision, curve.recall, strict=True)]
+    if len(seeds) > 1:
+        for precision, recall in seeds:
+            axes.plot(recall, precision, style, color=curve.colour, linewidth=0.6, alpha=0.6)
+    precision, recall = (np.mean([seed[part] for seed in seeds], axis=0) for part in (0, 1))
+    if band:
+        p_sd = np.mean([runs.std(axis=0)[thin] for runs in curve.precision], axis=0)
+        r_sd = np.mean([runs.std(axis=0)[thin] for runs in curve.recall], axis=0)
+        outer = np.column_stack([recall + r_sd, precision + p_sd])
+        inner = np.column_stack([recall - r_sd, precision - p_sd])[::-1]
+        corners = np.clip(np.concatenate([outer, inner]), 0, 1)
+        axes.fill(corners[:, 0], corners[:, 1], color=curve.colour, alpha=0.15, linewidth=0)
+    axes.plot(recall, precision, style, color=curve.colour, linewidth=1.6)
+
+
+def subject_chart(
+    values: Mapping[str, Mapping[str, float]], colours: Mapping[str, str], title: str, ylabel: str
+) -> str:
+    """Label -> subject -> value: a dot per subject, thin lines that follow a subject, a bar at each label's mean."""
+    names = list(values)
+    with _style(title):
+        figure, axes = _figure(4.2, 2.9)
+        for subject in dict.fromkeys(subject for column in values.values() for subject in column):
+            known = [(x, values[name][subject]) for x, name in enumerate(names) if subject in values[name]]
+            axes.plot(*zip(*known, strict=True), color=_INK, alpha=0.16, linewidth=0.6, zorder=1)
+        for x, name in enumerate(names):
+            heights = list(values[name].values())
+            axes.scatter([x] * len(heights), heights, s=13, color=colours[name], alpha=0.8, linewidths=0, zorder=2)
+            if heights:
+                mean = float(np.mean(heights))
+                axes.plot([x - 0.28, x + 0.28], [mean, mean], color=colours[name], linewidth=2.2, zorder=3)
+        axes.set_xticks(range(len(names)), names, rotation=0 if len(names) < 7 else 30)
+        axes.set(xlim=(-0.5, len(names) - 0.5), ylabel=ylabel, title=title)
+        axes.margins(y=0.08)
+        axes.tick_params(axis="x", length=0)
+        sns.despine(ax=axes)
+        return _svg(figure, title)
+
+
+def training_chart(lines: Sequence[Line], title: str, ylabel: str, *, log: bool = False) -> str:
+    """A line per seed over training steps, thinned to block means."""
+    with _style(title):
+        figure, axes = _figure(4.2, 2.6)
+        for line in lines:
+            steps, values = _blocks(line.steps, line.values)
+            axes.plot(steps, values, color=line.colour, linewidth=1, alpha=0.85)
+        if log and all((line.values[np.isfinite(line.values)] > 0).all() for line in lines):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
+        axes.set(xlabel="training step", ylabel=ylabel, title=title)
+        axes.margins(x=0.02)
+        sns.despine(ax=axes)
+        return _svg(figure, title)
+
+
+def _blocks(
+    steps: NDArray[np.float64], values: NDArray[np.float64], wanted: int = 120
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means over at most `wanted` equal blocks, of the values that are numbers."""
+    finite = np.isfinite(values)
+    groups = np.array_split(np.flatnonzero(finite), min(wanted, max(1, int(finite.sum()))))
+    filled = [group for group in groups if group.size]
+    return np.array([steps[group].mean() for group in filled]), np.array([values[group].mean() for group in filled])
+
+
+@contextmanager
+def _style(title: str) -> Iterator[None]:
+    """The settings of a chart, for as long as it is drawn and written; ids in it are unique per title."""
+    settings: dict[Any, Any] = {**sns.axes_style("ticks"), **_STYLE, "svg.hashsalt": title}
+    with mpl.rc_context(settings):
+        yield
+
+
+def _figure(width_inches: float, height_inches: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _svg(figure: Figure, title: str) -> str:
+    buffer = StringIO()
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Names of parts repeat from chart to chart; ids of clips, markers and collections (C0_0_) are hashes and stay.
+    text = re.sub(r' id="(?!C\d+_)[\w.]+_\d+"', "", text)
+    text = re.sub(r"font-family: [^;\"]*;?", "", text)
+    # Two decimals of a point are enough for coordinates; the text between the tags keeps its digits.
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag.group()), text)
+    text = text.replace(_INK, "currentColor").replace("\n", " ")
+    text = re.sub(r"  +|(?<=>) (?=<)", lambda blank: " " if len(blank.group()) > 1 else "", text)
+    view = re.search(r'viewBox="[^"]*"', text)
+    assert view is not None  # matplotlib writes one
+    opening = f'<svg class="chart" role="img" aria-label="{html.escape(title)}" {view.group()}>'
+    return opening + text[text.index(">") + 1 :].strip()

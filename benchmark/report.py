@@ -1,0 +1,73 @@
+"""A run and its results -> one HTML page that needs nothing else: no network, no script, no other file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from benchmark.pictures import FOUND, INVENTED, MISSED
+from benchmark.plots import REAL_COLOUR
+from benchmark.results import Run
+from benchmark.views.answer import headline, page_header, published_rows
+from benchmark.views.claims import claim_views
+from benchmark.views.costs import cost_view
+from benchmark.views.figures import prd_figure, sample_rows, segmented_subject, subject_figures, training_figures
+from benchmark.views.methods import methods_view
+from benchmark.views.tables import distance_table, distance_warnings, segmentation_table
+from benchmark.views.text import label_marks
+from vesselgan.files import write_text
+
+__all__ = ["render_report"]
+
+
+def render_report(run: Run, results: Mapping[str, Any], folder: Path) -> None:
+    """Write `folder/index.html`. `results` is the content of results.json; equal input gives equal bytes.
+
+    Whatever the run lacks (failed cells, metrics, a brain mask, claims) is said on the page or left out.
+    """
+    write_text(folder / "index.html", _environment().get_template("report.html.j2").render(_page(run, results)))
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("benchmark"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that the templates name."""
+    marks = label_marks(results)
+    claims, tally = claim_views(run, results)
+    extractors = {
+        entry["extractor"] for cell in results["cells"] for entry in cell["metrics"].values() if "extractor" in entry
+    }
+    return {
+        "header": page_header(run, results, marks),
+        "headline": headline(results, marks),
+        "marks": list(marks.values()),
+        "real_colour": REAL_COLOUR,
+        "claims": claims,
+        "tally": tally,
+        "phantom": bool(results["data"].get("phantom")),
+        "published": published_rows(results, marks),
+        "segmentation": segmentation_table(results, marks, "bavd_voxel"),
+        "segmentation_mm": segmentation_table(results, marks, "bavd_mm"),
+        "subject_charts": subject_figures(results, marks),
+        "distances": distance_table(run, results, marks),
+        "warnings": distance_warnings(run, results),
+        "floor_meaning": (results.get("floor") or {}).get("meaning"),
+        "own_features": "random_resnet10" in extractors,
+        "prd": prd_figure(run, marks),
+        "samples": sample_rows(run, marks),
+        "segmented": segmented_subject(run, results, marks),
+        "overlay": {"found": FOUND, "missed": MISSED, "invented": INVENTED},
+        "costs": cost_view(run, results, marks),
+        "training_charts": training_figures(run, marks),
+        "methods": methods_view(run, results),
+    }

@@ -1,0 +1,82 @@
+"""From axes to cells: resolution, labels, ids, selection."""
+
+import pytest
+
+from benchmark.cells import cells_of, labels_of, select
+from benchmark.protocol import Matrix, Profile, Protocol
+from vesselgan.errors import InputError
+
+
+def protocol_with(matrix: dict[str, object], **more: object) -> Protocol:
+    profiles = {"laptop": Profile(filters=64, recipe="corrected", precision={"full": "fp32", "mixed": "bf16"})}
+    return Protocol.model_validate({"protocol": "p", "title": "t", "profiles": profiles, "matrix": matrix, **more})
+
+
+def cells(matrix: dict[str, object], **more: object) -> list:
+    protocol = protocol_with(matrix, **more)
+    return cells_of(protocol, protocol.profiles["laptop"])
+
+
+def test_the_papers_rows_resolve_to_norm_precision_and_scaled_width() -> None:
+    found = {cell.label: cell for cell in cells({"variant": ["GP", "SN", "SN-MP", "c-SN-MP"], "seed": [0]})}
+    assert list(found) == ["real", "GP", "SN", "SN-MP", "c-SN-MP"]
+    assert (found["GP"].norm, found["GP"].precision, found["GP"].filters) == ("instance", "fp32", 64)
+    assert (found["SN"].norm, found["SN"].precision, found["SN"].filters) == ("spectral", "fp32", 64)
+    assert (found["SN-MP"].precision, found["SN-MP"].filters) == ("bf16", 64)
+    assert (found["c-SN-MP"].precision, found["c-SN-MP"].filters) == ("bf16", 128)
+    assert found["SN-MP"].id == "SN-MP_f64_s0"
+    assert found["real"].is_real
+
+
+def test_free_axes_combine_and_show_in_ids_and_labels() -> None:
+    found = cells({"norm": ["spectral", "none"], "precision": ["fp32", "bf16"], "filters": [32], "seed": [0, 1]})
+    ids = [cell.id for cell in found if not cell.is_real]
+    assert len(ids) == len(set(ids)) == 8
+    assert "none_f32_bf16_s1" in ids
+    assert {cell.label for cell in found} >= {"spectral precision=bf16", "none precision=fp32"}
+
+
+def test_each_recipe_of_an_axis_has_its_own_baseline() -> None:
+    found = cells(
+        {"variant": ["SN"], "recipe": ["corrected", {"base": "corrected", "penalty_norm": "batch"}], "seed": [0]}
+    )
+    assert [cell.recipe.penalty_norm for cell in found] == ["sample", "batch", "sample", "batch"]
+    assert len({cell.id for cell in found}) == 4
+
+
+def test_excluded_combinations_are_left_out() -> None:
+    found = cells({"variant": ["GP", "SN"], "seed": [0, 1]}, exclude=[{"variant": "GP", "seed": 1}])
+    assert [cell.id for cell in found if not cell.is_real] == ["GP_f64_s0", "SN_f64_s0", "SN_f64_s1"]
+
+
+def test_claims_may_name_the_baseline_and_every_label() -> None:
+    assert labels_of(Matrix(variant=["GP", "SN"], seed=[0, 1])) == ["real", "GP", "SN"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        (None, 10),
+        ("real", 2),
+        ("s0", 5),
+        ("SN and not MP", 2),
+        ("(real or GP) and s1", 2),
+        ("c-SN-MP", 2),
+    ],
+)
+def test_selection_reads_words_and_or_not(expression: str | None, expected: int) -> None:
+    found = cells({"variant": ["GP", "SN", "SN-MP", "c-SN-MP"], "seed": [0, 1]})
+    assert len(select(found, expression)) == expected
+
+
+@pytest.mark.parametrize("expression", ["SN and", "nothing-like-it", "()", "SN GP"])
+def test_a_selection_that_cannot_be_read_or_matches_nothing_is_refused(expression: str) -> None:
+    with pytest.raises(InputError, match="-k"):
+        select(cells({"variant": ["SN", "GP"], "seed": [0]}), expression)
+
+
+def test_a_matrix_names_either_variants_or_norms() -> None:
+    with pytest.raises(ValueError, match="either 'variant'"):
+        Matrix(seed=[0])
+    with pytest.raises(ValueError, match="either 'variant'"):
+        Matrix(variant=["SN"], norm=["none"])

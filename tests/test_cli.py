@@ -1,0 +1,158 @@
+"""The command line as a person meets it: bad input in one line with exit status 2, and the cheap commands."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vesselgan.data import phantom_subjects, save_volume
+
+SMOKE = ("run", "paper", "--profile", "smoke")
+
+
+def benchmark(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmark", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def refused(*arguments: object, cwd: Path) -> str:
+    """The lines of a refusal, after the checks that hold for each of them."""
+    result = benchmark(*arguments, cwd=cwd)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four phantoms in the nnU-Net raw layout, without brain masks."""
+    folder = tmp_path_factory.mktemp("scans")
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir()
+    for index, subject in enumerate(phantom_subjects(4, (48, 48, 32), seed=1)):
+        image, label = f"imagesTr/case_{index:03d}_0000.nii.gz", f"labelsTr/case_{index:03d}.nii.gz"
+        save_volume(folder / image, subject.image, subject.affine)
+        save_volume(folder / label, subject.label.astype(np.uint8), subject.affine)
+    return folder
+
+
+@pytest.fixture
+def damaged(scans: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    folder = tmp_path / "scans"
+    for path in scans.rglob("*.nii.gz"):
+        target = folder / path.relative_to(scans)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    return folder
+
+
+def test_the_cells_of_a_protocol_are_listed(tmp_path: Path) -> None:
+    result = benchmark("ls", "paper", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "c-SN-MP_f128_s1" in result.stdout
+    assert "claim: mixed precision lowers FID: fid @ SN-MP is less than fid @ SN" in result.stdout
+    assert list(tmp_path.iterdir()) == [], "listing writes nothing"
+
+
+def test_a_dry_run_lists_stages_and_writes_nothing(tmp_path: Path) -> None:
+    result = benchmark(*SMOKE, "--dry-run", "-k", "SN-MP and not c-", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "train_gan-" in result.stdout
+    assert "GP_f16_s0" not in result.stdout
+    assert "predicted:" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_protocol_is_refused(tmp_path: Path) -> None:
+    assert "papre: no such protocol file" in refused("run", "papre", cwd=tmp_path)
+
+
+def test_an_unknown_profile_is_refused(tmp_path: Path) -> None:
+    assert "no profile 'huge'; it has paper, laptop, smoke" in refused(
+        "run", "paper", "--profile", "huge", cwd=tmp_path
+    )
+
+
+def test_the_paper_profile_without_data_says_what_is_missing(tmp_path: Path) -> None:
+    line = refused("run", "paper", "--profile", "paper", cwd=tmp_path)
+    assert "needs real data" in line
+    assert "--data DIR" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_paper_profile_without_weights_says_where_to_get_them(scans: Path, tmp_path: Path) -> None:
+    line = refused("run", "paper", "--profile", "paper", "--data", scans, cwd=tmp_path)
+    assert "resnet_10_23dataset.pth" in line
+    assert "--weights FILE" in line
+
+
+def test_every_mistake_in_a_protocol_has_its_line(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("protocol: p\ntitel: x\nprofiles:\n  a: {filtrs: 3}\nmatrix: {variant: [SN]}\n")
+    result = benchmark("run", "p.yaml", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "error: p.yaml:1:1: title: is required",
+        "error: p.yaml:2:1: titel: unknown key, did you mean 'title'?",
+        "error: p.yaml:4:7: profiles.a.filtrs: unknown key, did you mean 'filters'?",
+    ]
+
+
+def test_a_missing_data_folder_is_refused(tmp_path: Path) -> None:
+    assert "nowhere: no such data folder" in refused(*SMOKE, "--data", "nowhere", cwd=tmp_path)
+
+
+def test_a_folder_without_a_known_layout_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "imagesTr" in refused(*SMOKE, "--data", "empty", cwd=tmp_path)
+
+
+def test_an_image_without_label_is_refused(damaged: Path, tmp_path: Path) -> None:
+    (damaged / "labelsTr/case_001.nii.gz").unlink()
+    line = refused(*SMOKE, "--data", damaged, cwd=tmp_path)
+    assert "case_001_0000.nii.gz: no label" in line
+
+
+def test_a_label_of_another_shape_is_refused(damaged: Path, tmp_path: Path) -> None:
+    save_volume(damaged / "labelsTr/case_002.nii.gz", np.eye(48)[:, :, None] * np.ones(9), np.eye(4))
+    line = refused(*SMOKE, "--data", damaged, cwd=tmp_path)
+    assert "case_002.nii.gz: shape (48, 48, 9)" in line
+
+
+def test_a_file_that_is_no_nifti_is_refused(damaged: Path, tmp_path: Path) -> None:
+    (damaged / "imagesTr/case_003_0000.nii.gz").write_text("hello")
+    assert "case_003_0000.nii.gz" in refused(*SMOKE, "--data", damaged, cwd=tmp_path)
+
+
+def test_too_few_subjects_for_the_split_are_refused(damaged: Path, tmp_path: Path) -> None:
+    for case in ("case_002", "case_003"):
+        (damaged / f"labelsTr/{case}.nii.gz").unlink()
+        (damaged / f"imagesTr/{case}_0000.nii.gz").unlink()
+    assert "2 subjects, too few" in refused(*SMOKE, "--data", damaged, cwd=tmp_path)
+
+
+def test_a_stage_that_was_never_planned_is_refused(tmp_path: Path) -> None:
+    assert "no stage there" in refused("stage", "train_gan-123", cwd=tmp_path)
+
+
+def test_reports_and_ui_of_a_run_that_is_not_there_are_refused(tmp_path: Path) -> None:
+    assert "no run there" in refused("report", "paper-laptop", cwd=tmp_path)
+    assert "name the run to compare" in refused("ui", cwd=tmp_path)
+
+
+def test_real_scans_run_through_and_lack_intracranial_values(scans: Path, tmp_path: Path) -> None:
+    result = benchmark(*SMOKE, "--data", scans, "-k", "real or SN-MP and not c-", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    results = json.loads((tmp_path / "reports/paper-smoke/results.json").read_text())
+    assert "4 subjects given with --data" in results["data"]["description"]
+    done = [cell for cell in results["cells"] if cell["status"] == "done"]
+    assert [cell["label"] for cell in done] == ["real", "SN-MP"]
+    for cell in done:
+        assert cell["metrics"]["dsc/all"]["value"] is not None
+        assert cell["metrics"]["dsc/intracranial"]["value"] is None
+        assert "brain mask" in cell["metrics"]["dsc/intracranial"]["reason"]

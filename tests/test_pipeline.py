@@ -1,0 +1,148 @@
+"""The scheduler with an engine that only pretends: order, reuse, failure, exclusiveness, exit status."""
+
+from collections import deque
+from pathlib import Path
+
+import pytest
+
+from benchmark.cells import cells_of
+from benchmark.loading import load_protocol
+from benchmark.pipeline import Outcome, execute, write_run_folder
+from benchmark.plan import CellPlan, Plan, build_plan
+from benchmark.sources import choose_source
+from benchmark.store import Store
+from benchmark.workers import Event
+
+PAPER = Path(__file__).parent.parent / "protocols" / "paper.yaml"
+
+
+class PretendEngine:
+    """Finishes stages in the order in which they came, except those that it is told to fail."""
+
+    def __init__(self, store: Store, workers: int = 2, fail: dict[str, str] | None = None) -> None:
+        self.store, self.workers, self.fail = store, workers, fail or {}
+        self.running: deque[str] = deque()
+        self.order: list[str] = []
+        self.together: list[set[str]] = []
+
+    @property
+    def free(self) -> int:
+        return self.workers - len(self.running)
+
+    def submit(self, key: str) -> None:
+        assert self.free > 0
+        missing = [need for need in self.store.spec(key).inputs.values() if not self.store.done(need)]
+        assert not missing, f"{key} was started before {missing}"
+        self.running.append(key)
+        self.together.append(set(self.running))
+
+    def next_event(self) -> Event:
+        key = self.running.popleft()
+        self.order.append(key)
+        stage = key.rpartition("-")[0]
+        if stage in self.fail:
+            return Event(self.fail[stage], key, text=f"{stage} broke")
+        self.store.finish(key, {}, {"seconds": 0.0})
+        return Event("done", key)
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.cells: dict[str, str] = {}
+
+    def stage_started(self, key: str) -> None: ...
+    def stage_event(self, event: Event) -> None: ...
+    def cell_finished(self, cell: CellPlan, status: str) -> None:
+        assert cell.cell.id not in self.cells, "a cell ends once"
+        self.cells[cell.cell.id] = status
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    protocol = load_protocol(PAPER)
+    profile = protocol.profiles["smoke"]
+    source = choose_source("smoke", profile, None, tmp_path / "runs")
+    return build_plan(protocol, "smoke", profile, cells_of(protocol, profile), source, "cpu")
+
+
+def run(plan: Plan, out: Path, **engine: object) -> tuple[Outcome, PretendEngine, Listener]:
+    store = Store(out / "runs")
+    write_run_folder(plan, store, out, "")
+    pretend, listener = PretendEngine(store, **engine), Listener()
+    return execute(plan, plan.cells, store, pretend, listener), pretend, listener
+
+
+def test_everything_is_computed_once_and_then_reused(plan: Plan, tmp_path: Path) -> None:
+    outcome, engine, listener = run(plan, tmp_path)
+    assert sorted(outcome.computed) == sorted(plan.specs) == sorted(engine.order)
+    assert set(listener.cells.values()) == {"done"}
+    assert outcome.exit_status == 0
+    again, engine, listener = run(plan, tmp_path)
+    assert (again.computed, sorted(again.reused), engine.order) == ([], sorted(plan.specs), [])
+    assert len(listener.cells) == len(plan.cells)
+
+
+def test_the_cost_measurement_has_the_machine_for_itself(plan: Plan, tmp_path: Path) -> None:
+    _, engine, _ = run(plan, tmp_path, workers=4)
+    crowds = [keys for keys in engine.together if any(key.startswith("measure") for key in keys)]
+    assert [len(keys) for keys in crowds] == [1]
+    assert max(len(keys) for keys in engine.together) > 1
+
+
+def test_a_failed_stage_stops_only_what_needs_it(plan: Plan, tmp_path: Path) -> None:
+    outcome, _, listener = run(plan, tmp_path, fail={"synthesise": "failed"})
+    assert listener.cells.pop("real_s0") == "done"
+    assert set(listener.cells.values()) == {"failed"}
+    assert len(outcome.failed) == 4
+    assert {key.rpartition("-")[0] for key in outcome.not_run} == {"score", "train_unet", "evaluate"}
+    assert outcome.exit_status == 1
+
+
+def test_a_failure_is_retried_by_the_next_run(plan: Plan, tmp_path: Path) -> None:
+    run(plan, tmp_path, fail={"score": "failed"})
+    outcome, engine, _ = run(plan, tmp_path)
+    assert {key.rpartition("-")[0] for key in engine.order} == {"score"}
+    assert outcome.exit_status == 0
+
+
+def test_bad_input_found_by_a_stage_ends_with_status_two(plan: Plan, tmp_path: Path) -> None:
+    outcome, _, _ = run(plan, tmp_path, fail={"prepare": "bad_input"})
+    assert outcome.bad_input == ["prepare broke"]
+    assert outcome.exit_status == 2
+
+
+def test_only_the_chosen_cells_are_computed(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    write_run_folder(plan, store, tmp_path, "")
+    real = [cell for cell in plan.cells if cell.cell.is_real]
+    outcome = execute(plan, real, store, PretendEngine(store), Listener())
+    assert {key.rpartition("-")[0] for key in outcome.computed} == {"prepare", "train_unet", "evaluate"}
+
+
+def test_cells_share_what_is_equal(plan: Plan) -> None:
+    kinds = [spec.stage for spec in plan.specs.values()]
+    counts = {kind: kinds.count(kind) for kind in kinds}
+    assert counts["prepare"] == counts["reference"] == counts["measure"] == 1
+    assert counts["train_gan"] == counts["synthesise"] == counts["score"] == 4
+    assert counts["train_unet"] == counts["evaluate"] == 5
+
+
+def test_a_deviation_changes_only_the_stages_that_read_it(plan: Plan, tmp_path: Path) -> None:
+    def keys(recipe: dict[str, object]) -> dict[str, str]:
+        profile = plan.profile.model_copy(update={"recipe": {"base": "corrected", **recipe}})
+        cells = cells_of(plan.protocol, profile)
+        source = choose_source("smoke", profile, None, tmp_path / "runs")
+        built = build_plan(plan.protocol, "smoke", profile, cells, source, "cpu")
+        return dict(next(cell for cell in built.cells if cell.cell.label == "SN").stages)
+
+    def changed(recipe: dict[str, object]) -> set[str]:
+        before, after = keys({}), keys(recipe)
+        return {role for role in before if before[role] != after[role]}
+
+    everything_behind = {"pairs", "score", "unet", "evaluate"}
+    assert changed({"penalty_norm": "batch"}) == {"gan", "measure", *everything_behind}
+    assert changed({"drop_last": False}) == {"gan", *everything_behind}
+    assert changed({"generation_statistics": "batch"}) == everything_behind
+    assert changed({"prd_arguments": "swapped"}) == {"reference", "score"}
+    assert changed({"reference": "train"}) == {"reference", "score"}
+    assert changed({"intensity_scaling": "patch"}) == {"gan", "reference", *everything_behind}

@@ -1,0 +1,69 @@
+"""Charts, pictures and numbers of the page."""
+
+import re
+from base64 import b64decode
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.pictures import FOUND, INVENTED, MISSED, overlay_picture
+from benchmark.plots import Curve, Line, label_colours, prd_chart, subject_chart, training_chart
+from benchmark.views.text import deviation, number, signed
+
+
+def test_a_prd_chart_shows_single_seeds_only_where_there_are_several() -> None:
+    runs = np.linspace(0, 1, 1001) * np.ones((3, 1))
+    one = Curve("#0173b2", [runs], [1 - runs])
+    two = Curve("#0173b2", [runs, runs], [1 - runs, 1 - runs])
+    floor = Curve("#808080", [runs], [1 - runs])
+    lines = [prd_chart({"SN": curve}, floor, "title").count("stroke: #0173b2") for curve in (one, two)]
+    assert lines[1] == lines[0] + 2
+    assert "stroke: #808080" not in prd_chart({"SN": one}, None, "title")
+
+
+def test_an_overlay_paints_each_kind_of_voxel_in_its_colour_and_in_radiological_view() -> None:
+    truth, prediction = np.zeros((2, 3), dtype=bool), np.zeros((2, 3), dtype=bool)
+    truth[0, 0] = prediction[0, 0] = truth[0, 2] = prediction[1, 0] = True
+    picture = overlay_picture(np.zeros((2, 3), dtype=np.float32), truth, prediction, (2.0, 1.0), "alt")
+    pixels = np.asarray(Image.open(BytesIO(b64decode(picture.uri.split(",")[1]))))
+    assert pixels.shape == (3, 2, 3)  # rows of Y, columns of X
+    colours = {place: "#" + bytes(pixels[place]).hex() for place in ((2, 1), (0, 1), (2, 0))}
+    # X grows to the patient's right, which is on the left; Y to the front, which is at the top.
+    assert colours == {(2, 1): FOUND, (0, 1): MISSED, (2, 0): INVENTED}
+    assert picture.aspect == "4 / 3"
+
+
+def test_charts_keep_every_digit_of_their_text_and_label_names_are_no_formulas() -> None:
+    chart = subject_chart({"$a_1$": {"s": 0.12345, "t": 0.12355}}, {"$a_1$": "#0173b2"}, "title <x>", "y")
+    assert "$a_1$" in chart
+    assert re.search(r">0\.123\d+<", chart)
+    assert 'aria-label="title &lt;x&gt;"' in chart
+    assert "<metadata" not in chart
+
+
+def test_a_chart_of_values_that_are_no_numbers_is_empty_but_there() -> None:
+    line = Line("#0173b2", np.arange(3.0), np.full(3, np.nan))
+    assert training_chart([line], "title", "y", log=True).startswith("<svg")
+
+
+def test_labels_have_different_colours_and_real_data_are_grey() -> None:
+    labels = {"real": True, **{f"variant {index}": False for index in range(12)}}
+    colours = label_colours(labels)
+    assert colours["real"] == "#808080"
+    assert len(set(colours.values())) == len(labels)
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "text"),
+    [(0.5, 3, "0.500"), (-0.5, 1, "−0.5"), (3.8e-6, 4, "3.8 × 10⁻⁶"), (0.0, 3, "0.000"), (12345.6, 1, "12\u2009345.6")],
+)
+def test_numbers_are_written_for_readers(value: float, decimals: int, text: str) -> None:
+    assert number(value, decimals) == text
+
+
+def test_differences_have_a_sign_and_small_deviations_no_false_zero() -> None:
+    assert signed(0.25, 2) == "+0.25"
+    assert signed(-0.25, 2) == "−0.25"
+    assert deviation(1e-5, 3) == "< 0.001"

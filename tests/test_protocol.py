@@ -1,0 +1,106 @@
+"""Protocol files: what is refused, where the error is said to be, and that defaults are the paper's values."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.loading import find_protocol, load_protocol
+from benchmark.protocol import Profile
+from vesselgan.errors import InputError
+
+PROTOCOLS = sorted((Path(__file__).parent.parent / "protocols").glob("*.yaml"))
+VALID = """\
+protocol: tiny
+title: A test
+default_profile: one
+profiles:
+  one: {patch: [32, 32, 16], filters: 16}
+matrix: {variant: [SN, SN-MP], seed: [0]}
+claims:
+  - mixed lowers FID: {less: [fid @ SN-MP, fid @ SN]}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(text)
+    return path
+
+
+def errors_of(folder: Path, text: str) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        load_protocol(write(folder, text))
+    return [line.removeprefix(f"{folder}/") for line in str(caught.value).splitlines()]
+
+
+@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: path.stem)
+def test_every_shipped_protocol_loads(path: Path) -> None:
+    assert load_protocol(path).profiles
+
+
+def test_a_valid_protocol_keeps_what_it_says(tmp_path: Path) -> None:
+    protocol = load_protocol(write(tmp_path, VALID))
+    assert protocol.profiles["one"].patch == (32, 32, 16)
+    assert protocol.claims[0].name == "mixed lowers FID"
+    assert protocol.claims[0].less == ("fid @ SN-MP", "fid @ SN")
+
+
+def test_all_errors_come_at_once_with_line_and_column(tmp_path: Path) -> None:
+    text = (
+        VALID.replace("filters: 16", "filtrs: 16").replace("variant: [SN,", "variant: [SM,").replace("title", "titel")
+    )
+    assert errors_of(tmp_path, text) == [
+        "tiny.yaml:1:1: title: is required",
+        "tiny.yaml:2:1: titel: unknown key, did you mean 'title'?",
+        "tiny.yaml:5:30: profiles.one.filtrs: unknown key, did you mean 'filters'?",
+        "tiny.yaml:6:20: matrix.variant.0: unknown variant 'SM', known: GP, SN, SN-MP, c-SN-MP",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("[32, 32, 16]", "[32, 30, 16]", "5:9: profiles.one.patch: every axis must be a multiple of 16"),
+        ("filters: 16", "filters: -1", "5:30: profiles.one.filters: input should be greater than 0, not -1"),
+        ("filters: 16", "recipe: corected", "5:30: profiles.one.recipe: unknown recipe 'corected', did you mean"),
+        ("filters: 16", "precision: {mixed: fp17}", "5:42: profiles.one.precision.mixed: input should be 'bf16' or"),
+        ("seed: [0]", "seed: []", "6:32: matrix.seed: list should have at least 1 item"),
+        ("fid @ SN]", "fid @ SN-MB]", "no cell has the label 'SN-MB', did you mean 'SN-MP'"),
+        ("fid @ SN]", "kid @ SN]", "8:5: claims.0: a claim compares one metric, not 'fid' with 'kid'"),
+        ("less:", "lesser:", "8:24: claims.0.lesser: unknown key, did you mean 'less'?"),
+        ("default_profile: one", "default_profile: on", "3:1: default_profile: no profile 'on', did you mean 'one'?"),
+        ("title: A test", "title: [A", "YAML:"),
+        ("title: A test", "title: A\ntitle: B", "3:1: YAML: found duplicate key"),
+    ],
+)
+def test_each_mistake_is_named_where_it_stands(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    assert old in VALID
+    assert any(expected in line for line in errors_of(tmp_path, VALID.replace(old, new)))
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    assert errors_of(tmp_path, "- a\n- b\n") == [
+        "tiny.yaml:1:1: a protocol is a mapping that starts with 'protocol: NAME'"
+    ]
+
+
+def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
+    protocol = load_protocol(write(tmp_path, VALID.replace("filters: 16", "lr_critic: 1e-3")))
+    assert protocol.profiles["one"].lr_critic == 0.001
+
+
+def test_a_packaged_protocol_is_found_by_name_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_protocol("paper").name == "paper.yaml"
+    assert find_protocol("protocols/paper.yaml").is_file()
+    with pytest.raises(InputError, match="no such protocol file, nor a packaged protocol"):
+        find_protocol("papre")
+
+
+def test_the_defaults_of_a_profile_are_the_papers() -> None:
+    paper = Profile()
+    assert (paper.patch, paper.filters, paper.batch, paper.epochs) == ((128, 128, 64), 512, 4, 100)
+    assert (paper.lr_generator, paper.lr_critic, paper.penalty_weight, paper.critic_steps) == (2e-4, 4e-4, 10, 1)
+    assert (paper.pairs, paper.patches.grid, paper.patches.vessel) == (11_750, (3, 3, 2), 32)
+    assert (paper.split.train, paper.split.validation, paper.split.test) == (47, 12, 13)
+    assert (paper.precision.full, paper.precision.mixed) == ("fp32", "fp16")

@@ -1,0 +1,338 @@
+"""The page, rendered from run folders whose stages were written by hand: nothing is trained here."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.cells import cells_of
+from benchmark.loading import load_protocol
+from benchmark.pipeline import write_run_folder
+from benchmark.plan import build_plan
+from benchmark.publish import results_of
+from benchmark.report import render_report
+from benchmark.results import Run, load_run
+from benchmark.sources import choose_source
+from benchmark.store import Spec, Store
+from benchmark.views.claims import claim_views
+from vesselgan.data import LoadedSubject, write_store
+
+PATCH = (16, 16, 16)
+SEGMENTATION = ("dsc", "bavd_voxel", "bavd_mm")
+PROTOCOL = """
+protocol: tiny
+title: A title with <script>alert("x")</script> & more
+default_profile: smoke
+profiles:
+  smoke:
+    about: For <b>tests</b>.
+    recipe: corrected
+    phantom: {shape: [32, 32, 16]}
+    split: {train: 2, validation: 1, test: 3}
+    patch: [16, 16, 16]
+    steps: 3
+    precision: {full: fp32, mixed: bf16}
+    score: {extractor: random_resnet10, samples: 4}
+matrix: {variant: [SN, SN-MP], seed: [0, 1]}
+metrics: {fid: {}, prd: {clusters: 2, runs: 2}}
+reference:
+  dsc/intracranial @ real: {value: 0.901, source: abstract}
+claims:
+  - "mixed precision lowers <i>FID</i>":  {less: [fid @ SN-MP, fid @ SN]}
+  - real data are better:                 {greater: [dsc/all @ real, dsc/all @ SN]}
+  - mixed precision lowers the time:      {less: [step_time_ms @ SN-MP, step_time_ms @ SN]}
+"""
+
+Values = Mapping[str, Any]
+
+
+def make_run(out: Path, *, mask: bool = True, failed: str = "", empty: int = 0) -> Run:
+    """A run folder with every stage done, but for those whose key starts with `failed` and those that need them."""
+    protocol_file = out / "tiny.yaml"
+    out.mkdir(exist_ok=True)
+    protocol_file.write_text(PROTOCOL, encoding="utf-8")
+    protocol = load_protocol(protocol_file)
+    profile = protocol.profiles["smoke"]
+    source = choose_source("smoke", profile, None, out / "runs")
+    plan = build_plan(protocol, "smoke", profile, cells_of(protocol, profile), source, "cpu")
+    store = Store(out / "runs")
+    write_run_folder(plan, store, out, PROTOCOL)
+    for index, (key, spec) in enumerate(plan.specs.items()):
+        if failed and key.startswith(failed):
+            store.fail(key, "ValueError: a loss was <nan>", "traceback")
+        if failed and (key.startswith(failed) or not all(map(store.done, spec.inputs.values()))):
+            continue
+        values = WRITERS[spec.stage](spec, store.folder(key), np.random.default_rng(index), mask, empty)
+        store.finish(key, values, {"seconds": 1.0})
+    return load_run(out, "tiny-smoke")
+
+
+def write_data(spec: Spec, folder: Path, rng: np.random.Generator, mask: bool, _: int) -> Values:
+    splits = spec.options["split"]
+    label = np.zeros((32, 32, 16), dtype=bool)
+    label[4:28, 16, 8] = True
+    head = np.ones_like(label) if mask else None
+    spacing = (2.0, 1.0, 1.0)
+    subjects = [
+        LoadedSubject(key, rng.random(label.shape, dtype=np.float32), label, head, np.diag([*spacing, 1.0]), spacing)
+        for keys in splits.values()
+        for key in keys
+    ]
+    write_store(folder / "store", subjects, splits=splits, patch_size=PATCH, grid=(2, 2, 1), vessel=2, rng=rng)
+    counts = {name: len(keys) for name, keys in splits.items()}
+    return {
+        "subjects": counts,
+        "patches": {name: 6 * count for name, count in counts.items()},
+        "shapes": [[32, 32, 16]],
+        "spacings_mm": [list(spacing)],
+        "vessel_share": 0.01,
+        "with_brain_mask": len(subjects) if mask else 0,
+    }
+
+
+def write_gan(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> Values:
+    steps: list[dict[str, Any]] = [
+        {"step": step, "wasserstein": rng.normal(), "penalty": 1.0 + step} for step in range(3)
+    ]
+    steps[1]["wasserstein"] = None  # a step whose loss was no number
+    (folder / "steps.jsonl").write_text("\n".join(map(json.dumps, steps)) + "\n", encoding="utf-8")
+    return {"steps": 3}
+
+
+def write_pairs(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> Values:
+    images = rng.integers(-32767, 32767, (3, *PATCH), dtype=np.int16)
+    np.savez(folder / "shown.npz", images=images, labels=images > 30000)
+    return {"pairs": 3}
+
+
+def write_scores(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> Values:
+    angles = np.linspace(0, 1, 1001) * np.ones((2, 1))
+    np.savez(folder / "prd.npz", precision=angles, recall=1 - angles)
+    metrics = {"fid": float(rng.uniform(0.1, 0.2)), "kid": 4e-6, "prd_auc": 0.5}
+    facts = {"samples": 4, "extractor": "random_resnet10", "reference": "held_out"}
+    labels = {"vessel_share_synthetic": 0.02, "vessel_share_real": 0.01}
+    return {
+        "metrics": metrics,
+        "facts": facts,
+        "warnings": ["4 samples for 512 features"],
+        "labels": labels,
+        "meaning": "m",
+    }
+
+
+def write_unet(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> Values:
+    (folder / "steps.jsonl").write_text('{"step": 0, "loss": -0.1}\n{"step": 1, "loss": -0.2}\n', encoding="utf-8")
+    return {"history": [{"step": 2, "validation_loss": -0.2}]}
+
+
+def write_evaluation(spec: Spec, folder: Path, rng: np.random.Generator, mask: bool, empty: int) -> Values:
+    with (folder / "subjects.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["split", "subject", "metric", "value", "empty"])
+        for split, count in (("validation", 1), ("test", 3)):
+            for subject in range(count):
+                for metric in SEGMENTATION:
+                    value = rng.uniform(0.5, 0.9)
+                    writer.writerow([split, f"s{subject}", f"{metric}/all", value, int(subject < empty)])
+                    writer.writerow([split, f"s{subject}", f"{metric}/intracranial", value if mask else "", 0])
+    truth = np.eye(32, dtype=bool)
+    image = rng.random((32, 32), dtype=np.float32)
+    np.savez(
+        folder / "shown.npz", image=image, truth=truth, prediction=truth[::-1], spacing_mm=np.array([2.0, 1.0, 1.0])
+    )
+    return {}
+
+
+def write_costs(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> Values:
+    def measured(scale: float) -> Values:
+        times = [100.0 * scale, 102.0 * scale, 99.0 * scale]
+        return {"step_time_ms": times, "steps_timed": 9, "emulated": False, "peak_memory_mib": 8.0 * scale}
+
+    configurations = {label: measured(0.5 if label == "SN-MP" else 1) for label in spec.options["configurations"]}
+    return {"configurations": configurations, "memory_definition": "live tensor bytes", "threads": 2}
+
+
+WRITERS: Mapping[str, Callable[..., Values]] = {
+    "prepare": write_data,
+    "train_gan": write_gan,
+    "synthesise": write_pairs,
+    "reference": write_scores,
+    "score": write_scores,
+    "train_unet": write_unet,
+    "evaluate": write_evaluation,
+    "measure": write_costs,
+}
+
+
+def render(run: Run, folder: Path, **changes: Any) -> str:
+    """The page, with the line breaks of its text removed."""
+    render_report(run, results_of(run) | changes, folder)
+    return " ".join((folder / "index.html").read_text(encoding="utf-8").split())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def page(run: Run, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return render(run, tmp_path_factory.mktemp("page"))
+
+
+def start_tags(page: str) -> list[tuple[str, dict[str, str | None]]]:
+    tags: list[tuple[str, dict[str, str | None]]] = []
+
+    class Collector(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            tags.append((tag, dict(attrs)))
+
+    Collector().feed(page)
+    return tags
+
+
+def test_the_page_needs_no_other_file_and_no_script(page: str) -> None:
+    tags = start_tags(page)
+    links = [
+        value for _, attributes in tags for name in ("href", "src", "xlink:href") if (value := attributes.get(name))
+    ]
+    assert links
+    own_files = {"results.json", "cells.csv", "groups.csv", "subjects.csv", "claims.csv", "table.md", "summary.txt"}
+    assert {link for link in links if not link.startswith(("#", "data:image/png;base64,"))} == own_files
+    assert not {tag for tag, _ in tags} & {"script", "link", "iframe", "object"}
+    assert "url(http" not in page
+    assert "@import" not in page
+
+
+def test_ids_are_unique_and_every_reference_inside_the_page_exists(page: str) -> None:
+    tags = start_tags(page)
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = re.findall(r'(?:href="|url\()#([^")]+)', page)
+    assert set(targets) <= set(ids)
+
+
+def test_each_claim_has_its_verdict_in_words_its_effect_and_its_reason(page: str) -> None:
+    assert "Of 3 claims: 1 supported and 2 inconclusive." in page
+    assert '<span class="chip">supported</span>' in page
+    assert "2 seeds: at least 3 more are needed" in page
+    assert "Training step of SN-MP is less than training step of SN." in page
+    assert "−50.2 ms" in page
+    assert "3 interleaved rounds · about these trained models" in page
+
+
+def test_precision_claims_and_ratios_carry_the_note_on_bf16(page: str) -> None:
+    assert page.count("bf16 on a CPU is not the paper's fp16 on a GPU".replace("'", "&#39;")) == 3
+    assert "0.50" in page[page.index("SN-MP / SN") :][:200]
+
+
+def test_an_emulated_precision_gives_no_ratio_of_times(run: Run, tmp_path: Path) -> None:
+    results = results_of(run)
+    for cell in results["cells"]:
+        if cell["label"] == "SN-MP":
+            cell["metrics"]["step_time_ms"]["emulated"] = True
+    page = render(run, tmp_path, cells=results["cells"])
+    assert "this precision is emulated here" in page
+    assert "n/a<sup>a</sup>" in page[page.index("SN-MP / SN") :][:200]
+
+
+def test_notes_say_what_the_numbers_are_worth(page: str, run: Run, tmp_path: Path) -> None:
+    for text in ("These numbers mean nothing", "can neither confirm nor refute", "2 seeds only", "random_resnet10"):
+        assert text in page
+    real = render(run, tmp_path, data={"description": "scans", "phantom": False})
+    assert "pseudo-labels" in real
+    assert "can neither confirm nor refute" not in real
+
+
+def test_text_of_users_is_escaped_wherever_it_stands(page: str) -> None:
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "<b>tests" not in page
+    assert "<i>FID" not in page
+
+
+def test_a_dataset_without_brain_mask_gives_no_intracranial_values_but_their_reason(tmp_path: Path) -> None:
+    page = render(make_run(tmp_path, mask=False), tmp_path / "page")
+    assert "n/a<sup>a</sup>" in page
+    assert "the dataset has no brain mask" in page
+    assert "for all vessels of the test subjects" in page  # the main comparison falls back
+
+
+def test_failed_cells_are_listed_with_their_error_and_the_others_are_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path, failed="train_gan")
+    page = render(run, tmp_path / "page")
+    assert "4 of 6 cells are missing" in page
+    assert "SN_f512_s0: failed (gan: ValueError: a loss was &lt;nan&gt;)" in page
+    assert "no cell of this label has got this far" in page
+    assert "found, missed and invented" in page
+
+
+@pytest.mark.parametrize("stage", ["prepare", "measure", "reference", "synthesise", "train_unet"])
+def test_the_page_survives_the_loss_of_any_stage(stage: str, tmp_path: Path) -> None:
+    assert "Glossary" in render(make_run(tmp_path, failed=stage), tmp_path / "page")
+
+
+def test_a_run_without_claims_metrics_or_references_still_has_a_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path, failed="prepare")
+    results = results_of(run)
+    cells = [cell | {"metrics": {}} for cell in results["cells"]]
+    groups = [group | {"metrics": {}} for group in results["groups"]]
+    nothing: dict[str, Any] = {"claims": [], "reference": {}, "floor": None, "subjects": []}
+    page = render(run, tmp_path / "page", cells=cells, groups=groups, **nothing)
+    assert "This protocol makes no claims." in page
+    assert "No cell has segmented the test subjects yet." in page
+    assert "Costs have not been measured." in page
+
+
+def test_empty_predictions_are_counted(tmp_path: Path) -> None:
+    page = render(make_run(tmp_path, empty=2), tmp_path / "page")
+    assert "SN: in 4 of 6 segmentations the prediction (or the truth) was empty" in page
+
+
+def test_the_recipe_says_where_it_follows_the_papers_code(run: Run, page: str, tmp_path: Path) -> None:
+    assert "penalty_norm" in page
+    results = results_of(run)
+    options = results["cells"][0]["recipe_options"] | {"penalty_norm": "batch"}
+    cells = [cell | {"recipe": "custom", "recipe_options": options} for cell in results["cells"]]
+    changed = render(run, tmp_path, cells=cells)
+    marked = '<strong>batch</strong> <span class="code-mark">paper code</span>'
+    assert marked in changed
+    assert marked not in page
+
+
+def test_settings_show_the_papers_value_beside_the_profiles(page: str) -> None:
+    row = page[page.index("<code>patch</code>") :][:200]
+    assert "16 × 16 × 16" in row
+    assert "128 × 128 × 64" in row
+    assert "<code>batch</code>" not in page  # as in the paper
+
+
+def test_two_renderings_are_equal_byte_for_byte(run: Run, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        render(run, tmp_path / name)
+    assert (tmp_path / "one" / "index.html").read_bytes() == (tmp_path / "two" / "index.html").read_bytes()
+
+
+def test_the_report_imports_neither_torch_nor_mlflow() -> None:
+    code = "import sys, benchmark.report; print(sorted({'torch', 'mlflow'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_strip_shades_the_side_on_which_the_claim_holds(run: Run) -> None:
+    views, _ = claim_views(run, results_of(run))
+    lower, greater = views[2].strip, views[1].strip
+    assert lower is not None
+    assert greater is not None
+    assert lower.holds_from == 0
+    assert lower.effect < lower.bound == lower.holds_width
+    assert greater.holds_from == greater.bound
+    assert greater.holds_from + greater.holds_width == pytest.approx(100)

@@ -1,0 +1,166 @@
+"""The main job, whole: the smoke run, what it leaves, a second run, and runs that are killed."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+SMOKE = [sys.executable, "-m", "benchmark", "run", "paper", "--profile", "smoke"]
+KILLS = 5
+COSTS = {"step_time_ms", "patches_per_s"}  # timings: the only numbers that may differ between two runs
+
+
+def smoke(folder: Path, **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(SMOKE, cwd=folder, capture_output=True, text=True, timeout=600, **more)
+
+
+def results_without_timings(folder: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads((folder / "reports/paper-smoke/results.json").read_text())
+    for holder in [*results["cells"], *results["groups"]]:
+        holder.pop("seconds", None)
+        for name in COSTS:
+            holder["metrics"].pop(name, None)
+    # Verdicts on timings and estimates of hours follow the timings.
+    results["claims"] = [
+        {key: value for key, value in claim.items() if key != "reason"}
+        for claim in results["claims"]
+        if claim["metric"] not in COSTS
+    ]
+    return results
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("smoke")
+    result = smoke(folder)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count(" done ") == 5, "a line per cell"
+    return folder
+
+
+def test_the_smoke_run_leaves_every_product(finished: Path) -> None:
+    folder = finished / "reports/paper-smoke"
+    for name in ("index.html", "results.json", "cells.csv", "groups.csv", "subjects.csv", "claims.csv", "table.md"):
+        assert (folder / name).stat().st_size > 100, name
+
+
+def test_results_hold_every_metric_of_every_cell(finished: Path) -> None:
+    results = json.loads((finished / "reports/paper-smoke/results.json").read_text())
+    assert {"protocol", "profile", "environment", "cells", "claims", "subjects"} <= results.keys()
+    cells = {cell["label"]: cell for cell in results["cells"]}
+    assert list(cells) == ["real", "GP", "SN", "SN-MP", "c-SN-MP"]
+    segmentation = {
+        f"{name}/{region}" for name in ("dsc", "bavd_voxel", "bavd_mm") for region in ("all", "intracranial")
+    }
+    distances = {"fid", "kid", "prd_f8", "prd_f1_8", "prd_auc", "precision", "recall", "density", "coverage"}
+    costs = {"step_time_ms", "patches_per_s", "peak_memory_mib"}
+    for label, cell in cells.items():
+        assert cell["status"] == "done"
+        assert cell["metrics"].keys() == (segmentation if label == "real" else segmentation | distances | costs)
+        for metric in cell["metrics"].values():
+            assert {"value", "n", "ci_low", "ci_high"} <= metric.keys()
+            assert metric["value"] is not None
+    assert cells["SN-MP"]["precision"] == "bf16"
+    memory = {label: cell["metrics"]["peak_memory_mib"]["value"] for label, cell in cells.items() if label != "real"}
+    assert memory["SN-MP"] < memory["SN"] < memory["c-SN-MP"]
+    subjects = [row for row in results["subjects"] if row["cell"] == "real_s0" and row["metric"] == "dsc/all"]
+    assert len(subjects) == 4, "two validation and two test subjects"
+
+
+def test_mlflow_mirrors_the_run_as_parent_and_children(finished: Path) -> None:
+    from benchmark.publish import sync_run
+    from benchmark.tracking import MlflowClient, compare_url, store_uri
+
+    client = MlflowClient(store_uri(finished))
+    experiment = client.get_experiment_by_name("paper-smoke")
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = {run.info.run_name: run for run in runs if run is not parent}
+    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
+    assert children.keys() == {"real_s0", "GP_f16_s0", "SN_f16_s0", "SN-MP_f16_s0", "c-SN-MP_f32_s0"}
+    child = children["SN-MP_f16_s0"]
+    assert child.info.status == "FINISHED"
+    assert child.data.params["precision"] == "bf16"
+    assert child.data.params["recipe.penalty_norm"] == "sample"
+    assert {"fid", "dsc/all", "step_time_ms", "gan/critic_loss", "unet/loss"} <= child.data.metrics.keys()
+    assert all(run.info.run_id in compare_url(finished, "paper-smoke", 5000) for run in children.values())
+    sync_run(finished, "paper-smoke")
+    again = {run.info.run_id for run in client.search_runs([experiment.experiment_id])}
+    assert again == {run.info.run_id for run in runs}, "what is there already is left alone"
+
+
+def test_a_second_run_repeats_nothing_and_takes_seconds(finished: Path) -> None:
+    stages = finished / "runs/stages"
+    before = {path: path.stat().st_mtime_ns for path in stages.glob("*/result.json")}
+    assert len(before) == 25
+    started = time.monotonic()
+    result = smoke(finished)
+    seconds = time.monotonic() - started
+    assert result.returncode == 0
+    assert "(0 to do)" in result.stdout
+    assert {path: path.stat().st_mtime_ns for path in stages.glob("*/result.json")} == before
+    assert seconds < 5, seconds
+
+
+def test_one_stage_runs_by_itself_and_gives_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    (source,) = (finished / "runs/stages").glob("prepare-*")
+    target = tmp_path / "runs/stages" / source.name
+    target.mkdir(parents=True)
+    (target / "spec.json").write_bytes((source / "spec.json").read_bytes())
+    command = [sys.executable, "-m", "benchmark", "stage", "prepare"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    files = [json.loads((folder / "result.json").read_text())["files"] for folder in (source, target)]
+    assert files[0] == files[1]
+
+
+def test_a_stage_whose_inputs_are_missing_says_which(finished: Path, tmp_path: Path) -> None:
+    (source,) = (finished / "runs/stages").glob("reference-*")
+    target = tmp_path / "runs/stages" / source.name
+    target.mkdir(parents=True)
+    (target / "spec.json").write_bytes((source / "spec.json").read_bytes())
+    command = [sys.executable, "-m", "benchmark", "stage", source.name]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2
+    assert "needs prepare-" in result.stderr
+
+
+def test_killed_runs_end_in_the_results_of_an_uninterrupted_one(finished: Path, tmp_path: Path) -> None:
+    """SIGKILL to the whole process at random moments: nothing is lost, nothing is half done, no worker lives on."""
+    moments = random.Random(0)
+    kills = 0
+    while kills < KILLS:
+        process = subprocess.Popen(SMOKE, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=moments.uniform(2, 9))
+            break  # all was done before the last kills
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills >= 3
+    assert smoke(tmp_path).returncode == 0
+    assert results_without_timings(tmp_path) == results_without_timings(finished)
+
+
+def test_a_worker_that_dies_fails_its_cell_and_the_next_run_mends_it(finished: Path, tmp_path: Path) -> None:
+    command = [*SMOKE, "-k", "real"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (workers := psutil.Process(process.pid).children()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    while not list(tmp_path.glob("runs/stages/*/log.txt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    workers[0].kill()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "its process died (signal SIGKILL" in output
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0
+    assert "done real_s0" in again.stdout

@@ -1,0 +1,88 @@
+"""Stage folders: keys, what counts as done, locks, specs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmark.store import Spec, StageLockedError, Store
+from vesselgan.errors import InputError
+
+SPEC = Spec("prepare", 1, {"patch": [32, 32, 16]})
+
+
+def finished(root: Path) -> tuple[Store, str]:
+    store = Store(root)
+    store.plan(SPEC)
+    (store.folder(SPEC.key) / "data.npy").write_bytes(b"12345")
+    store.finish(SPEC.key, {"n": 1}, {"seconds": 0.0})
+    return store, SPEC.key
+
+
+def test_the_key_depends_on_everything_but_where_files_lie() -> None:
+    base = Spec("train_gan", 1, {"steps": 2}, {"data": "prepare-1"}, {"threads": 1})
+    others = [
+        Spec("train_gan", 2, {"steps": 2}, {"data": "prepare-1"}, {"threads": 1}),
+        Spec("train_gan", 1, {"steps": 3}, {"data": "prepare-1"}, {"threads": 1}),
+        Spec("train_gan", 1, {"steps": 2}, {"data": "prepare-2"}, {"threads": 1}),
+        Spec("train_gan", 1, {"steps": 2}, {"data": "prepare-1"}, {"threads": 2}),
+    ]
+    assert len({base.key, *(other.key for other in others)}) == 5
+    assert Spec("train_gan", 1, {"steps": 2}, {"data": "prepare-1"}, {"threads": 1}, {"folder": "x"}).key == base.key
+
+
+def test_a_stage_is_done_only_with_its_result(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.plan(SPEC)
+    assert not store.done(SPEC.key)
+    store, key = finished(tmp_path)
+    assert store.done(key)
+    assert store.result(key)["files"]["data.npy"]["bytes"] == 5
+
+
+@pytest.mark.parametrize("damage", ["remove", "truncate", "garbage"])
+def test_a_stage_that_lost_a_file_is_not_done(tmp_path: Path, damage: str) -> None:
+    store, key = finished(tmp_path)
+    if damage == "remove":
+        (store.folder(key) / "data.npy").unlink()
+    elif damage == "truncate":
+        (store.folder(key) / "data.npy").write_bytes(b"123")
+    else:
+        (store.folder(key) / "result.json").write_text("{")
+    assert not store.done(key)
+
+
+def test_a_retry_keeps_the_checkpoint_and_removes_the_rest(tmp_path: Path) -> None:
+    store, key = finished(tmp_path)
+    (store.folder(key) / "checkpoint.pt").write_bytes(b"1")
+    store.fail(key, "no", "")
+    store.clear(key)
+    assert sorted(path.name for path in store.folder(key).iterdir()) == ["checkpoint.pt", "spec.json"]
+
+
+def test_only_one_process_at_a_time_holds_a_stage(tmp_path: Path) -> None:
+    store, key = finished(tmp_path)
+    with store.lock(key), pytest.raises(StageLockedError), store.lock(key):
+        pass
+    with store.lock(key):
+        pass
+
+
+def test_an_edited_spec_is_refused(tmp_path: Path) -> None:
+    store, key = finished(tmp_path)
+    path = store.folder(key) / "spec.json"
+    content = json.loads(path.read_text())
+    content["options"]["patch"] = [16, 16, 16]
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="was edited"):
+        store.spec(key)
+
+
+def test_a_key_is_found_by_its_unambiguous_start(tmp_path: Path) -> None:
+    store, key = finished(tmp_path)
+    assert store.find(key[:12]) == key
+    store.plan(Spec("prepare", 2, {}))
+    with pytest.raises(InputError, match="ambiguous"):
+        store.find("prepare-")
+    with pytest.raises(InputError, match="no stage there"):
+        store.find("train")
