@@ -54,7 +54,9 @@ def sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
         metrics += _curves(run.file(record, "gan", "steps.jsonl"), "gan")
         metrics += _curves(run.file(record, "unet", "steps.jsonl"), "unet")
         tags = {MLFLOW_PARENT_RUN_ID: parent_id, "status": cell["status"]}
-        _mirror(client, experiment_id, known, cell["id"], cell["id"], params, metrics, tags, cell["status"])
+        _mirror(
+            client, experiment_id, known, cell["id"], cell["id"], params, metrics, tags, cell["status"], cell["seconds"]
+        )
     gone = known.keys() - {cell["id"] for cell in results["cells"]} - {""}
     for cell_id in gone:
         client.delete_run(known[cell_id].info.run_id)
@@ -82,6 +84,7 @@ def _mirror(
     metrics: list[tuple[str, float, int]],
     tags: Mapping[str, str],
     status: str = "done",
+    seconds: float = 0.0,
 ) -> str:
     """Write one run, unless the same content is there; return its id."""
     now_ms = int(time.time() * 1000)
@@ -94,7 +97,9 @@ def _mirror(
     else:
         if old:
             client.delete_run(old.info.run_id)
-        run_id = str(client.create_run(experiment_id, tags={MLFLOW_RUN_NAME: name, CELL: cell}).info.run_id)
+        run_tags = {MLFLOW_RUN_NAME: name, CELL: cell}
+        started_ms = now_ms - int(1000 * seconds)  # so that the duration is the cell's, not the mirror's
+        run_id = str(client.create_run(experiment_id, started_ms, run_tags).info.run_id)
         client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
         for start in range(0, len(metrics), BATCH):
             part = metrics[start : start + BATCH]
@@ -107,7 +112,7 @@ def _mirror(
 
 def _runs(client: MlflowClient, experiment_id: str) -> list[Run]:
     runs: list[Run] = list(client.search_runs([experiment_id], run_view_type=ViewType.ACTIVE_ONLY, max_results=5000))
-    return [run for run in runs if CELL in run.data.tags]
+    return [run for run in reversed(runs) if CELL in run.data.tags]  # in the order in which they were written
 
 
 def _curves(path: Path | None, prefix: str) -> list[tuple[str, float, int]]:
