@@ -1,8 +1,6 @@
 """Tensor memory and FLOPs of a training step, counted rather than sampled; also for sizes that do not fit here."""
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +13,7 @@ from torch.utils.flop_counter import flop_registry
 
 from vesselgan.training import PrecisionName, WGANConfig, WGANTrainer, choose_precision
 
-__all__ = ["MEMORY_DEFINITION", "StepCost", "StepCounter", "peak_tensor_bytes", "predict_step"]
+__all__ = ["MEMORY_DEFINITION", "StepCost", "StepCounter", "predict_step", "state_tensors"]
 
 MEMORY_DEFINITION = (
     "highest sum of live tensor bytes in one training step (weights, gradients, optimiser state, activations); "
@@ -90,16 +88,3 @@ def state_tensors(trainer: WGANTrainer) -> list[Tensor]:
     parameters = [parameter for network in networks for parameter in network.parameters()]
     state = [leaf for leaf in tree_leaves(trainer.state_dict()) if isinstance(leaf, Tensor)]
     return state + [parameter.grad for parameter in parameters if parameter.grad is not None]
-
-
-@contextmanager
-def peak_tensor_bytes(device: str, trainer: WGANTrainer, real: Tensor) -> Iterator[Callable[[], int]]:
-    """Measure a block: live tensor bytes on a CPU, allocated bytes on CUDA. Yields a function that gives the peak."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        yield torch.cuda.max_memory_allocated
-        return
-    with StepCounter() as memory:
-        memory.watch(real, *state_tensors(trainer))
-        yield lambda: memory.peak

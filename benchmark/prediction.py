@@ -1,12 +1,12 @@
-"""What a run will take, before it starts: hours, memory and disk, from counted operations and one timed step."""
+"""What a run will take, before it starts: hours, memory and disk, from counted operations and a timed step."""
 
 import math
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from benchmark.measure import seconds_per_step
 from benchmark.memory import StepCost, predict_step
 from benchmark.plan import Plan, gan_steps
 from benchmark.stages.context import dataclass_from
@@ -16,7 +16,8 @@ from vesselgan.training import WGANConfig, WGANTrainer
 __all__ = ["Prediction", "predict"]
 
 # Large enough to use the machine, small enough to take a moment on two cores.
-PROBE_PATCH, PROBE_FILTERS, PROBE_BATCH = (64, 64, 32), 32, 2
+PROBE_PATCH, PROBE_FILTERS, PROBE_BATCH = (64, 64, 32), 64, 2
+PROBE_STEPS, PROBE_SECONDS = 3, 5.0
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,13 @@ class Prediction:
         return [
             f"predicted: {_hours(self.hours)} of WGAN training (each: {each}), "
             f"{self.memory_gib:.1f} GiB of tensors at the peak, {self.disk_gib:.1f} GiB of disk",
-            "these are estimates from counted operations and one timed step here; U-Nets and evaluation come on top",
+            "these are estimates from counted operations and a timed step here; U-Nets and evaluation come on top",
         ]
 
 
 def predict(plan: Plan) -> Prediction:
-    """Count a step of each WGAN of the plan on fake tensors, and scale by the speed of one small real step."""
+    """Count a step of each WGAN of the plan on fake tensors, and scale by the speed of a small real step."""
+    torch.set_num_threads(plan.profile.threads)
     speeds: dict[str, float] = {}
     hours_by_label: dict[str, float] = {}
     total_hours, peak = 0.0, 0
@@ -74,17 +76,10 @@ def _flops_per_second(precision: Any, device: str) -> float:
     cost: StepCost = predict_step(config)
     trainer = WGANTrainer(config, device)
     real = torch.zeros(config.batch, 2, *config.patch_size)
-    trainer.step(real)
-    _synchronise(device)
-    start = time.perf_counter()
-    trainer.step(real)
-    _synchronise(device)
-    return cost.flops / (time.perf_counter() - start)
-
-
-def _synchronise(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+    seconds: list[float] = []
+    while len(seconds) < PROBE_STEPS and sum(seconds) < PROBE_SECONDS:
+        seconds.append(seconds_per_step(trainer, real, 1))
+    return cost.flops / min(seconds)  # the first step is slower, and a busy machine only ever adds
 
 
 def _disk_bytes(plan: Plan) -> float:

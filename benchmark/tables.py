@@ -1,6 +1,6 @@
 """results.json -> tables that people paste: CSV, Markdown and plain text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from vesselgan.files import write_text
 
-__all__ = ["METRIC_NAMES", "cell_rows", "group_rows", "write_tables"]
+__all__ = ["METRIC_NAMES", "cell_rows", "flatten", "group_rows", "write_tables"]
 
 # Name, decimals, unit: the columns in the order in which a reader asks for them.
 METRIC_NAMES: dict[str, tuple[str, int, str]] = {
@@ -61,6 +61,15 @@ def group_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         for group in results["groups"]
         for metric, entry in group["metrics"].items()
     ]
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings, each with its dotted name."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _numbers(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Local files are the truth; the mirror is written from results.json by the parent
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from benchmark.results import load_run
 from benchmark.store import canonical_json
+from benchmark.tables import flatten
 
 __all__ = ["compare_url", "store_uri", "sync"]
 
@@ -42,7 +43,7 @@ def sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts.as_uri())
     known = {run.data.tags.get(CELL, ""): run for run in _runs(client, experiment_id)}
     settings = {"protocol": results["protocol"], "profile": results["profile"], "data": results["data"]["description"]}
-    environment = {f"environment.{key}": str(value) for key, value in _flat(results["environment"])}
+    environment = {f"environment.{key}": str(value) for key, value in flatten(results["environment"])}
     parent_id = _mirror(client, experiment_id, known, "", name, settings, [], environment)
     run = load_run(out, name)
     for record, cell in zip(run.cells, results["cells"], strict=True):
@@ -127,11 +128,3 @@ def _curves(path: Path | None, prefix: str) -> list[tuple[str, float, int]]:
         for key, value in step.items()
         if key != "step" and value is not None
     ]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from benchmark.memory import StepCounter, peak_tensor_bytes, predict_step
+from benchmark.measure import peak_tensor_bytes
+from benchmark.memory import StepCounter, predict_step
 from vesselgan.training import WGANConfig, WGANTrainer
 
 KIB = 1024
@@ -38,7 +39,7 @@ def test_the_predicted_peak_is_that_of_a_real_step(precision: str, norm: str) ->
     trainer = WGANTrainer(config, "cpu")
     real = torch.zeros(2, 2, 32, 32, 16)
     trainer.step(real)
-    with peak_tensor_bytes("cpu", trainer, real) as peak:
+    with peak_tensor_bytes(trainer, real) as peak:
         trainer.step(real)
     predicted = predict_step(config)
     assert predicted.peak_bytes == pytest.approx(peak(), rel=1e-3)

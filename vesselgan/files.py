@@ -10,7 +10,10 @@ __all__ = ["atomic_path", "write_bytes", "write_text"]
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; on success flush it to disk and rename it to `path`."""
+    """Yield a temporary path in the same folder; on success flush it to disk and rename it to `path`.
+
+    The same folder, since a rename is atomic only within one file system.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, since several writers choose the format (or add a suffix) by it.
     temporary = path.with_name(f".{os.getpid()}.{path.name}")

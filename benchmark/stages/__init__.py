@@ -47,6 +47,6 @@ STAGES = {
         Stage(
             "evaluate", evaluation.evaluate, ("benchmark.stages.evaluation", "vesselgan.inference", "vesselgan.metrics")
         ),
-        Stage("measure", measure, ("benchmark.stages.costs", "benchmark.memory", *_NETWORKS)),
+        Stage("measure", measure, ("benchmark.stages.costs", "benchmark.measure", "benchmark.memory", *_NETWORKS)),
     )
 }

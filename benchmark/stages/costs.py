@@ -1,12 +1,12 @@
 """Step time and memory of every configuration, interleaved, alone on the machine."""
 
-import time
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmark.memory import MEMORY_DEFINITION, peak_tensor_bytes
+from benchmark.measure import peak_tensor_bytes, seconds_per_step
+from benchmark.memory import MEMORY_DEFINITION
 from benchmark.stages.context import Context, dataclass_from
 from vesselgan.recipe import CORRECTED, Recipe, as_dict
 from vesselgan.training import WGANConfig, WGANTrainer
@@ -29,13 +29,12 @@ def measure(context: Context) -> dict[str, Any]:
     total = options["rounds"] + 1
     context.progress(0, total, "cost rounds")
     for name in names:
-        _seconds(trainers[name], batches[name], options["warmup"])
+        seconds_per_step(trainers[name], batches[name], options["warmup"])
     times_ms: dict[str, list[float]] = {name: [] for name in names}
     for index in range(options["rounds"]):
         context.progress(index + 1, total, "cost rounds")
         for name in names[index % len(names) :] + names[: index % len(names)]:
-            seconds = _seconds(trainers[name], batches[name], options["steps"])
-            times_ms[name].append(1000 * seconds / options["steps"])
+            times_ms[name].append(1000 * seconds_per_step(trainers[name], batches[name], options["steps"]))
     return {
         "configurations": {
             name: {
@@ -71,27 +70,13 @@ def _batch(trainer: WGANTrainer) -> torch.Tensor:
     return torch.from_numpy(pairs).to(trainer.device)
 
 
-def _seconds(trainer: WGANTrainer, real: torch.Tensor, steps: int) -> float:
-    _synchronise(trainer.device)
-    start = time.perf_counter()
-    for _ in range(steps):
-        trainer.step(real)
-    _synchronise(trainer.device)
-    return time.perf_counter() - start
-
-
 def _memory(context: Context, configuration: dict[str, Any]) -> dict[str, float]:
     trainer = _trainer(context, configuration)
     real = _batch(trainer)
     trainer.step(real)  # makes gradients and the optimisers' state
-    with peak_tensor_bytes(context.device, trainer, real) as peak:
+    with peak_tensor_bytes(trainer, real) as peak:
         trainer.step(real)
     memory = {"peak_memory_mib": peak() / 2**20}
     if context.device == "cuda":
         memory["peak_reserved_mib"] = torch.cuda.max_memory_reserved() / 2**20
     return memory
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

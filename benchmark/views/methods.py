@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmark.protocol import Profile
 from benchmark.results import Run
+from benchmark.tables import flatten
 from benchmark.views.text import join, plural
 from vesselgan.recipe import Recipe
 
@@ -92,22 +93,14 @@ def methods_view(run: Run, results: Mapping[str, Any]) -> MethodsView:
 
 
 def _settings(settings: Mapping[str, Any], *, phantom: bool) -> Iterator[SettingRow]:
-    defaults = dict(_flat(Profile().model_dump(mode="json")))
-    for name, value in _flat(settings):
+    defaults = dict(flatten(Profile().model_dump(mode="json")))
+    for name, value in flatten(settings):
         irrelevant = name.split(".")[0] in NOT_THE_MODEL or (name.startswith("phantom.") and not phantom)
         if irrelevant or defaults.get(name) == value:
             continue
         ours = name in NOT_PUBLISHED or name.startswith(HARNESS_OPTIONS)
         origin = "ours, the paper does not say" if ours else "paper"
         yield SettingRow(name, _shown(value), _shown(defaults.get(name)), origin)
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _warnings(results: Mapping[str, Any]) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vesselgan.errors import InputError
+from vesselgan.files import atomic_path
 
 __all__ = ["Volume", "load_mask", "load_volume", "save_volume"]
 
@@ -104,17 +104,13 @@ def save_volume(path: Path | str, data: NDArray[Any], affine: NDArray[np.float64
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = description.encode("ascii", "replace")[:79]
 
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # No time and no name inside the gzip header: they would differ between two equal files.
-        with (
-            unfinished.open("wb") as file,
-            gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed,
-        ):
-            packed.write(image.to_bytes())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    # No time and no name inside the gzip header: they would differ between two equal files.
+    with (
+        atomic_path(path) as unfinished,
+        unfinished.open("wb") as file,
+        gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed,
+    ):
+        packed.write(image.to_bytes())
 
 
 def _read_header(path: Path) -> Any:

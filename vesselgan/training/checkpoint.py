@@ -1,6 +1,5 @@
 """Checkpoint files that are either whole or not there."""
 
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from vesselgan.errors import InputError
+from vesselgan.files import atomic_path
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
@@ -20,13 +20,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     The temporary file stands beside the target, since a rename is atomic only within one file system, and its name is
     fixed, so that killed processes leave no heap of them; one process at a time may write to a path.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("wb") as stream:
-        torch.save(dict(state), stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        torch.save(dict(state), temporary)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
