@@ -111,6 +111,8 @@ def list_cells(protocol: ProtocolName, profile: ProfileName = None, expression: 
         mark = "*" if other == name else " "
         console.print(f" {mark} profile {other}: {escape(body.about.strip())}", soft_wrap=True)
     table = Table("cell", "label", "norm", "precision", "filters", "batch", "recipe", "seed", box=None)
+    for column in table.columns:
+        column.overflow = "fold"  # names are for copying: nothing of them may be cut off
     for cell in select(cells_of(loaded, settings), expression):
         values = (cell.id, cell.label, cell.norm, cell.precision, cell.filters, cell.batch, cell.recipe_name, cell.seed)
         table.add_row(*("-" if value is None else str(value) for value in values))

@@ -124,7 +124,7 @@ class Precisions(Strict):
 class UNetSettings(Strict):
     """The segmentation network; batch and number of steps are ours, since the paper's are not available."""
 
-    filters: tuple[Positive, Positive, Positive, Positive] = (32, 64, 128, 256)
+    filters: Annotated[tuple[Positive, ...], Field(min_length=2)] = (32, 64, 128, 256)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     batch: Positive = 8
