@@ -44,6 +44,8 @@ def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
     """
     matrix = profile.matrix or protocol.matrix
     points = [point for point in _points(matrix) if not any(_matches(point, rule) for rule in protocol.exclude)]
+    if not points:
+        raise InputError(f"protocol {protocol.protocol}: 'exclude' leaves no cell of the matrix; remove a rule")
     cells = [_baseline(point, matrix, profile) for point in points] + [
         _cell(point, matrix, profile) for point in points
     ]
@@ -52,12 +54,14 @@ def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
         raise InputError(f"protocol {protocol.protocol}: matrix: two cells have the id {twice[0]!r}; remove one")
+    _refuse_single_positions(protocol, profile, unique)
     return unique
 
 
-def labels_of(matrix: Matrix) -> list[str]:
-    """The labels that claims may name, the baseline's first."""
-    return [REAL, *dict.fromkeys(_label(point, matrix) for point in _points(matrix))]
+def labels_of(protocol: Protocol) -> list[str]:
+    """The labels that claims may name: those of the cells of any profile, the baselines' first."""
+    cells = (cell for profile in protocol.profiles.values() for cell in cells_of(protocol, profile))
+    return list(dict.fromkeys(cell.label for cell in cells))
 
 
 def select(cells: Sequence[Cell], expression: str | None) -> list[Cell]:
@@ -79,12 +83,23 @@ def select(cells: Sequence[Cell], expression: str | None) -> list[Cell]:
         # Only and/or/not, parentheses and quoted words reach this point, so nothing else can be called.
         return bool(eval(code, {"__builtins__": {}, "has": lambda word: word.lower() in names}))
 
-    chosen = [cell for cell in cells if matches(cell)]
+    try:
+        chosen = [cell for cell in cells if matches(cell)]
+    except TypeError:  # a word before a parenthesis reads as a call
+        raise InputError(f"-k {expression!r}: there is no 'and' or 'or' before a parenthesis") from None
     if not chosen:
         raise InputError(
             f"-k {expression!r}: matches none of the {len(cells)} cells ({', '.join(c.id for c in cells)})"
         )
     return chosen
+
+
+def _refuse_single_positions(protocol: Protocol, profile: Profile, cells: Sequence[Cell]) -> None:
+    if any(cell.norm == "instance" for cell in cells) and all(axis == 16 for axis in profile.patch):
+        raise InputError(
+            f"protocol {protocol.protocol}: patch {list(profile.patch)} leaves an instance-norm critic (GP) one final "
+            "position, whose normalised value is always zero; the nearest size that works is [32, 16, 16]"
+        )
 
 
 def _points(matrix: Matrix) -> Iterable[dict[str, Any]]:

@@ -103,6 +103,10 @@ def _subject_differences(
     metric: str, labels: Sequence[str], subjects: pd.DataFrame
 ) -> tuple[list[float], str, str | None]:
     rows = subjects[(subjects["metric"] == metric) & (subjects["split"] == "test")].dropna(subset="value")
+    # Where a cell failed, its seed leaves both sides: means over different seeds are no pair.
+    seeds = [set(rows.loc[rows["label"] == label, "seed"]) for label in labels]
+    if all(seeds):
+        rows = rows[rows["seed"].isin(seeds[0] & seeds[1])]
     table = rows.pivot_table(index="subject", columns="label", values="value", aggfunc="mean")
     if missing := [label for label in labels if label not in table]:
         return [], "", f"no {metric} of {' and '.join(missing)}"
@@ -132,8 +136,12 @@ def _seed_differences(
         more = LEAST_SEEDS - len(seeds)
         hours = more * sum(_mean_seconds(label, cells) for label in labels) / 3600
         have = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
-        obstacle = f"{have}: at least {more} more are needed, about {hours:.2g} hours of one worker"
+        obstacle = f"{have}: at least {more} more are needed, about {_duration(hours)} of one worker"
     return [sides[0][seed] - sides[1][seed] for seed in seeds], "seed", obstacle
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(60 * hours))} minutes"
 
 
 def _mean_seconds(label: str, cells: Sequence[Mapping[str, Any]]) -> float:

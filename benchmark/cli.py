@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +22,8 @@ from benchmark.store import StageLockedError, Store
 from vesselgan.errors import InputError
 
 __all__ = ["main"]
+
+BAD_INPUT, INTERRUPTED = 2, 130
 
 app = typer.Typer(
     name="python -m benchmark",
@@ -45,6 +48,7 @@ Expression = Annotated[
 Data = Annotated[
     Path | None, typer.Option("--data", help="Folder of labelled TOF-MRA; the embedded phantom if left out")
 ]
+Layout = Annotated[str, typer.Option("--layout", help="How --data names its files: auto, nnunet or pegasus")]
 Weights = Annotated[Path | None, typer.Option("--weights", help="MedicalNet's resnet_10_23dataset.pth")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run")]
 
@@ -60,9 +64,9 @@ def main() -> None:
     except StageLockedError as error:
         _complain(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        _complain("interrupted; finished stages are kept, the same command goes on from there")
-        sys.exit(130)
+    except OSError as error:
+        _complain(f"{error.filename or 'file system'}: {error.strerror or error}")
+        sys.exit(2)
 
 
 @app.command()
@@ -70,6 +74,7 @@ def run(
     protocol: ProtocolName,
     profile: ProfileName = None,
     data: Data = None,
+    layout: Layout = "auto",
     weights: Weights = None,
     out: Out = Path(),
     expression: Expression = None,
@@ -84,17 +89,19 @@ def run(
     """Run a protocol: train, synthesise, score, segment, measure, report. Finished stages are not repeated."""
     from benchmark.pipeline import write_run_folder
 
-    path, plan = _plan(protocol, profile, data, weights, out, device)
+    path, plan = _plan(protocol, profile, data, layout, weights, device, None if dry_run else out / "runs/fingerprints")
     chosen = _chosen(plan, expression)
     store = Store(out / "runs")
     if dry_run:
         _show_plan(plan, chosen, store)
-        _show_prediction(plan)
+        _show_prediction(plan, console)
         return
     if plan.profile.requires.data:
-        _show_prediction(plan)
+        _show_prediction(plan, Console(stderr=True) if as_json else console)
     write_run_folder(plan, store, out, path.read_text(encoding="utf-8"))
     status = _execute(plan, chosen, store, out, workers, quiet=as_json)
+    if status == BAD_INPUT:  # an earlier report of good data stays
+        raise typer.Exit(status)
     page = _publish(out, plan.name, quiet=as_json)
     if as_json:
         print((page.parent / "results.json").read_text(encoding="utf-8"))
@@ -151,6 +158,9 @@ def ui(
     if name is None and len(runs) != 1:
         raise InputError(f"{out / 'runs'}: name the run to compare; runs here: {', '.join(runs) or 'none'}")
     name = load_run(out, name or runs[0]).name
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise InputError(f"port {port} of 127.0.0.1 is taken; choose another with --port")
     console.print(f"compare the cells: {compare_url(out, name, port)}", soft_wrap=True, highlight=False)
     sys.stdout.flush()
     server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri(out)]
@@ -188,15 +198,22 @@ def stage(
 
 
 def _plan(
-    protocol: str, profile: str | None, data: Path | None, weights: Path | None, out: Path, device: str
+    protocol: str,
+    profile: str | None,
+    data: Path | None,
+    layout: str,
+    weights: Path | None,
+    device: str,
+    remember: Path | None,
 ) -> tuple[Path, Plan]:
     path = find_protocol(protocol)
     loaded = load_protocol(path)
     name, settings = _profile(loaded, profile)
     if weights is not None:
-        settings = settings.model_copy(update={"score": settings.score.model_copy(update={"weights": str(weights)})})
+        score = settings.score.model_copy(update={"weights": str(weights), "extractor": "medicalnet"})
+        settings = settings.model_copy(update={"score": score})
     cells = cells_of(loaded, settings)
-    source = choose_source(name, settings, data, out / "runs")
+    source = choose_source(name, settings, data, layout, remember)
     return path, build_plan(loaded, name, settings, cells, source, choose_device(device))
 
 
@@ -232,6 +249,9 @@ def _execute(plan: Plan, chosen: list[CellPlan], store: Store, out: Path, worker
     try:
         with RunDisplay(plan, load_run(out, plan.name), target, to_do, len(chosen)) as display:
             outcome = execute(plan, chosen, store, engine, display)
+    except KeyboardInterrupt:
+        _complain("interrupted; finished stages are kept, and the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
     finally:
         engine.close()
     for message in outcome.bad_input:
@@ -259,12 +279,11 @@ def _show_plan(plan: Plan, chosen: list[CellPlan], store: Store) -> None:
     console.print(table)
 
 
-def _show_prediction(plan: Plan) -> None:
+def _show_prediction(plan: Plan, target: Console) -> None:
     from benchmark.prediction import predict
 
     for line in predict(plan).lines():
-        console.print(line, soft_wrap=True, highlight=False)
-    sys.stdout.flush()
+        target.print(line, soft_wrap=True, highlight=False)
 
 
 def _complain(text: str) -> None:

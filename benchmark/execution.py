@@ -38,6 +38,11 @@ def run_stage(store: Store, key: str, progress: Progress | None = None) -> None:
     with store.lock(key):
         if store.done(key):
             return
+        for need in spec.inputs.values():
+            if damaged := store.discard_damaged(need):
+                message = f"{damaged}: changed since its stage wrote it; run the protocol again to make it anew"
+                store.fail(key, message, "")
+                raise InputError(message)
         store.clear(key)
         folder = store.folder(key)
         context = Context(

@@ -15,7 +15,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from benchmark.cells import labels_of
-from benchmark.protocol import Protocol
+from benchmark.protocol import AXES, Protocol
 from vesselgan.errors import InputError
 
 __all__ = ["find_protocol", "load_protocol"]
@@ -29,6 +29,8 @@ def find_protocol(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
+    if path.is_dir():
+        raise InputError(f"{name}: is a folder; name a protocol file in it")
     packaged = sorted(_packaged_protocols())
     for candidate in packaged:
         # "protocols/paper.yaml" as in the README also works outside a checkout.
@@ -43,13 +45,14 @@ def load_protocol(path: Path) -> Protocol:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+        raise InputError(f"{path}:1:1: cannot be read as UTF-8 text: {error}") from None
     try:
         tree = YAML(typ="rt").load(StringIO(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
-        raise InputError(f"{path}:{place}: YAML: {error.problem}") from None
+        problem = str(error.problem).partition(" with value")[0]  # a duplicate key quotes the whole old value
+        raise InputError(f"{path}:{place}: YAML: {problem}") from None
     except YAMLError as error:
         raise InputError(f"{path}:1:1: YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(tree, CommentedMap):
@@ -141,12 +144,34 @@ def _inconsistencies(protocol: Protocol) -> Iterable[tuple[tuple[int | str, ...]
     if protocol.default_profile not in protocol.profiles:
         hint = _did_you_mean(protocol.default_profile, list(protocol.profiles))
         yield ("default_profile",), f"default_profile: no profile {protocol.default_profile!r}{hint}"
-    for name, profile in protocol.profiles.items():
-        matrix = profile.matrix or protocol.matrix
-        labels = labels_of(matrix)
-        for index, claim in enumerate(protocol.claims):
-            for side in claim.sides:
-                label = side.split(" @ ")[1]
-                if name == protocol.default_profile and labels and label not in labels:
-                    hint = _did_you_mean(label, labels)
-                    yield ("claims", index), f"claims.{index}: {claim.name}: no cell has the label {label!r}{hint}"
+    matrices = [profile.matrix or protocol.matrix for profile in protocol.profiles.values()]
+    for index, rule in enumerate(protocol.exclude):
+        for axis, value in rule.items():
+            if axis not in AXES:
+                yield ("exclude", index, axis), f"exclude.{index}: unknown axis {axis!r}{_did_you_mean(axis, AXES)}"
+            elif not any(value in (getattr(matrix, axis) or []) for matrix in matrices):
+                yield (
+                    ("exclude", index, axis),
+                    f"exclude.{index}: no cell has {axis} {value!r}; give one value of the axis",
+                )
+    try:
+        labels = labels_of(protocol)
+    except InputError as error:
+        yield (), str(error)
+        return
+    names = [claim.name for claim in protocol.claims]
+    for index, claim in enumerate(protocol.claims):
+        if names.index(claim.name) != index:
+            yield ("claims", index), f"claims.{index}: {claim.name!r} stands there twice; give each claim its name"
+        yield from _unknown_labels(("claims", index), f"claims.{index}: {claim.name}", claim.sides, labels)
+    for side in protocol.reference:
+        yield from _unknown_labels(("reference", side), f"reference.{side}", [side], labels)
+
+
+def _unknown_labels(
+    loc: tuple[int | str, ...], where: str, sides: Iterable[str], labels: Sequence[str]
+) -> Iterable[tuple[tuple[int | str, ...], str]]:
+    for side in sides:
+        label = side.split(" @ ")[1]
+        if label not in labels:
+            yield loc, f"{where}: no cell has the label {label!r}{_did_you_mean(label, labels)}"

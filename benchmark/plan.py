@@ -11,6 +11,7 @@ from benchmark.protocol import Profile, Protocol
 from benchmark.sources import Source
 from benchmark.store import Spec
 from benchmark.versions import STAGE_VERSIONS
+from vesselgan.errors import InputError
 
 __all__ = ["CellPlan", "Plan", "build_plan", "gan_steps"]
 
@@ -55,7 +56,17 @@ class Plan:
 def build_plan(
     protocol: Protocol, profile_name: str, profile: Profile, cells: Sequence[Cell], source: Source, device: str
 ) -> Plan:
-    """Plan the stages of `cells`. Equal work has an equal key, so it stands in the plan once."""
+    """Plan the stages of `cells`. Equal work has an equal key, so it stands in the plan once.
+
+    Raises InputError for a precision that the device lacks, and for a batch of more patches than there are.
+    """
+    lacking = [cell.id for cell in cells if cell.precision == "tf32"] if device == "cpu" else []
+    if lacking:
+        raise InputError(f"cell {lacking[0]}: precision tf32 needs a CUDA device; on a CPU choose fp32 or bf16")
+    patches = source.training_patches(profile)
+    for cell in cells:
+        if cell.batch is not None and cell.batch > patches:
+            raise InputError(f"cell {cell.id}: batch {cell.batch} of {patches} training patches; lower the batch")
     plan = Plan(protocol, profile_name, profile, device, source)
     # Data first, since bad input must show before anything is spent on it; then the cost measurement, which wants the
     # machine for itself and would otherwise hold up workers.

@@ -34,7 +34,7 @@ class Prediction:
         each = ", ".join(f"{label} {_hours(hours)}" for label, hours in self.hours_by_label.items())
         return [
             f"predicted: {_hours(self.hours)} of WGAN training (each: {each}), "
-            f"{self.memory_gib:.1f} GiB of tensors at the peak, {self.disk_gib:.1f} GiB of disk",
+            f"{_size(self.memory_gib)} of tensors at the peak, {_size(self.disk_gib)} of disk",
             "these are estimates from counted operations and a timed step here; U-Nets and evaluation come on top",
         ]
 
@@ -92,4 +92,9 @@ def _disk_bytes(plan: Plan) -> float:
 
 
 def _hours(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min"
+    minutes = hours * 60
+    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 1 else "under a minute"
+
+
+def _size(gib: float) -> str:
+    return f"{gib:.1f} GiB" if gib >= 1 else f"{gib * 1024:.0f} MiB"

@@ -37,7 +37,7 @@ AXES = ("variant", "norm", "precision", "filters", "batch", "recipe", "seed")
 class Strict(BaseModel):
     """A model that refuses what it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _multiple_of_16(shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -76,9 +76,14 @@ def _one_name(item: Any) -> Any:
     raise ValueError("a claim is one line: 'what is claimed: {less: [metric @ label, metric @ label]}'")
 
 
-Positive = Annotated[int, Field(gt=0)]
+# Strict, since YAML's `true` is 1 to Python; bounded, so that a slip of the finger is told before memory runs out.
+Positive = Annotated[int, Field(gt=0, le=10**7, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+Filters = Annotated[int, Field(gt=0, le=8192, multiple_of=8, strict=True)]
+Axis = Annotated[int, Field(gt=0, le=4096, strict=True)]
+Millimetres = Annotated[float, Field(gt=0, le=100)]
 PatchSize = Annotated[tuple[int, int, int], AfterValidator(_multiple_of_16)]
-Shape = tuple[Positive, Positive, Positive]
+Shape = tuple[Axis, Axis, Axis]
 Recipe = Annotated[str | dict[str, Any], AfterValidator(_known_recipe)]
 PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
 MetricAtLabel = Annotated[str, AfterValidator(_metric_at_label)]
@@ -96,15 +101,15 @@ class Split(Strict):
     train: Positive = 47
     validation: Positive = 12
     test: Positive = 13
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Phantom(Strict):
     """The embedded dataset."""
 
     shape: Shape = (312, 384, 127)
-    spacing_mm: tuple[float, float, float] | None = None  # None: the head's size over the shape
-    seed: int = 0
+    spacing_mm: tuple[Millimetres, Millimetres, Millimetres] | None = None  # None: the head's size over the shape
+    seed: Seed = 0
 
 
 class Patches(Strict):
@@ -140,7 +145,7 @@ class Score(Strict):
     extractor: Literal["medicalnet", "random_resnet10"] = "medicalnet"
     weights: str | None = None
     samples: Positive = 2350
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Inference(Strict):
@@ -165,10 +170,10 @@ class Matrix(Strict):
     variant: list[Annotated[str, AfterValidator(_known_variant)]] | None = Field(None, min_length=1)
     norm: list[Literal["instance", "spectral", "none"]] | None = Field(None, min_length=1)
     precision: list[PrecisionName] | None = Field(None, min_length=1)
-    filters: list[Positive] | None = Field(None, min_length=1)
+    filters: list[Filters] | None = Field(None, min_length=1)
     batch: list[Positive] | None = Field(None, min_length=1)
     recipe: list[Recipe] | None = Field(None, min_length=1)
-    seed: list[int] = Field([0], min_length=1)
+    seed: list[Seed] = Field([0], min_length=1)
 
     @model_validator(mode="after")
     def _names_a_critic(self) -> "Matrix":
@@ -188,7 +193,7 @@ class Profile(Strict):
     patch: PatchSize = (128, 128, 64)
     patches: Patches = Patches()
     recipe: Recipe = "paper_code"
-    filters: Positive = 512
+    filters: Filters = 512
     batch: Positive = 4
     epochs: Positive = 100
     steps: Positive | None = None
@@ -259,6 +264,8 @@ class Claim(Strict):
         left, right = (side.split(" @ ")[0] for side in pairs[0])
         if left != right:
             raise ValueError(f"a claim compares one metric, not {left!r} with {right!r}")
+        if pairs[0][0] == pairs[0][1]:
+            raise ValueError(f"a claim compares two labels, not {pairs[0][0]!r} with itself")
         return self
 
     @property

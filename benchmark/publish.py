@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,12 @@ def publish(out: Path, name: str, *, force: bool = False) -> Path:
     write_text(folder / "results.json", text)
     write_tables(results, folder)
     render_report(run, results, folder)
-    sync(out, name, results)
+    try:
+        sync(out, name, results)
+    except Exception as error:  # whatever MLflow's database does, the files are there and the run has not failed
+        reason = str(error).splitlines()[0]
+        print(f"warning: the MLflow mirror was not written ({reason}); rebuild it with 'sync {name}'", file=sys.stderr)
+        return page
     write_text(stamp, content)
     return page
 

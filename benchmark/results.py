@@ -30,6 +30,8 @@ class Run:
         self.name = name
         self.environment: dict[str, Any] = _json(self.folder / "environment.json")
         self.plan: dict[str, Any] = _json(self.folder / "run.json")
+        if "cells" not in self.plan:
+            raise InputError(f"{self.folder / 'run.json'}: lists no cells; run the protocol again to rebuild it")
         order = {cell_id: index for index, cell_id in enumerate(self.plan["cells"])}
         records = [_json(path) for path in (self.folder / "cells").glob("*.json")]
         self.cells = sorted(records, key=lambda record: order[record["cell"]["id"]])
@@ -186,7 +188,7 @@ def _cost_metrics(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _geometric_mean(rounds: Sequence[float]) -> dict[str, Any]:
-    """Times and rates are positive and vary by factors: mean, SD and interval are taken of their logarithms."""
+    """Times vary by factors, and are positive: mean and interval are of their logarithms; SD is as measured."""
     logs = mean_with_interval(np.log(rounds).tolist(), "interleaved round")
     bounds = {name: math.exp(logs[name]) for name in ("value", "ci_low", "ci_high") if logs[name] is not None}
     return logs | bounds | {"sd": float(np.std(rounds, ddof=1)) if len(rounds) > 1 else None}
@@ -275,6 +277,8 @@ def cell_line(run: Run, cell_id: str) -> str:
     record = next(record for record in run.cells if record["cell"]["id"] == cell_id)
     if message := run.failure(record):
         return f"{cell_id}: {message}"
+    if run.status(record) != "done":
+        return f"{cell_id}: not run, since a stage before it failed"
     metrics = _cell_entry(run, record, subject_rows(run, [record]))["metrics"]
     shown = {"fid": "FID", "prd_auc": "PRD area", "dsc/all": "DSC all", "dsc/intracranial": "DSC intracranial"}
     parts = [

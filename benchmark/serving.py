@@ -3,7 +3,6 @@
 import json
 import os
 import queue
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -19,7 +18,6 @@ __all__ = ["serve"]
 
 def serve(store: Store) -> None:
     """Be a worker: take keys from standard input until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     # What libraries print must not mix with the events.
     events = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)

@@ -31,8 +31,10 @@ class Source:
         return len(self.split["train"]) * (math.prod(profile.patches.grid) + profile.patches.vessel)
 
 
-def choose_source(profile_name: str, profile: Profile, data: Path | None, runs: Path) -> Source:
-    """The subjects of a run and their split.
+def choose_source(
+    profile_name: str, profile: Profile, data: Path | None, layout: str = "auto", remember: Path | None = None
+) -> Source:
+    """The subjects of a run and their split; hashes of files are remembered in the folder `remember`.
 
     Raises InputError: the profile requires data and there is none, the folder is no dataset, there are too few
     subjects, or the extractor's weights are missing.
@@ -43,9 +45,14 @@ def choose_source(profile_name: str, profile: Profile, data: Path | None, runs: 
             f"profile {profile_name!r} needs real data and none was given: point to a folder of labelled TOF-MRA with "
             "--data DIR (nnU-Net raw: imagesTr/CASE_0000.nii.gz + labelsTr/CASE.nii.gz), or use --profile laptop"
         )
-    weights = _weights_sha256(profile_name, profile, runs)
+    weights = _weights_sha256(profile_name, profile, remember)
     wanted = profile.split
     if folder is None:
+        if any(axis > size for axis, size in zip(profile.patch, profile.phantom.shape, strict=True)):
+            shape = list(profile.phantom.shape)
+            raise InputError(
+                f"profile {profile_name!r}: patch {list(profile.patch)} exceeds the phantom's shape {shape}"
+            )
         count = wanted.train + wanted.validation + wanted.test
         keys = [f"phantom-{index:03d}" for index in range(count)]
         split = split_subjects(
@@ -53,21 +60,21 @@ def choose_source(profile_name: str, profile: Profile, data: Path | None, runs: 
         )
         options = {"phantom": {**profile.phantom.model_dump(), "subjects": count}}
         return Source(options, split, {}, f"embedded phantom, {count} simulated subjects (no patient data)", weights)
-    subjects = find_subjects(folder)
+    subjects = find_subjects(folder, layout)
     total = wanted.train + wanted.validation + wanted.test
     shares = {name: getattr(wanted, name) / total for name in ("train", "validation", "test")}
     split = split_subjects([subject.key for subject in subjects], **shares, seed=wanted.seed)
-    options = {"files": {subject.key: _content(subject, runs) for subject in subjects}}
-    where = {"folder": str(folder.resolve())}
+    options = {"files": {subject.key: _content(subject, remember) for subject in subjects}}
+    where = {"folder": str(folder.resolve()), "layout": layout}
     return Source(options, split, where, f"{folder.name}, {len(subjects)} subjects given with --data", weights)
 
 
-def _content(subject: Subject, runs: Path) -> dict[str, str]:
+def _content(subject: Subject, remember: Path | None) -> dict[str, str]:
     files = {"image": subject.image, "label": subject.label} | ({"mask": subject.mask} if subject.mask else {})
-    return {role: sha256_of(path, runs) for role, path in files.items()}
+    return {role: _sha256(path, remember) for role, path in files.items()}
 
 
-def _weights_sha256(profile_name: str, profile: Profile, runs: Path) -> str | None:
+def _weights_sha256(profile_name: str, profile: Profile, remember: Path | None) -> str | None:
     if profile.score.extractor != "medicalnet":
         return None
     if profile.score.weights is None:
@@ -76,23 +83,33 @@ def _weights_sha256(profile_name: str, profile: Profile, runs: Path) -> str | No
             "resnet_10_23dataset.pth (MedicalNet) and give it with --weights FILE, "
             "or set score.extractor to random_resnet10"
         )
-    return sha256_of(Path(profile.score.weights), runs)
+    return _sha256(Path(profile.score.weights), remember)
 
 
-def sha256_of(path: Path, runs: Path) -> str:
+def _sha256(path: Path, remember: Path | None) -> str:
     """The file's SHA-256, remembered by path, size and modification time, so that a re-run reads no data twice."""
+    if not path.is_file():  # a named pipe would be waited for
+        raise InputError(f"{path}: is no file; name an existing one")
     try:
         facts = path.stat()
-        name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-        remembered = runs / "fingerprints" / f"{name}.json"
-        identity = [facts.st_size, facts.st_mtime_ns]
-        if remembered.is_file():
-            known = json.loads(remembered.read_text(encoding="utf-8"))
-            if known["identity"] == identity:
-                return str(known["sha256"])
+        place = str(path.resolve())
+        identity = [place, facts.st_size, facts.st_mtime_ns]
+        note = remember / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.json" if remember else None
+        known = _remembered(note)
+        if known.get("identity") == identity:
+            return str(known["sha256"])
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    write_text(remembered, json.dumps({"identity": identity, "sha256": digest}))
+    if note:
+        write_text(note, json.dumps({"identity": identity, "sha256": digest}))
     return digest
+
+
+def _remembered(note: Path | None) -> dict[str, Any]:
+    try:
+        known = json.loads(note.read_text(encoding="utf-8")) if note else {}
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}

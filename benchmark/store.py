@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from vesselgan.errors import InputError
-from vesselgan.files import write_text
+from vesselgan.files import write_bytes, write_text
 
-__all__ = ["Spec", "StageLockedError", "Store", "canonical_json"]
+__all__ = ["Spec", "StageLockedError", "Store", "canonical_json", "file_lock"]
 
 KEPT_ON_RETRY = {"spec.json", "lock", "log.txt", "checkpoint.pt"}
 NOT_HASHED = {"lock", "log.txt", "result.json", "error.json", "checkpoint.pt"}
@@ -71,11 +71,11 @@ class Store:
 
     def plan(self, spec: Spec) -> None:
         """Write the stage's `spec.json`, so that `stage KEY` can run it in any process."""
-        text = json.dumps(asdict(spec), indent=1, sort_keys=True, allow_nan=False)
+        content = json.dumps(asdict(spec), indent=1, sort_keys=True, allow_nan=False).encode()
         path = self.folder(spec.key) / "spec.json"
         # The location may move between runs while the content, and so the key, stays.
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
+        if not path.is_file() or path.read_bytes() != content:
+            write_bytes(path, content)
 
     def spec(self, key: str) -> Spec:
         """The spec that `plan` wrote. Raises InputError."""
@@ -94,9 +94,19 @@ class Store:
         try:
             result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
             whole = all((folder / name).stat().st_size == facts["bytes"] for name, facts in result["files"].items())
-        except (OSError, ValueError, KeyError):
+            whole = whole and {"values", "facts"} <= result.keys()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return result if whole else None
+
+    def discard_damaged(self, key: str) -> str | None:
+        """Compare every file of a finished stage with its hash; undo the stage and name the first that differs."""
+        folder, result = self.folder(key), self.result(key)
+        for name, facts in (result or {"files": {}})["files"].items():
+            if _sha256(folder / name) != facts["sha256"]:
+                (folder / "result.json").unlink()
+                return str(folder / name)
+        return None
 
     def done(self, key: str) -> bool:
         """Whether the stage has a result and all of its files."""
@@ -113,12 +123,9 @@ class Store:
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold the stage alone; the kernel releases the lock of a process that dies. Raises StageLockedError."""
-        path = self.folder(key) / "lock"
-        with path.open("a", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StageLockedError(f"{key}: another process works on this stage") from None
+        with file_lock(self.folder(key) / "lock", wait=False) as held:
+            if not held:
+                raise StageLockedError(f"{key}: another process works on this stage")
             yield
 
     def clear(self, key: str) -> None:
@@ -144,6 +151,18 @@ class Store:
         """Write `error.json`; a re-run retries."""
         content = {"message": message, "traceback": traceback}
         write_text(self.folder(key) / "error.json", json.dumps(content, indent=1))
+
+
+@contextmanager
+def file_lock(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock file; yields whether it is held, which without `wait` may be False."""
+    with path.open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def _sha256(path: Path) -> str:

@@ -126,5 +126,9 @@ def _summary(results: Mapping[str, Any], groups: list[dict[str, Any]]) -> str:
     ]
     claims = [f"  {claim['verdict']:<13} {claim['name']}" for claim in results["claims"]]
     failed = [f"  {cell['id']}: {cell['error']}" for cell in results["cells"] if cell["status"] == "failed"]
-    parts = ["", *table, "", *(["claims:", *claims] if claims else []), *(["failed:", *failed] if failed else [])]
+    emulated = {cell["label"] for cell in results["cells"] if cell["metrics"].get("step_time_ms", {}).get("emulated")}
+    notes = [f"{', '.join(sorted(emulated))}: emulated precision, so its speed enters no claim"] if emulated else []
+    parts = ["", *table, *notes, ""]
+    parts += ["claims:", *claims] if claims else []
+    parts += ["failed:", *failed] if failed else []
     return "\n".join(parts) + "\n"

@@ -20,7 +20,7 @@ from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from benchmark.results import load_run
-from benchmark.store import canonical_json
+from benchmark.store import canonical_json, file_lock
 from benchmark.tables import flatten
 
 __all__ = ["compare_url", "store_uri", "sync"]
@@ -37,6 +37,11 @@ def store_uri(out: Path) -> str:
 
 def sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
     """Make MLflow show the run `name`: cells whose content is there already are left alone, others written anew."""
+    with file_lock(out / "runs" / "mlflow.lock", wait=True):  # one process makes the database, and writes to it
+        _sync(out, name, results)
+
+
+def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
     client = MlflowClient(store_uri(out))
     experiment = client.get_experiment_by_name(name)
     artifacts = (out / "runs" / "mlflow-artifacts").resolve()

@@ -46,6 +46,7 @@ class LocalEngine:
 
     def submit(self, key: str) -> None:
         """Hand a planned stage to a worker."""
+        self._idle = [worker for worker in self._idle if worker.alive]
         worker = self._idle.pop() if self._idle else _Worker(self._store, self._events)
         self._busy[key] = worker
         self._free -= 1
@@ -56,8 +57,8 @@ class LocalEngine:
         while True:
             worker, event = self._events.get()
             if event is None:
-                if worker.key not in self._busy:
-                    continue  # an idle worker went away: nothing is lost
+                if not worker.key:
+                    continue  # it died idle: nothing is lost, and `submit` passes over it
                 event = Event("failed", worker.key, text=f"its process died ({worker.cause_of_death()})")
             elif event.kind != "progress":
                 self._idle.append(worker)
@@ -79,8 +80,15 @@ class _Worker:
     def __init__(self, store: Store, events: "queue.Queue[tuple[_Worker, Event | None]]") -> None:
         self.key = ""
         command = [sys.executable, "-m", "benchmark", "stage", "--serve", "--runs", str(store.root)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # A process group of its own: Ctrl-C is for the parent, which decides what becomes of its workers.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
+        )
         threading.Thread(target=self._listen, args=(events,), daemon=True).start()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def take(self, key: str) -> None:
         self.key = key
@@ -101,7 +109,9 @@ class _Worker:
 
     def _listen(self, events: "queue.Queue[tuple[_Worker, Event | None]]") -> None:
         assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                events.put((self, Event(**json.loads(line))))
-        events.put((self, None))
+        try:
+            with self._process.stdout as lines:
+                for line in lines:
+                    events.put((self, Event(**json.loads(line))))
+        finally:
+            events.put((self, None))

@@ -50,7 +50,9 @@ def test_excluded_combinations_are_left_out() -> None:
 
 
 def test_claims_may_name_the_baseline_and_every_label() -> None:
-    assert labels_of(Matrix(variant=["GP", "SN"], seed=[0, 1])) == ["real", "GP", "SN"]
+    assert labels_of(protocol_with({"variant": ["GP", "SN"], "seed": [0, 1]})) == ["real", "GP", "SN"]
+    two = labels_of(protocol_with({"variant": ["SN"], "recipe": ["corrected", "paper_code"]}))
+    assert two == ["real recipe=corrected", "real recipe=paper_code", "SN recipe=corrected", "SN recipe=paper_code"]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_selection_reads_words_and_or_not(expression: str | None, expected: int)
     assert len(select(found, expression)) == expected
 
 
-@pytest.mark.parametrize("expression", ["SN and", "nothing-like-it", "()", "SN GP"])
+@pytest.mark.parametrize("expression", ["SN and", "nothing-like-it", "()", "SN GP", "real (GP)"])
 def test_a_selection_that_cannot_be_read_or_matches_nothing_is_refused(expression: str) -> None:
     with pytest.raises(InputError, match="-k"):
         select(cells({"variant": ["SN", "GP"], "seed": [0]}), expression)

@@ -75,6 +75,13 @@ def test_validation_subjects_and_missing_values_are_left_out(dsc: dict[str, np.n
     assert judged["n"] == SUBJECTS - 2
 
 
+def test_a_seed_that_only_one_side_has_is_left_out(dsc: dict[str, np.ndarray]) -> None:
+    claim = {"greater": ("dsc/intracranial @ good", "dsc/intracranial @ bad")}
+    whole = judge(claim, [], rows(dsc))
+    lucky = rows({"good": np.ones(SUBJECTS)}, seeds=1).assign(seed=7)  # the other side failed with this seed
+    assert judge(claim, [], pd.concat([rows(dsc), lucky]))["effect"] == pytest.approx(whole["effect"])
+
+
 def test_a_few_subjects_decide_nothing(dsc: dict[str, np.ndarray]) -> None:
     table = rows({label: values[:3] for label, values in dsc.items()})
     judged = judge({"greater": ("dsc/intracranial @ good", "dsc/intracranial @ bad")}, [], table)
@@ -96,7 +103,7 @@ def test_under_five_seeds_no_claim_about_the_procedure_is_decided() -> None:
     assert few["verdict"] == "inconclusive"
     assert few["scope"] == "training procedure"
     assert "1 more" in few["reason"]
-    assert "1 hours" in few["reason"]  # one seed of two cells at half an hour each
+    assert "1.0 hours" in few["reason"]  # one seed of two cells at half an hour each
     assert judge(claim, fid_cells(5))["verdict"] == "supported"
 
 

@@ -1,6 +1,8 @@
 """The command line as a person meets it: bad input in one line with exit status 2, and the cheap commands."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +136,51 @@ def test_too_few_subjects_for_the_split_are_refused(damaged: Path, tmp_path: Pat
         (damaged / f"labelsTr/{case}.nii.gz").unlink()
         (damaged / f"imagesTr/{case}_0000.nii.gz").unlink()
     assert "2 subjects, too few" in refused(*SMOKE, "--data", damaged, cwd=tmp_path)
+
+
+def test_all_bad_files_are_told_at_once_and_an_earlier_report_stays(damaged: Path, tmp_path: Path) -> None:
+    report = tmp_path / "reports/paper-smoke/index.html"
+    report.parent.mkdir(parents=True)
+    report.write_text("of good data")
+    for case in ("case_000", "case_001"):
+        (damaged / f"imagesTr/{case}_0000.nii.gz").write_text("hello")
+    result = benchmark(*SMOKE, "--data", damaged, cwd=tmp_path)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 2
+    assert report.read_text() == "of good data"
+
+
+def test_weights_choose_medicalnet_whatever_the_profile_says(tmp_path: Path) -> None:
+    assert "none.pth: is no file" in refused(*SMOKE, "--weights", "none.pth", cwd=tmp_path)
+
+
+def test_a_named_pipe_among_the_scans_is_refused_and_not_waited_for(damaged: Path, tmp_path: Path) -> None:
+    path = damaged / "imagesTr/case_000_0000.nii.gz"
+    path.unlink()
+    os.mkfifo(path)
+    assert "case_000_0000.nii.gz" in refused(*SMOKE, "--data", damaged, cwd=tmp_path)
+
+
+def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    assert "runs" in refused(*SMOKE, cwd=tmp_path)
+
+
+def test_a_batch_larger_than_the_patches_is_refused(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "protocols/paper.yaml").read_text()
+    (tmp_path / "p.yaml").write_text(text.replace("    batch: 4\n    steps: 12", "    batch: 4000\n    steps: 12"))
+    line = refused("run", "p.yaml", "--profile", "smoke", cwd=tmp_path)
+    assert "batch 4000 of 64 training patches" in line
+
+
+def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs/r").mkdir(parents=True)
+    for name, content in (("run.json", '{"cells": []}'), ("environment.json", "{}")):
+        (tmp_path / "runs/r" / name).write_text(content)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        assert "is taken" in refused("ui", "--port", server.getsockname()[1], cwd=tmp_path)
 
 
 def test_a_stage_that_was_never_planned_is_refused(tmp_path: Path) -> None:

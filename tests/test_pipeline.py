@@ -61,7 +61,7 @@ class Listener:
 def plan(tmp_path: Path) -> Plan:
     protocol = load_protocol(PAPER)
     profile = protocol.profiles["smoke"]
-    source = choose_source("smoke", profile, None, tmp_path / "runs")
+    source = choose_source("smoke", profile, None)
     return build_plan(protocol, "smoke", profile, cells_of(protocol, profile), source, "cpu")
 
 
@@ -131,7 +131,7 @@ def test_a_deviation_changes_only_the_stages_that_read_it(plan: Plan, tmp_path: 
     def keys(recipe: dict[str, object]) -> dict[str, str]:
         profile = plan.profile.model_copy(update={"recipe": {"base": "corrected", **recipe}})
         cells = cells_of(plan.protocol, profile)
-        source = choose_source("smoke", profile, None, tmp_path / "runs")
+        source = choose_source("smoke", profile, None)
         built = build_plan(plan.protocol, "smoke", profile, cells, source, "cpu")
         return dict(next(cell for cell in built.cells if cell.cell.label == "SN").stages)
 

@@ -134,6 +134,8 @@ def test_costs_are_in_both_directions_and_marked_when_emulated(tmp_path: Path) -
     assert metrics["step_time_ms"]["ci_low"] > 0
     assert metrics["patches_per_s"]["rounds"] == [400, 200]  # batch 4
     assert metrics["step_time_ms"]["emulated"]
+    write_tables(results_of(load_run(tmp_path, "r-p")), tmp_path / "tables")
+    assert "SN: emulated precision" in (tmp_path / "tables/summary.txt").read_text()
     assert "emulated" not in metrics["peak_memory_mib"]
 
 

@@ -40,7 +40,7 @@ def test_a_stage_is_done_only_with_its_result(tmp_path: Path) -> None:
     assert store.result(key)["files"]["data.npy"]["bytes"] == 5
 
 
-@pytest.mark.parametrize("damage", ["remove", "truncate", "garbage"])
+@pytest.mark.parametrize("damage", ["remove", "truncate", "garbage", "no values"])
 def test_a_stage_that_lost_a_file_is_not_done(tmp_path: Path, damage: str) -> None:
     store, key = finished(tmp_path)
     if damage == "remove":
@@ -48,7 +48,16 @@ def test_a_stage_that_lost_a_file_is_not_done(tmp_path: Path, damage: str) -> No
     elif damage == "truncate":
         (store.folder(key) / "data.npy").write_bytes(b"123")
     else:
-        (store.folder(key) / "result.json").write_text("{")
+        (store.folder(key) / "result.json").write_text("{" if damage == "garbage" else '{"files": {}}')
+    assert not store.done(key)
+
+
+def test_a_changed_file_undoes_its_stage(tmp_path: Path) -> None:
+    store, key = finished(tmp_path)
+    assert store.discard_damaged(key) is None
+    (store.folder(key) / "data.npy").write_bytes(b"54321")  # of the same size, which alone does not tell
+    assert store.done(key)
+    assert store.discard_damaged(key) == str(store.folder(key) / "data.npy")
     assert not store.done(key)
 
 

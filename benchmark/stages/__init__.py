@@ -30,8 +30,10 @@ class Stage:
         return STAGE_VERSIONS[self.name]
 
 
-_NETWORKS = ("vesselgan.networks", "vesselgan.training")
-_DATA = ("vesselgan.data",)
+_SHARED = ("benchmark.stages.context", "vesselgan.recipe")
+_DATA = ("vesselgan.data", *_SHARED)
+_NETWORKS = ("vesselgan.networks", "vesselgan.training", *_SHARED)
+_FEATURES = ("benchmark.stages.scoring", "vesselgan.features", "vesselgan.networks.resnet3d", "vesselgan.metrics")
 
 STAGES = {
     stage.name: stage

@@ -1,13 +1,22 @@
 """Subjects -> a store of volumes and patch corners."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmark.stages.context import Context
-from vesselgan.data import LoadedSubject, find_subjects, load_subject, open_store, phantom_subjects, write_store
+from vesselgan.data import (
+    LoadedSubject,
+    Subject,
+    find_subjects,
+    load_subject,
+    open_store,
+    phantom_subjects,
+    write_store,
+)
+from vesselgan.errors import InputError
 
 __all__ = ["prepare"]
 
@@ -48,8 +57,20 @@ def _subjects(context: Context, total: int) -> Iterator[LoadedSubject]:
         )
     else:
         wanted = {key for keys in context.options["split"].values() for key in keys}
-        files = find_subjects(Path(context.where["folder"]))
-        subjects = (load_subject(subject) for subject in files if subject.key in wanted)
+        files = find_subjects(Path(context.where["folder"]), context.where["layout"])
+        subjects = _loaded([subject for subject in files if subject.key in wanted])
     for index, subject in enumerate(subjects):
         context.progress(index, total, "subjects")
         yield subject
+
+
+def _loaded(files: Sequence[Subject]) -> Iterator[LoadedSubject]:
+    """Load one subject after another. All that are bad are told at the end, in one InputError of a line each."""
+    problems = []
+    for subject in files:
+        try:
+            yield load_subject(subject)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))

@@ -1,0 +1,89 @@
+"""The local engine with real worker processes."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmark.store import Spec, Store
+from benchmark.versions import STAGE_VERSIONS
+from benchmark.workers import Event, LocalEngine
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    engine = LocalEngine(Store(tmp_path), workers=1)
+    yield engine
+    engine.close()
+
+
+def planned(store: Store, seed: int, patch: int = 16) -> str:
+    """A `prepare` stage on three tiny phantoms."""
+    options = {
+        "source": {"phantom": {"shape": [32, 32, 16], "spacing_mm": None, "seed": seed, "subjects": 3}},
+        "split": {"train": ["phantom-000"], "validation": ["phantom-001"], "test": ["phantom-002"]},
+        "patch": [patch] * 3,
+        "patches": {"grid": [1, 1, 1], "vessel": 1},
+        "seed": 0,
+    }
+    spec = Spec("prepare", STAGE_VERSIONS["prepare"], options)
+    store.plan(spec)
+    return spec.key
+
+
+def outcome(engine: LocalEngine) -> Event:
+    while (event := engine.next_event()).kind == "progress":
+        pass
+    return event
+
+
+def workers() -> list[psutil.Process]:
+    return [process for process in psutil.Process().children() if "--serve" in process.cmdline()]
+
+
+def test_a_warm_worker_takes_one_stage_after_another(engine: LocalEngine, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for seed in range(2):
+        key = planned(store, seed)
+        engine.submit(key)
+        assert outcome(engine) == Event("done", key)
+        assert store.done(key)
+    assert len(workers()) == 1
+
+
+def test_an_idle_worker_that_died_is_replaced(engine: LocalEngine, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    engine.submit(planned(store, 0))
+    assert outcome(engine).kind == "done"
+    (worker,) = workers()
+    worker.kill()
+    worker.wait()
+    key = planned(store, 1)
+    engine.submit(key)
+    assert outcome(engine) == Event("done", key)
+
+
+def test_a_stage_that_raises_is_told_and_the_worker_lives(engine: LocalEngine, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    broken = Spec("prepare", STAGE_VERSIONS["prepare"], {"split": {}})
+    store.plan(broken)
+    engine.submit(broken.key)
+    event = outcome(engine)
+    assert event.kind == "failed"
+    assert "KeyError" in event.text
+    assert "Traceback" in store.error(broken.key)["traceback"]
+    engine.submit(planned(store, 0))
+    assert outcome(engine).kind == "done"
+    assert len(workers()) == 1
+
+
+def test_workers_are_out_of_reach_of_ctrl_c_and_end_with_the_engine(tmp_path: Path) -> None:
+    engine = LocalEngine(Store(tmp_path), workers=1)
+    engine.submit(planned(Store(tmp_path), 0))
+    outcome(engine)
+    (worker,) = workers()
+    assert os.getpgid(worker.pid) != os.getpgid(0)
+    engine.close()
+    assert not worker.is_running()
