@@ -32,7 +32,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-console = Console()
+# Away from a terminal, tables are for other programs and for logs: nothing is folded at 80 columns.
+console = Console(width=None if sys.stdout.isatty() else 200)
 
 ProtocolName = Annotated[
     str, typer.Argument(metavar="PROTOCOL", help="A protocol file, or the name of a packaged one: paper")

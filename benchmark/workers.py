@@ -4,6 +4,7 @@ A worker is `python -m benchmark stage --serve`: keys come in on standard input,
 JSON lines. A crash, a hang or a memory leak in a stage therefore ends one worker, not the run.
 """
 
+import contextlib
 import json
 import queue
 import signal
@@ -46,7 +47,8 @@ class LocalEngine:
 
     def submit(self, key: str) -> None:
         """Hand a planned stage to a worker."""
-        self._idle = [worker for worker in self._idle if worker.alive]
+        while self._idle and not self._idle[-1].alive:
+            self._idle.pop().kill()
         worker = self._idle.pop() if self._idle else _Worker(self._store, self._events)
         self._busy[key] = worker
         self._free -= 1
@@ -60,6 +62,7 @@ class LocalEngine:
                 if not worker.key:
                     continue  # it died idle: nothing is lost, and `submit` passes over it
                 event = Event("failed", worker.key, text=f"its process died ({worker.cause_of_death()})")
+                worker.kill()
             elif event.kind != "progress":
                 self._idle.append(worker)
             if event.kind != "progress":
@@ -93,11 +96,9 @@ class _Worker:
     def take(self, key: str) -> None:
         self.key = key
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it just died: the listening thread tells
             self._process.stdin.write(key + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it just died: the listening thread tells
 
     def cause_of_death(self) -> str:
         code = self._process.wait()
@@ -106,6 +107,9 @@ class _Worker:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
 
     def _listen(self, events: "queue.Queue[tuple[_Worker, Event | None]]") -> None:
         assert self._process.stdout is not None
