@@ -49,7 +49,8 @@ def test_real_and_generated_cannot_be_passed_by_position(metric):
 
 @pytest.mark.parametrize("metric", DISTRIBUTION_METRICS)
 def test_features_may_be_tensors_and_are_left_as_they_were(metric):
-    torch = pytest.importorskip("torch")
+    import torch
+
     real, generated = normal(50, 3, 0).astype(np.float32), normal(50, 3, 1).astype(np.float32)
     before = real.copy(), generated.copy()
     from_arrays = metric(real=real, generated=generated)
