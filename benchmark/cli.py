@@ -56,7 +56,7 @@ Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help
 
 def main() -> None:
     """Entry point: bad input is told in one line per error, with exit status 2."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except InputError as error:
@@ -196,6 +196,12 @@ def stage(
         _complain(f"{key}: {type(error).__name__}: {error} (traceback in {store.folder(key) / 'error.json'})")
         raise typer.Exit(1) from None
     console.print(f"{key}: {'was done already' if already else 'done'}: {store.folder(key)}", soft_wrap=True)
+
+
+def _terminate(*_: object) -> None:
+    """Leave in good order. A second signal must not break into the way out: process managers send more than one."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _plan(

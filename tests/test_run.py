@@ -149,6 +149,22 @@ def test_killed_runs_end_in_the_results_of_an_uninterrupted_one(finished: Path, 
     assert results_without_timings(tmp_path) == results_without_timings(finished)
 
 
+@pytest.mark.parametrize(("signals", "status"), [([signal.SIGINT], 130), ([signal.SIGTERM, signal.SIGTERM], 143)])
+def test_a_run_that_is_asked_to_stop_leaves_no_worker_and_no_traceback(
+    signals: list[signal.Signals], status: int, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(SMOKE, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 60
+    while not (workers := psutil.Process(process.pid).children()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for number in signals:
+        process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Traceback" not in errors
+    assert not any(worker.is_running() for worker in workers)
+
+
 def test_a_worker_that_dies_fails_its_cell_and_the_next_run_mends_it(finished: Path, tmp_path: Path) -> None:
     command = [*SMOKE, "-k", "real"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
