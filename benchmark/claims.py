@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.protocol import Claim
-from benchmark.results import COST_METRICS, mean_with_interval
+from benchmark.results import COST_METRICS, SEGMENTATION_METRICS, mean_with_interval
 
 __all__ = ["LEAST_SEEDS", "judge_claims"]
 
@@ -35,7 +35,7 @@ def judge_claims(
 def _judge(claim: Claim, cells: Sequence[Mapping[str, Any]], subjects: pd.DataFrame, device: str) -> dict[str, Any]:
     metric = claim.sides[0].split(" @ ")[0]
     labels = [side.split(" @ ")[1] for side in claim.sides]
-    has_subjects = metric.split("/")[0] in {"dsc", "bavd_voxel", "bavd_mm"}
+    has_subjects = metric.split("/")[0] in SEGMENTATION_METRICS
     scope = claim.scope or ("trained models" if has_subjects or metric in COST_METRICS else "training procedure")
     verdict: dict[str, Any] = {
         "name": claim.name,
@@ -57,21 +57,12 @@ def _judge(claim: Claim, cells: Sequence[Mapping[str, Any]], subjects: pd.DataFr
     elif scope == "trained models" and has_subjects:
         differences, unit, obstacle = _subject_differences(metric, labels, subjects)
     elif scope == "trained models":
-        differences, unit, obstacle = (
-            [],
-            "",
-            f"{metric} has no subjects: only a claim about the training procedure fits",
-        )
+        differences, unit = [], ""
+        obstacle = f"{metric} has no subjects: only a claim about the training procedure fits"
     else:
         differences, unit, obstacle = _seed_differences(metric, labels, cells)
     if unit == EXACT:
-        verdict |= {
-            "effect": differences[0],
-            "ci_low": differences[0],
-            "ci_high": differences[0],
-            "n": 1,
-            "unit": EXACT,
-        }
+        verdict |= dict.fromkeys(("effect", "ci_low", "ci_high"), differences[0]) | {"n": 1, "unit": EXACT}
     elif differences:
         entry = mean_with_interval(differences, unit)
         verdict |= {"effect": entry["value"], "ci_low": entry["ci_low"], "ci_high": entry["ci_high"]}

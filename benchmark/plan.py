@@ -104,8 +104,7 @@ def _add_measure(plan: Plan, cells: Iterable[Cell]) -> str | None:
     """One stage measures all configurations, since only interleaved timings can be compared."""
     configurations = {}
     for cell in cells:
-        name = measured_name(cell)
-        configurations[name] = {
+        configurations[cell.label] = {  # seeds cost the same
             "norm": cell.norm,
             "precision": cell.precision,
             "filters": cell.filters,
@@ -124,11 +123,6 @@ def _add_measure(plan: Plan, cells: Iterable[Cell]) -> str | None:
         **{name: measure[name] for name in ("rounds", "steps", "warmup")},
     }
     return plan.add("measure", options, {}, profile.measure.threads)
-
-
-def measured_name(cell: Cell) -> str:
-    """The name of a cell's configuration in the `measure` stage: its label, since seeds cost the same."""
-    return cell.label
 
 
 def _add_gan(plan: Plan, cell: Cell, data: str) -> dict[str, str]:

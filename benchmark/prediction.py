@@ -1,17 +1,18 @@
 """What a run will take, before it starts: hours, memory and disk, from counted operations and a timed step."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from benchmark.measure import seconds_per_step
-from benchmark.memory import StepCost, predict_step
+from benchmark.memory import predict_step
 from benchmark.plan import Plan, gan_steps
 from benchmark.stages.context import dataclass_from
-from vesselgan.recipe import CORRECTED, Recipe, as_dict
-from vesselgan.training import WGANConfig, WGANTrainer
+from vesselgan.recipe import resolve_recipe
+from vesselgan.training import PrecisionName, WGANConfig, WGANTrainer
 
 __all__ = ["Prediction", "predict"]
 
@@ -61,19 +62,19 @@ def predict(plan: Plan) -> Prediction:
     return Prediction(hours_by_label, total_hours, peak / 2**30, _disk_bytes(plan) / 2**30)
 
 
-def _config(options: Any, **changes: Any) -> WGANConfig:
-    wgan = {**options["wgan"], "steps": 1, **changes}
+def _config(options: Mapping[str, Any]) -> WGANConfig:
+    wgan = {**options["wgan"], "steps": 1}
     del wgan["epochs"]
-    recipe = Recipe(**{**as_dict(CORRECTED), **options["recipe"]})
+    recipe = resolve_recipe("corrected", options["recipe"])
     config: WGANConfig = dataclass_from(WGANConfig, {**wgan, "recipe": recipe})
     return config
 
 
-def _flops_per_second(precision: Any, device: str) -> float:
+def _flops_per_second(precision: PrecisionName, device: str) -> float:
     config = WGANConfig(
         patch_size=PROBE_PATCH, steps=1, seed=0, filters=PROBE_FILTERS, batch=PROBE_BATCH, precision=precision
     )
-    cost: StepCost = predict_step(config)
+    cost = predict_step(config)
     trainer = WGANTrainer(config, device)
     real = torch.zeros(config.batch, 2, *config.patch_size)
     seconds: list[float] = []

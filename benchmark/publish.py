@@ -17,9 +17,10 @@ __all__ = ["publish", "results_of", "sync_run"]
 
 def results_of(run: Run) -> dict[str, Any]:
     """The content of results.json."""
-    results = summarise(run)
+    rows = subject_rows(run)
+    results = summarise(run, rows)
     claims = [Claim.model_validate(claim) for claim in run.plan["claims"]]
-    results["claims"] = judge_claims(claims, results["cells"], subject_rows(run), run.plan["device"])
+    results["claims"] = judge_claims(claims, results["cells"], rows, run.plan["device"])
     results["reference"] = run.plan["reference"]
     return results
 

@@ -114,9 +114,8 @@ def mean_with_interval(values: Sequence[float], unit: str) -> dict[str, Any]:
     return entry | {"sd": sd, "ci_low": entry["value"] - half, "ci_high": entry["value"] + half}
 
 
-def summarise(run: Run) -> dict[str, Any]:
-    """Everything of results.json but the claims."""
-    rows = subject_rows(run)
+def summarise(run: Run, rows: pd.DataFrame) -> dict[str, Any]:
+    """Everything of results.json but the claims; `rows` are the run's `subject_rows`."""
     cells = [_cell_entry(run, record, rows) for record in run.cells]
     return {
         "protocol": run.plan["protocol"],
@@ -135,22 +134,22 @@ def summarise(run: Run) -> dict[str, Any]:
 def _cell_entry(run: Run, record: Mapping[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     cell = record["cell"]
     entry = {name: cell[name] for name in ("id", "label", "variant", "norm", "precision", "filters", "batch", "seed")}
-    metrics = {**_score_metrics(run, record), **_cost_metrics(run, record), **_segmentation_metrics(rows, cell["id"])}
+    score = run.values(record, "score") or {}
+    metrics = {**_score_metrics(score), **_cost_metrics(run, record), **_segmentation_metrics(rows, cell["id"])}
     return entry | {
         "recipe": cell["recipe_name"],
         "recipe_options": cell["recipe"],
         "status": run.status(record),
         "error": run.failure(record),
         "seconds": round(run.seconds(record), 1),
-        "warnings": (run.values(record, "score") or {}).get("warnings", []),
-        "labels": (run.values(record, "score") or {}).get("labels"),
+        "warnings": score.get("warnings", []),
+        "labels": score.get("labels"),
         "stages": record["stages"],
         "metrics": metrics,
     }
 
 
-def _score_metrics(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
-    values = run.values(record, "score") or {}
+def _score_metrics(values: Mapping[str, Any]) -> dict[str, Any]:
     facts = values.get("facts", {})
     return {
         name: {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from vesselgan.recipe import CORRECTED, Recipe, as_dict
+from vesselgan.recipe import Recipe, resolve_recipe
 
 __all__ = ["Context", "step_record", "throttled"]
 
@@ -34,7 +34,7 @@ class Context:
     @property
     def recipe(self) -> Recipe:
         """The deviations that this stage reads; the others do not matter to it."""
-        return Recipe(**{**as_dict(CORRECTED), **self.options["recipe"]})
+        return resolve_recipe("corrected", self.options["recipe"])
 
     def set_threads(self) -> None:
         """Give torch the threads that the stage's key was made with."""

@@ -8,7 +8,7 @@ import torch
 from benchmark.measure import peak_tensor_bytes, seconds_per_step
 from benchmark.memory import MEMORY_DEFINITION
 from benchmark.stages.context import Context, dataclass_from
-from vesselgan.recipe import CORRECTED, Recipe, as_dict
+from vesselgan.recipe import resolve_recipe
 from vesselgan.training import WGANConfig, WGANTrainer
 
 __all__ = ["measure"]
@@ -52,7 +52,7 @@ def measure(context: Context) -> dict[str, Any]:
 
 def _trainer(context: Context, configuration: dict[str, Any]) -> WGANTrainer:
     options = context.options
-    recipe = Recipe(**{**as_dict(CORRECTED), **configuration["recipe"]})
+    recipe = resolve_recipe("corrected", configuration["recipe"])
     settings = {name: configuration[name] for name in ("norm", "precision", "filters", "batch")}
     settings |= {
         "patch_size": options["patch"],

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark.protocol import CLAIM_METRICS
-from benchmark.results import Run
 from benchmark.tables import METRIC_NAMES
 from benchmark.views.text import LabelMark, deviation, join, number, plural, spread, unit_of
 
@@ -167,7 +166,7 @@ def _subject_spread(results: Mapping[str, Any], cells: set[str]) -> dict[str, fl
     return {metric: spread([sum(v) / len(v) for v in subjects.values()]) for metric, subjects in values.items()}
 
 
-def distance_table(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Table | None:
+def distance_table(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Table | None:
     """The floor (real against real) and each generative label x every distance, with the labels' vessel share."""
     floor = results.get("floor") or {}
     known = [name for name in DISTANCES if any(name in group["metrics"] for group in results["groups"])]
@@ -175,8 +174,8 @@ def distance_table(run: Run, results: Mapping[str, Any], marks: Mapping[str, Lab
     if not known:
         return None
     notes = Footnotes()
-    shares = _vessel_shares(run, "vessel_share_synthetic")
-    real_shares = [share for column in _vessel_shares(run, "vessel_share_real").values() for share in column]
+    shares = _vessel_shares(results, "vessel_share_synthetic")
+    real_shares = [share for column in _vessel_shares(results, "vessel_share_real").values() for share in column]
     rows = []
     if floor:
         entries = [_mean_entry({"value": floor["metrics"].get(name)}, name, notes) for name in known]
@@ -190,12 +189,11 @@ def distance_table(run: Run, results: Mapping[str, Any], marks: Mapping[str, Lab
     return Table(columns, rows, notes.lines())
 
 
-def _vessel_shares(run: Run, name: str) -> dict[str, list[float]]:
+def _vessel_shares(results: Mapping[str, Any], name: str) -> dict[str, list[float]]:
     shares: dict[str, list[float]] = {}
-    for record in run.cells:
-        values = run.values(record, "score")
-        if values and "labels" in values:
-            shares.setdefault(record["cell"]["label"], []).append(values["labels"][name])
+    for cell in results["cells"]:
+        if cell["labels"]:
+            shares.setdefault(cell["label"], []).append(cell["labels"][name])
     return shares
 
 
@@ -206,12 +204,12 @@ def _share_entry(shares: Sequence[float]) -> Entry:
     return Entry(f"{100 * sum(shares) / len(shares):.2f}", "" if sd is None else f"± {deviation(100 * sd, 2)}")
 
 
-def distance_warnings(run: Run, results: Mapping[str, Any]) -> Sequence[str]:
+def distance_warnings(results: Mapping[str, Any]) -> Sequence[str]:
     """What the metrics warned of, each text once with where it was said."""
     places: dict[str, list[str]] = {text: ["real vs real"] for text in (results.get("floor") or {}).get("warnings", ())}
-    for record in run.cells:
-        for text in (run.values(record, "score") or {}).get("warnings", ()):
+    for cell in results["cells"]:
+        for text in cell["warnings"]:
             place = places.setdefault(text, [])
-            if record["cell"]["label"] not in place:
-                place.append(record["cell"]["label"])
+            if cell["label"] not in place:
+                place.append(cell["label"])
     return [f"{text} ({join(place)})" for text, place in places.items()]
