@@ -1,30 +1,19 @@
 """Distances of feature sets: agreement with the tools they stand for, and what must hold for any features."""
 
-import importlib.util
-import json
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_metrics import EXPECTED, cases, golden_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vesselgan import metrics
 from vesselgan.metrics import kernel, neighbours
 
-GOLDEN = Path(__file__).parent / "golden"
-_spec = importlib.util.spec_from_file_location("golden_cases", GOLDEN / "cases.py")
-cases = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cases)
-EXPECTED = json.loads((GOLDEN / "metrics.json").read_text())
-
 few_examples = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
-
-
-def golden_features(name):
-    return cases.build_feature_case(cases.FEATURE_CASES[name])
 
 
 def normal(count, width, seed, **kwargs):

@@ -1,13 +1,12 @@
 """Masks: agreement with the tools whose conventions the metrics claim, and what must hold for any mask."""
 
 import functools
-import importlib.util
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_metrics import EXPECTED as GOLDEN
+from golden_metrics import cases
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -15,11 +14,7 @@ from scipy.spatial.distance import cdist
 
 from vesselgan import metrics
 
-GOLDEN = Path(__file__).parent / "golden"
-_spec = importlib.util.spec_from_file_location("golden_cases", GOLDEN / "cases.py")
-cases = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cases)
-EXPECTED = {name: case["expected"] for name, case in json.loads((GOLDEN / "metrics.json").read_text())["masks"].items()}
+EXPECTED = {name: case["expected"] for name, case in GOLDEN["masks"].items()}
 
 EMPTY_CASES = ["empty_S", "empty_G", "empty_both"]
 FULL_CASES = [name for name in cases.MASK_CASES if name not in EMPTY_CASES]
