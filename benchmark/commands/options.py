@@ -1,0 +1,57 @@
+"""What the commands share: the application, the console, and options that more than one of them takes."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+__all__ = [
+    "Data",
+    "Device",
+    "Expression",
+    "Layout",
+    "Out",
+    "ProfileName",
+    "ProtocolName",
+    "RunName",
+    "Weights",
+    "app",
+    "complain",
+    "console",
+]
+
+app = typer.Typer(
+    name="python -m benchmark",
+    help="Check, compare and use 3D generative models of labelled brain-vessel MRI.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+# Away from a terminal, tables are for other programs and for logs: nothing is folded at 80 columns.
+console = Console(width=None if sys.stdout.isatty() else 200)
+
+ProtocolName = Annotated[
+    str, typer.Argument(metavar="PROTOCOL", help="A protocol file, or the name of a packaged one: paper")
+]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, PROTOCOL-PROFILE: paper-laptop")]
+Out = Annotated[Path, typer.Option("--out", help="Folder that holds runs/ and reports/", file_okay=False)]
+ProfileName = Annotated[
+    str | None, typer.Option("--profile", help="A profile of the protocol; its default one if left out")
+]
+Expression = Annotated[
+    str | None, typer.Option("-k", metavar="EXPR", help="Only cells that match: 'SN and not MP', 's0'")
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Folder of labelled TOF-MRA; the embedded phantom if left out")
+]
+Layout = Annotated[str, typer.Option("--layout", help="How --data names its files: auto, nnunet or pegasus")]
+Weights = Annotated[Path | None, typer.Option("--weights", help="MedicalNet's resnet_10_23dataset.pth")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run")]
+
+
+def complain(text: str) -> None:
+    """One `error:` line on stderr per line of text."""
+    for line in text.splitlines():
+        print(f"error: {line}", file=sys.stderr)

@@ -1,0 +1,66 @@
+"""`report`, `sync` and `ui`: what is shown of a run, from its files."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.commands.options import Out, RunName, app, console
+from vesselgan.errors import InputError
+
+__all__ = ["publish_report", "report", "sync", "ui"]
+
+
+@app.command()
+def report(name: RunName, out: Out = Path()) -> None:
+    """Write a run's tables, results.json and page again from its files."""
+    publish_report(out, name, force=True)
+
+
+@app.command()
+def sync(name: RunName, out: Out = Path()) -> None:
+    """Rebuild the MLflow mirror of a run from its files."""
+    from benchmark.publish import sync_run
+
+    sync_run(out, name)
+
+
+@app.command()
+def ui(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="The run to compare; the only one if left out")
+    ] = None,
+    out: Out = Path(),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+) -> None:
+    """Start the MLflow UI on 127.0.0.1 and print the address of the page that compares a run's cells."""
+    from benchmark.results import load_run
+    from benchmark.tracking import compare_url, store_uri
+
+    runs = sorted(path.parent.name for path in (out / "runs").glob("*/run.json"))
+    if name is None and len(runs) != 1:
+        raise InputError(f"{out / 'runs'}: name the run to compare; runs here: {', '.join(runs) or 'none'}")
+    name = load_run(out, name or runs[0]).name
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise InputError(f"port {port} of 127.0.0.1 is taken; choose another with --port")
+    console.print(f"compare the cells: {compare_url(out, name, port)}", soft_wrap=True, highlight=False)
+    sys.stdout.flush()
+    server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri(out)]
+    os.execv(sys.executable, [*server, "--host", "127.0.0.1", "--port", str(port)])
+
+
+def publish_report(out: Path, name: str, *, force: bool = False, quiet: bool = False) -> Path:
+    """Write a run's tables and page, and say where they are; returns the page's path."""
+    from benchmark.publish import publish
+
+    page = publish(out, name, force=force)
+    if not quiet:
+        print((page.parent / "summary.txt").read_text(encoding="utf-8"))
+        console.print(
+            f"report: {page}\nMLflow: python -m benchmark ui {name} --out {out}", soft_wrap=True, highlight=False
+        )
+    return page

@@ -1,0 +1,172 @@
+"""`run` and `ls`: a protocol's cells, and the work of making them."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmark.cells import cells_of, select
+from benchmark.commands.options import (
+    Data,
+    Device,
+    Expression,
+    Layout,
+    Out,
+    ProfileName,
+    ProtocolName,
+    Weights,
+    app,
+    complain,
+    console,
+)
+from benchmark.commands.report import publish_report
+from benchmark.environment import choose_device
+from benchmark.loading import find_protocol, load_protocol
+from benchmark.plan import CellPlan, Plan, build_plan
+from benchmark.protocol import Profile, Protocol
+from benchmark.sources import choose_source
+from benchmark.store import Store
+from vesselgan.errors import InputError
+
+__all__ = ["list_cells", "run"]
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+@app.command()
+def run(
+    protocol: ProtocolName,
+    profile: ProfileName = None,
+    data: Data = None,
+    layout: Layout = "auto",
+    weights: Weights = None,
+    out: Out = Path(),
+    expression: Expression = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Stages at a time; by default what the cores carry")
+    ] = None,
+    device: Device = "auto",
+    engine: Annotated[Literal["local"], typer.Option(help="What runs the stages")] = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json at the end, and nothing else")] = False,
+) -> None:
+    """Run a protocol: train, synthesise, score, segment, measure, report. Finished stages are not repeated."""
+    from benchmark.pipeline import write_run_folder
+
+    path, plan = _plan(protocol, profile, data, layout, weights, device, None if dry_run else out / "runs/fingerprints")
+    chosen = _chosen(plan, expression)
+    store = Store(out / "runs")
+    if dry_run:
+        _show_plan(plan, chosen, store)
+        _show_prediction(plan, console)
+        return
+    if plan.profile.requires.data:
+        _show_prediction(plan, Console(stderr=True) if as_json else console)
+    write_run_folder(plan, store, out, path.read_text(encoding="utf-8"))
+    status = _execute(plan, chosen, store, out, workers, quiet=as_json)
+    if status == BAD_INPUT:  # an earlier report of good data stays
+        raise typer.Exit(status)
+    page = publish_report(out, plan.name, quiet=as_json)
+    if as_json:
+        print((page.parent / "results.json").read_text(encoding="utf-8"))
+    raise typer.Exit(status)
+
+
+@app.command("ls")
+def list_cells(protocol: ProtocolName, profile: ProfileName = None, expression: Expression = None) -> None:
+    """List a protocol's profiles, cells and claims."""
+    loaded = load_protocol(find_protocol(protocol))
+    name, settings = _profile(loaded, profile)
+    console.print(f"[bold]{escape(loaded.protocol)}[/bold]: {escape(loaded.title)}")
+    for other, body in loaded.profiles.items():
+        mark = "*" if other == name else " "
+        console.print(f" {mark} profile {other}: {escape(body.about.strip())}", soft_wrap=True)
+    table = Table("cell", "label", "norm", "precision", "filters", "batch", "recipe", "seed", box=None)
+    for column in table.columns:
+        column.overflow = "fold"  # names are for copying: nothing of them may be cut off
+    for cell in select(cells_of(loaded, settings), expression):
+        values = (cell.id, cell.label, cell.norm, cell.precision, cell.filters, cell.batch, cell.recipe_name, cell.seed)
+        table.add_row(*("-" if value is None else str(value) for value in values))
+    console.print(table)
+    for claim in loaded.claims:
+        console.print(f"claim: {escape(claim.name)}: {escape(claim.statement)}", soft_wrap=True)
+
+
+def _plan(
+    protocol: str,
+    profile: str | None,
+    data: Path | None,
+    layout: str,
+    weights: Path | None,
+    device: str,
+    remember: Path | None,
+) -> tuple[Path, Plan]:
+    path = find_protocol(protocol)
+    loaded = load_protocol(path)
+    name, settings = _profile(loaded, profile)
+    if weights is not None:
+        score = settings.score.model_copy(update={"weights": str(weights), "extractor": "medicalnet"})
+        settings = settings.model_copy(update={"score": score})
+    cells = cells_of(loaded, settings)
+    source = choose_source(name, settings, data, layout, remember)
+    return path, build_plan(loaded, name, settings, cells, source, choose_device(device))
+
+
+def _profile(protocol: Protocol, name: str | None) -> tuple[str, Profile]:
+    name = name or protocol.default_profile
+    if name not in protocol.profiles:
+        raise InputError(f"protocol {protocol.protocol}: no profile {name!r}; it has {', '.join(protocol.profiles)}")
+    return name, protocol.profiles[name]
+
+
+def _chosen(plan: Plan, expression: str | None) -> list[CellPlan]:
+    ids = {cell.id for cell in select([cell_plan.cell for cell_plan in plan.cells], expression)}
+    return [cell_plan for cell_plan in plan.cells if cell_plan.cell.id in ids]
+
+
+def _execute(plan: Plan, chosen: list[CellPlan], store: Store, out: Path, workers: int | None, *, quiet: bool) -> int:
+    from benchmark.pipeline import default_workers, execute
+    from benchmark.progress import RunDisplay
+    from benchmark.results import load_run
+    from benchmark.workers import LocalEngine
+
+    keys = {key for cell in chosen for key in cell.stages.values()}
+    to_do = sum(not store.done(key) for key in keys)
+    workers = workers or default_workers(plan)
+    target = Console(quiet=True) if quiet else console
+    target.print(
+        f"{plan.name}: {len(chosen)} cells, {len(keys)} stages ({to_do} to do) on {plan.device}, {workers} at a time; "
+        f"data: {escape(plan.source.description)}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    engine = LocalEngine(store, workers)
+    try:
+        with RunDisplay(plan, load_run(out, plan.name), target, to_do, len(chosen)) as display:
+            outcome = execute(plan, chosen, store, engine, display)
+    except KeyboardInterrupt:
+        complain("interrupted; finished stages are kept, and the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        engine.close()
+    for message in outcome.bad_input:
+        complain(message)
+    return outcome.exit_status
+
+
+def _show_plan(plan: Plan, chosen: list[CellPlan], store: Store) -> None:
+    table = Table("cell", "stage", "key", "state", box=None)
+    for cell in chosen:
+        for role, key in cell.stages.items():
+            table.add_row(cell.cell.id, role, key, "done" if store.done(key) else "to do")
+    console.print(table)
+
+
+def _show_prediction(plan: Plan, target: Console) -> None:
+    from benchmark.prediction import predict
+
+    for line in predict(plan).lines():
+        target.print(line, soft_wrap=True, highlight=False)
