@@ -3,6 +3,7 @@
 from vesselgan.networks.critic import Critic, CriticNorm
 from vesselgan.networks.generator import Generator
 from vesselgan.networks.initialise import initialise
+from vesselgan.networks.last_block import last_block
 from vesselgan.networks.placement import place
 from vesselgan.networks.resnet3d import ResNet10
 from vesselgan.networks.unet import UNet
@@ -16,6 +17,7 @@ __all__ = [
     "UNet",
     "UpsampleConv3d",
     "initialise",
+    "last_block",
     "place",
     "upsample_conv3d",
 ]

@@ -1,10 +1,13 @@
 """The generator of Subramaniam et al. 2022: noise to an image and its vessel label, as two channels."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from vesselgan.networks.folding import folded_conv3d
+from vesselgan.networks.last_block import last_block
 from vesselgan.networks.sizes import check_filters, check_patch_size
 from vesselgan.networks.upsampling import UpsampleConv3d, Upsampling
 
@@ -34,6 +37,7 @@ class Generator(nn.Module):
         self.patch_size = check_patch_size(patch_size)
         self.filters = check_filters(filters)
         self.latent = latent
+        self.upsampling = upsampling
         x, y, z = (axis // 8 for axis in self.patch_size)
         self.linear = nn.Linear(latent, filters * x * y * z)
         self.seed = nn.Unflatten(1, (filters, x, y, z))
@@ -55,6 +59,15 @@ class Generator(nn.Module):
             # The Linear lays channels out first; turned once here, all that follows stays on the fast kernels.
             hidden = hidden.contiguous(memory_format=torch.channels_last_3d)
         hidden = torch.relu_(self.norm(hidden))
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             hidden = block(hidden)
-        return torch.tanh(self.output(hidden))
+        return torch.tanh(self._last_block(hidden))
+
+    def _last_block(self, hidden: Tensor) -> Tensor:
+        block = cast(nn.Sequential, self.blocks[-1])
+        if self.upsampling == "plain":
+            plain: Tensor = self.output(block(hidden))
+            return plain
+        if self.training:
+            return last_block(hidden, cast(UpsampleConv3d, block[0]), cast(nn.BatchNorm3d, block[1]), self.output)
+        return folded_conv3d(block(hidden), self.output)

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vesselgan.networks.folding import strided_conv3d
+
 __all__ = ["SpectralConv3d"]
 
 
@@ -13,14 +15,16 @@ class SpectralConv3d(nn.Module):
     In training mode every forward does one power iteration, v first: v = normalise(W^T u), u = normalise(W v),
     sigma = u.Wv. That is the order, the parameter order (bias, then ``weight_orig``) and the buffer names of
     ``torch.nn.utils.spectral_norm``, with which the paper's checkpoints were made;
-    ``torch.nn.utils.parametrizations.spectral_norm`` updates u first and gives other numbers.
+    ``torch.nn.utils.parametrizations.spectral_norm`` updates u first and gives other numbers. ``folded`` takes the
+    input's gradient in the way that is fast for few input channels.
     """
 
     weight_u: Tensor
     weight_v: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, folded: bool = False) -> None:
         super().__init__()
+        self.folded = folded
         convolution = nn.Conv3d(in_channels, out_channels, kernel_size=3, stride=2, padding=1)
         assert convolution.bias is not None
         self.bias = convolution.bias
@@ -30,7 +34,10 @@ class SpectralConv3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, I, X, Y, Z) -> (B, O, X/2, Y/2, Z/2)."""
-        return F.conv3d(x, self.weight_orig / self._sigma(), self.bias, stride=2, padding=1)
+        weight = self.weight_orig / self._sigma()
+        if self.folded:
+            return strided_conv3d(x, weight, self.bias)
+        return F.conv3d(x, weight, self.bias, stride=2, padding=1)
 
     def _sigma(self) -> Tensor:
         # In float32 under autocast too: the vectors carry over from step to step, and so would their rounding.

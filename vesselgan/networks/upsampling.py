@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from vesselgan.errors import InputError
 
-__all__ = ["UpsampleConv3d", "Upsampling", "transposed_weight", "upsample_conv3d"]
+__all__ = ["UpsampleConv3d", "Upsampling", "transposed_weight", "transposed_weight_gradient", "upsample_conv3d"]
 
 Upsampling = Literal["fused", "plain"]
 
@@ -39,6 +39,14 @@ def transposed_weight(weight: Tensor) -> Tensor:
         first, middle, last = weight.unbind(axis)
         weight = torch.stack((last, middle + last, first + middle, first), dim=axis)
     return weight.transpose(0, 1)
+
+
+def transposed_weight_gradient(gradient: Tensor) -> Tensor:
+    """The gradient of a weight from that of its transposed form: (I, O, 4, 4, 4) -> (O, I, 3, 3, 3)."""
+    for axis in (2, 3, 4):
+        t0, t1, t2, t3 = gradient.unbind(axis)
+        gradient = torch.stack((t2 + t3, t1 + t2, t0 + t1), dim=axis)
+    return gradient.transpose(0, 1)
 
 
 class UpsampleConv3d(nn.Module):

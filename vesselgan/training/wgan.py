@@ -81,7 +81,13 @@ class WGANTrainer:
                 config.patch_size, config.filters, config.latent, upsampling="plain" if config.plain else "fused"
             )
             float32_score = config.recipe.reductions == "float32"
-            self.critic = Critic(config.patch_size, config.filters, norm=config.norm, float32_score=float32_score)
+            self.critic = Critic(
+                config.patch_size,
+                config.filters,
+                norm=config.norm,
+                float32_score=float32_score,
+                folded=not config.plain,
+            )
             initialise(self.generator, config.recipe)
             initialise(self.critic, config.recipe)
         for network in (self.generator, self.critic):
