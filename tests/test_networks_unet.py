@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch import nn
 
 from vesselgan.errors import InputError
 from vesselgan.networks import UNet
+from vesselgan.networks.dropout import Dropout
 
 
 def test_the_default_unet_has_the_published_number_of_parameters() -> None:
@@ -48,4 +48,4 @@ def test_evaluation_mode_is_deterministic_and_training_mode_drops_out() -> None:
     unet, images = UNet(filters=(4, 8), dropout=0.5), torch.randn(1, 1, 8, 8, 8)
     assert not torch.equal(unet(images), unet(images))
     assert torch.equal(unet.eval()(images), unet(images))
-    assert all(layer.p == 0.5 for layer in unet.modules() if isinstance(layer, nn.Dropout))
+    assert all(layer.p == 0.5 for layer in unet.modules() if isinstance(layer, Dropout))

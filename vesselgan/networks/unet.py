@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vesselgan.errors import InputError
+from vesselgan.networks.dropout import Dropout
 from vesselgan.networks.upsampling import Upsampling, upsample_conv3d
 
 __all__ = ["UNet"]
@@ -82,7 +83,7 @@ class _Level(nn.Module):
         self.rest = nn.Sequential(
             nn.ReLU(inplace=True),
             nn.BatchNorm3d(width),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Conv3d(width, width, 3, padding=1),
             nn.ReLU(inplace=True),
             nn.BatchNorm3d(width),
