@@ -109,3 +109,11 @@ def test_the_last_block_refuses_a_second_derivative() -> None:
     )
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+def test_the_last_block_refuses_to_go_backward_twice() -> None:
+    upsample, norm, output = UpsampleConv3d(3, 4), nn.BatchNorm3d(4), nn.Conv3d(4, 2, 3, padding=1)
+    total = last_block(torch.randn(2, 3, 2, 2, 2), upsample, norm, output).sum()
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="only once"):
+        total.backward()

@@ -20,7 +20,7 @@ from vesselgan.networks.upsampling import UpsampleConv3d, transposed_weight, tra
 __all__ = ["last_block"]
 
 # A piece's share of the upsampled tensor: small enough for a CPU's cache, large enough to keep a GPU busy.
-_PIECE_BYTES = {"cpu": 2**23, "cuda": 2**28}
+_PIECE_BYTES = {"cpu": 2**22, "cuda": 2**28}
 
 _aten = torch.ops.aten
 
@@ -66,57 +66,69 @@ class _LastBlock(torch.autograd.Function):
         pieces = [F.conv_transpose3d(piece, taps, up_bias, stride=2, padding=1) for piece in _split(hidden, taps)]
         mean, variance = _statistics(pieces, gamma)
         ctx.eps = eps
-        ctx.save_for_backward(hidden, up_weight, gamma, beta, out_weight, mean, variance, *pieces)
+        ctx.pieces = pieces  # by hand, for backward to let go of them one by one
+        ctx.save_for_backward(hidden, up_weight, gamma, beta, out_weight, mean, variance)
         ctx.mark_non_differentiable(mean, variance)
         results, buffer = [], torch.empty_like(pieces[0])
         taps, bias = folded_weight(out_weight), out_bias.repeat(8)
         for piece in pieces:
             active = _normalise(piece, mean, variance, eps, gamma, beta, out=buffer).relu_()
             results.append(unfold(F.conv3d(active, taps, bias, stride=2, padding=1)))
+        del active, buffer
         return torch.cat(results), mean, variance
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, up_weight, gamma, beta, out_weight, mean, variance, *pieces = ctx.saved_tensors
+        hidden, up_weight, gamma, beta, out_weight, mean, variance = ctx.saved_tensors
+        pieces, ctx.pieces = ctx.pieces, None
+        if pieces is None:
+            raise RuntimeError("the generator's last block can go backward only once")
         deviation = (variance + ctx.eps).sqrt()
         gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
 
-        # Through the output convolution and ReLU; d_gamma and d_beta are sums over the whole batch.
         taps, buffer = folded_weight(out_weight), torch.empty_like(pieces[0])
-        d_out_weight, d_gamma, d_beta = (torch.zeros_like(tensor, dtype=gamma.dtype) for tensor in (taps, gamma, beta))
-        d_normalised = []
-        for piece, d_out in zip(pieces, torch.split(gradient, len(pieces[0])), strict=True):
+        sources, arriving = (torch.split(tensor, len(pieces[0])) for tensor in (hidden, gradient))
+
+        def through_output(piece: Tensor, d_out: Tensor) -> tuple[Tensor, Tensor]:
+            """A piece's activation, in the buffer, and the gradient of what went into the ReLU."""
             active = _normalise(piece, mean, variance, ctx.eps, gamma, beta, out=buffer).relu_()
-            d_out_weight += _conv_backward(fold(d_out), active, taps, stride=2, wanted=(False, True))[1]
             d_active = _conv_backward(d_out, active, out_weight, stride=1, wanted=(True, False))[0]
             _aten.threshold_backward.grad_input(d_active, active, 0, grad_input=d_active)
+            return active, d_active
+
+        # BatchNorm's backward needs sums over the whole batch before it can begin. What they are sums of is computed
+        # again afterwards: that takes a few per cent of the time, and keeping it would take a third of the memory.
+        d_out_weight, d_gamma, d_beta = (torch.zeros_like(tensor, dtype=gamma.dtype) for tensor in (taps, gamma, beta))
+        for piece, d_out in zip(pieces, arriving, strict=True):
+            active, d_normalised = through_output(piece, d_out)
+            d_out_weight += _conv_backward(fold(d_out), active, taps, stride=2, wanted=(False, True))[1]
             _, more_gamma, more_beta = _aten.native_batch_norm_backward(
-                d_active, piece, gamma, None, None, mean, 1 / deviation, True, ctx.eps, [False, True, True]
+                d_normalised, piece, gamma, None, None, mean, 1 / deviation, True, ctx.eps, [False, True, True]
             )
             d_gamma += more_gamma
             d_beta += more_beta
-            d_normalised.append(d_active)
+            del d_normalised
 
         # dx = gamma / deviation * (dy - (d_beta + x_hat * d_gamma) / count), then through the upsampling convolution.
         count = gradient.numel() // gradient.shape[1]
         slope, offset = (-gamma / (deviation * count) * total for total in (d_gamma, d_beta))
         taps = transposed_weight(up_weight).contiguous(memory_format=torch.channels_last_3d)
         d_taps = torch.zeros_like(taps, dtype=gamma.dtype)
-        d_hidden = []
-        for piece, source in zip(pieces, torch.split(hidden, len(pieces[0])), strict=True):
-            d_piece = d_normalised.pop(0)  # the list lets go of what is used up
-            d_upsampled = _aten.native_batch_norm_backward(
-                d_piece, piece, gamma, mean, variance, None, None, False, ctx.eps, [True, False, False]
-            )[0]
-            d_upsampled += _normalise(piece, mean, variance, ctx.eps, slope, offset, out=d_piece)
+        zero, d_hidden = torch.zeros_like(gamma), []
+        for source, d_out in zip(sources, arriving, strict=True):
+            piece = pieces.pop(0)
+            d_upsampled = through_output(piece, d_out)[1]
+            _normalise(d_upsampled, zero, variance, ctx.eps, gamma, zero, out=d_upsampled)
+            d_upsampled += _normalise(piece, mean, variance, ctx.eps, slope, offset, out=buffer)
             d_source, more_taps = _conv_backward(d_upsampled, source, taps, stride=2, transposed=True)
             d_hidden.append(d_source)
             d_taps += more_taps
+            del piece, d_upsampled
         return (
             torch.cat(d_hidden),
             transposed_weight_gradient(d_taps),
-            torch.zeros_like(gamma),
+            zero,
             d_gamma,
             d_beta,
             folded_weight_gradient(d_out_weight),

@@ -99,18 +99,18 @@ class WGANTrainer:
 
     def step(self, real: Tensor) -> StepLog:
         """One iteration on real pairs (B, 2, X, Y, Z): ``critic_steps`` critic updates, then one of the generator."""
-        real = real.to(self.device, non_blocking=True).to(memory_format=self._layout)
-        terms = self.update_critic(real)
-        loss = self.update_generator(len(real))
+        batch = len(real)
+        terms = self.update_critic(real.to(self.device, non_blocking=True).to(memory_format=self._layout))
+        loss = self.update_generator(batch)
         # The scale as a tensor: get_scale() would wait for the GPU.
         loss_scale = self.precision.scaler.scale(torch.ones((), device=self.device))
         self.precision.scaler.update()
         self.steps_done += 1
         return StepLog(
-            critic_loss=terms.loss.detach(),
-            generator_loss=loss.detach(),
-            penalty=terms.penalty.detach(),
-            wasserstein=terms.wasserstein.detach(),
+            critic_loss=terms.loss,
+            generator_loss=loss,
+            penalty=terms.penalty,
+            wasserstein=terms.wasserstein,
             loss_scale=loss_scale,
         )
 
@@ -125,11 +125,12 @@ class WGANTrainer:
                 scaler.step(self._critic_optimiser)
                 if index != last:
                     scaler.update()  # a scaler takes one step per optimiser between updates
-        return terms
+        # Detached, for the graph holds patches that the generator's part has better use for the memory of.
+        return CriticLoss(*(term.detach() for term in terms))
 
     def update_generator(self, batch: int) -> Tensor:
         """The generator's part of an iteration; returns its loss."""
-        self._generator_optimiser.zero_grad()
+        self._generator_optimiser.zero_grad()  # of what an attached interpolate brought (D3)
         # Only the plain step computes the critic's gradients here, which nothing uses.
         self.critic.requires_grad_(self.config.plain)
         with self.precision.autocast():
@@ -137,8 +138,9 @@ class WGANTrainer:
             loss = generator_loss(self.critic, fake, reductions=self.config.recipe.reductions)
         torch.autograd.backward(self.precision.scaler.scale(loss))
         self.precision.scaler.step(self._generator_optimiser)
+        self._generator_optimiser.zero_grad()  # now, for the next critic's part to have their memory
         self.critic.requires_grad_(True)
-        return loss
+        return loss.detach()
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed training needs; tensors and plain values only."""
@@ -166,9 +168,9 @@ class WGANTrainer:
     def _critic_terms(self, real: Tensor, index: int) -> CriticLoss:
         config, recipe = self.config, self.config.recipe
         attached = config.plain or recipe.interpolate == "attached"
+        with self.precision.autocast(), torch.set_grad_enabled(attached):
+            fake = self.generator(self._noise(len(real), f"critic {index}"))
         with self.precision.autocast():
-            with torch.set_grad_enabled(attached):
-                fake = self.generator(self._noise(len(real), f"critic {index}"))
             return critic_loss(
                 self.critic,
                 real,
