@@ -37,13 +37,18 @@ class Precision:
     scaler: torch.amp.GradScaler
 
     def autocast(self) -> AbstractContextManager[object]:
-        """A fresh autocast context; disabled, for fp32 and tf32, it does nothing.
+        """An autocast context; disabled, for fp32 and tf32, it does nothing.
 
-        One forward and loss per context: weights cast under ``no_grad`` are cached until the context ends, and a second
-        forward in it would find them without their graph.
+        Without autocast's cache of cast weights: every weight is used once in a context, and the cache would keep the
+        copy of the generator's first layer, the largest tensor of a small training, until the context ends.
         """
         reduced = self.dtype != torch.float32
-        return torch.autocast(self.device.type, dtype=self.dtype if reduced else torch.bfloat16, enabled=reduced)
+        return torch.autocast(
+            self.device.type,
+            dtype=self.dtype if reduced else torch.bfloat16,
+            enabled=reduced,
+            cache_enabled=False,
+        )
 
     @property
     def inner_scale(self) -> float:

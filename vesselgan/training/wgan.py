@@ -101,7 +101,9 @@ class WGANTrainer:
         """One iteration on real pairs (B, 2, X, Y, Z): ``critic_steps`` critic updates, then one of the generator."""
         batch = len(real)
         terms = self.update_critic(real.to(self.device, non_blocking=True).to(memory_format=self._layout))
+        self._free_gradients(self._critic_optimiser)
         loss = self.update_generator(batch)
+        self._free_gradients(self._generator_optimiser)
         # The scale as a tensor: get_scale() would wait for the GPU.
         loss_scale = self.precision.scaler.scale(torch.ones((), device=self.device))
         self.precision.scaler.update()
@@ -130,15 +132,18 @@ class WGANTrainer:
 
     def update_generator(self, batch: int) -> Tensor:
         """The generator's part of an iteration; returns its loss."""
-        self._generator_optimiser.zero_grad()  # of what an attached interpolate brought (D3)
+        self._generator_optimiser.zero_grad()
         # Only the plain step computes the critic's gradients here, which nothing uses.
         self.critic.requires_grad_(self.config.plain)
         with self.precision.autocast():
-            fake = self.generator(self._noise(batch, "generator"))
-            loss = generator_loss(self.critic, fake, reductions=self.config.recipe.reductions)
+            # Not named, so that nothing of it outlives its part of the backward.
+            loss = generator_loss(
+                self.critic,
+                self.generator(self._noise(batch, "generator")),
+                reductions=self.config.recipe.reductions,
+            )
         torch.autograd.backward(self.precision.scaler.scale(loss))
         self.precision.scaler.step(self._generator_optimiser)
-        self._generator_optimiser.zero_grad()  # now, for the next critic's part to have their memory
         self.critic.requires_grad_(True)
         return loss.detach()
 
@@ -164,6 +169,11 @@ class WGANTrainer:
         self._generator_optimiser.load_state_dict(state["generator_optimiser"])
         self._critic_optimiser.load_state_dict(state["critic_optimiser"])
         self.precision.scaler.load_state_dict(state["scaler"])
+
+    def _free_gradients(self, optimiser: torch.optim.Adam) -> None:
+        """Their memory serves the other network's part; the paper's step keeps them until it writes them again."""
+        if not self.config.plain:
+            optimiser.zero_grad()
 
     def _critic_terms(self, real: Tensor, index: int) -> CriticLoss:
         config, recipe = self.config, self.config.recipe
