@@ -30,6 +30,7 @@ class Cell:
     precision: str | None = None
     filters: int | None = None
     batch: int | None = None
+    private: bool = False  # differential privacy instead of a gradient penalty
 
     @property
     def is_real(self) -> bool:
@@ -46,9 +47,8 @@ def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
     points = [point for point in _points(matrix) if not any(_matches(point, rule) for rule in protocol.exclude)]
     if not points:
         raise InputError(f"protocol {protocol.protocol}: 'exclude' leaves no cell of the matrix; remove a rule")
-    cells = [_baseline(point, matrix, profile) for point in points] + [
-        _cell(point, matrix, profile) for point in points
-    ]
+    baselines = [] if protocol.only == "costs" else [_baseline(point, matrix, profile) for point in points]
+    cells = baselines + [_cell(point, matrix, profile) for point in points]
     unique = list(dict.fromkeys(cells))  # baselines repeat over the axes that they do not have
     ids = [cell.id for cell in unique]
     twice = sorted({name for name in ids if ids.count(name) > 1})
@@ -109,22 +109,29 @@ def _points(matrix: Matrix) -> Iterable[dict[str, Any]]:
 
 
 def _matches(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
-    return all(point.get(axis) == value for axis, value in rule.items())
+    return all(point.get(axis) in (value if isinstance(value, list) else [value]) for axis, value in rule.items())
 
 
 def _recipe_of(point: Mapping[str, Any], profile: Profile) -> tuple[str, Recipe]:
     chosen = point.get("recipe", profile.recipe)
     options = {"base": chosen} if isinstance(chosen, str) else dict(chosen)
     base = options.pop("base", "corrected")
-    name = "+".join([base, *(f"{key}={value}" for key, value in options.items())])
-    return name, resolve_recipe(base, options)
+    return _recipe_name(chosen), resolve_recipe(base, options)
+
+
+def _recipe_name(recipe: str | Mapping[str, Any]) -> str:
+    """`corrected`, `corrected+D8`, `corrected+penalty_norm=batch`."""
+    options = {"base": recipe} if isinstance(recipe, str) else dict(recipe)
+    base = options.pop("base", "corrected")
+    return "+".join([base, *(f"{key}={value}" for key, value in options.items())])
 
 
 def _label(point: Mapping[str, Any], matrix: Matrix) -> str:
     """The paper's name, or the norm, and every further axis that varies beside the seed."""
     name = str(point.get("variant", point.get("norm")))
     others = [axis for axis in AXES if axis not in ("variant", "norm", "seed") and len(getattr(matrix, axis) or []) > 1]
-    return " ".join([name, *(f"{axis}={point[axis]}" for axis in others)])
+    values = {axis: _recipe_name(point[axis]) if axis == "recipe" else point[axis] for axis in others}
+    return " ".join([name, *(f"{axis}={value}" for axis, value in values.items())])
 
 
 def _baseline(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
@@ -163,4 +170,5 @@ def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
         precision=precision,
         filters=filters,
         batch=batch,
+        private=variant.private if variant else False,
     )

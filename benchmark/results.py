@@ -144,6 +144,7 @@ def _cell_entry(run: Run, record: Mapping[str, Any], rows: pd.DataFrame) -> dict
         "seconds": round(run.seconds(record), 1),
         "warnings": score.get("warnings", []),
         "labels": score.get("labels"),
+        "privacy": (run.values(record, "gan") or {}).get("privacy"),
         "stages": record["stages"],
         "metrics": metrics,
     }

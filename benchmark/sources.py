@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.protocol import Profile
-from vesselgan.data import Subject, find_subjects, split_subjects
+from vesselgan.data import Subject, find_subjects, pair_by_listing, split_subjects
 from vesselgan.errors import InputError
 from vesselgan.files import write_text
 
@@ -25,6 +25,16 @@ class Source:
     where: Mapping[str, str]
     description: str
     weights_sha256: str | None = None
+    listed_options: Mapping[str, Any] | None = None  # files paired as two unsorted lists (D6); None without files
+
+    @property
+    def has_files(self) -> bool:
+        """Whether the subjects are files, which can be paired wrongly, or made here."""
+        return self.listed_options is not None
+
+    def options_for(self, pairing: str) -> Mapping[str, Any]:
+        """Hashed options under the recipe's `pairing`, `by_key` or `listing_order`."""
+        return self.listed_options if self.listed_options and pairing == "listing_order" else self.options
 
     def training_patches(self, profile: Profile) -> int:
         """How many patches the training subjects give."""
@@ -64,14 +74,17 @@ def choose_source(
     total = wanted.train + wanted.validation + wanted.test
     shares = {name: getattr(wanted, name) / total for name in ("train", "validation", "test")}
     split = split_subjects([subject.key for subject in subjects], **shares, seed=wanted.seed)
-    options = {"files": {subject.key: _content(subject, remember) for subject in subjects}}
+    digests = {path: _sha256(path, remember) for subject in subjects for path in _paths(subject).values()}
+    options, listed = (
+        {"files": {pair.key: {role: digests[path] for role, path in _paths(pair).items()} for pair in pairs}}
+        for pairs in (subjects, pair_by_listing(subjects, folder))
+    )
     where = {"folder": str(folder.resolve()), "layout": layout}
-    return Source(options, split, where, f"{folder.name}, {len(subjects)} subjects given with --data", weights)
+    return Source(options, split, where, f"{folder.name}, {len(subjects)} subjects given with --data", weights, listed)
 
 
-def _content(subject: Subject, remember: Path | None) -> dict[str, str]:
-    files = {"image": subject.image, "label": subject.label} | ({"mask": subject.mask} if subject.mask else {})
-    return {role: _sha256(path, remember) for role, path in files.items()}
+def _paths(subject: Subject) -> dict[str, Path]:
+    return {"image": subject.image, "label": subject.label} | ({"mask": subject.mask} if subject.mask else {})
 
 
 def _weights_sha256(profile_name: str, profile: Profile, remember: Path | None) -> str | None:

@@ -56,6 +56,7 @@ def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
             key: cell[key] for key in ("label", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
         }
         params |= {f"recipe.{key}": value for key, value in cell["recipe_options"].items()}
+        params |= {f"privacy.{key}": value for key, value in (cell["privacy"] or {}).items()}
         metrics = [(key, entry["value"], 0) for key, entry in cell["metrics"].items() if entry["value"] is not None]
         metrics += _curves(run.file(record, "gan", "steps.jsonl"), "gan")
         metrics += _curves(run.file(record, "unet", "steps.jsonl"), "unet")
@@ -122,14 +123,14 @@ def _runs(client: MlflowClient, experiment_id: str) -> list[Run]:
 
 
 def _curves(path: Path | None, prefix: str) -> list[tuple[str, float, int]]:
-    """At most CURVE_POINTS evenly spaced steps of a step record."""
+    """About CURVE_POINTS evenly spaced points of every reading in a step record."""
     if path is None:
         return []
     steps = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    every = max(1, len(steps) // CURVE_POINTS)
-    return [
-        (f"{prefix}/{key}", value, step["step"])
-        for step in steps[::every]
-        for key, value in step.items()
-        if key != "step" and value is not None
-    ]
+    points: dict[str, list[tuple[str, float, int]]] = {}
+    for step in steps:
+        for key, value in step.items():
+            if key != "step" and value is not None:
+                points.setdefault(key, []).append((f"{prefix}/{key}", value, step["step"]))
+    # Some readings are taken at few of the steps, so each curve is thinned by itself.
+    return [point for curve in points.values() for point in curve[:: max(1, len(curve) // CURVE_POINTS)]]

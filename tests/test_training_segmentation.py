@@ -132,7 +132,7 @@ def test_losses_that_stay_bad_stop_the_training() -> None:
         images, labels = batch(step)
         return images * float("nan"), labels
 
-    with pytest.raises(RuntimeError, match="step 19: the losses of 20 steps in a row were not finite"):
+    with pytest.raises(RuntimeError, match="step 19: losses or gradients of 20 steps in a row were not finite"):
         train_unet(replace(CONFIG, max_steps=50, validate_every=50), bad, validation_loss, device="cpu")
 
 

@@ -85,7 +85,8 @@ def test_the_papers_plain_step_gives_the_losses_of_the_fast_one(norm: Any) -> No
         runs[plain] = [torch.stack(trainer.step(real_batch(step))) for step in range(4)]
     for found, reference in zip(runs[False], runs[True], strict=True):
         torch.testing.assert_close(found, reference, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(runs[False][0], runs[True][0], rtol=1e-4, atol=1e-6)
+    losses = slice(0, 5)  # and behind them the gradient norms
+    torch.testing.assert_close(runs[False][0][losses], runs[True][0][losses], rtol=1e-4, atol=1e-6)
 
 
 def test_the_plain_step_keeps_the_waste_of_the_papers_code() -> None:
@@ -142,7 +143,7 @@ def test_training_stops_at_twenty_bad_losses_in_a_row_and_not_before(bad_steps: 
         train_wgan(config, spoiled, device="cpu", on_step=lambda step, values: seen.append(values["critic_loss"]))
 
     if bad_steps == 20:
-        with pytest.raises(RuntimeError, match="step 19: the losses of 20 steps in a row were not finite"):
+        with pytest.raises(RuntimeError, match="step 19: losses or gradients of 20 steps in a row were not finite"):
             run()
     else:
         run()

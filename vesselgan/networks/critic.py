@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vesselgan.errors import InputError
+from vesselgan.networks.instance import Float32InstanceNorm3d
 from vesselgan.networks.sizes import check_filters, check_patch_size
 from vesselgan.networks.spectral import SpectralConv3d
 
@@ -74,5 +75,5 @@ def _block(in_channels: int, out_channels: int, norm: CriticNorm) -> nn.Sequenti
         return nn.Sequential(SpectralConv3d(in_channels, out_channels), activation)
     convolution = nn.Conv3d(in_channels, out_channels, kernel_size=3, stride=2, padding=1)
     if norm == "instance":
-        return nn.Sequential(convolution, nn.InstanceNorm3d(out_channels), activation)
+        return nn.Sequential(convolution, Float32InstanceNorm3d(out_channels), activation)
     return nn.Sequential(convolution, activation)
