@@ -14,6 +14,7 @@ from vesselgan.variants import VARIANTS
 __all__ = ["REAL", "Cell", "cells_of", "labels_of", "select"]
 
 REAL = "real"  # the label of the baseline: a U-Net trained on real patches
+BASELINE_RECIPE = ("pairing", "intensity_scaling")  # the deviations that a baseline's stages read
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Cell:
 def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
     """Every cell of a profile: the baseline of each seed and recipe, then the matrix in its own order.
 
-    Raises InputError where two cells would have one id.
+    Recipes whose baselines would be the same have one, under the name of the first. Raises InputError where two cells
+    would have one id, and for a width that cannot be halved three times.
     """
     matrix = profile.matrix or protocol.matrix
     points = [point for point in _points(matrix) if not any(_matches(point, rule) for rule in protocol.exclude)]
@@ -49,7 +51,10 @@ def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
         raise InputError(f"protocol {protocol.protocol}: 'exclude' leaves no cell of the matrix; remove a rule")
     baselines = [] if protocol.only == "costs" else [_baseline(point, matrix, profile) for point in points]
     cells = baselines + [_cell(point, matrix, profile) for point in points]
-    unique = list(dict.fromkeys(cells))  # baselines repeat over the axes that they do not have
+    kinds: dict[Any, Cell] = {}
+    for cell in cells:
+        kinds.setdefault(_identity(cell), cell)
+    unique = list(kinds.values())
     ids = [cell.id for cell in unique]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
@@ -100,6 +105,13 @@ def _refuse_single_positions(protocol: Protocol, profile: Profile, cells: Sequen
             f"protocol {protocol.protocol}: patch {list(profile.patch)} leaves an instance-norm critic (GP) one final "
             "position, whose normalised value is always zero; the nearest size that works is [32, 16, 16]"
         )
+
+
+def _identity(cell: Cell) -> Any:
+    """Equal for baselines that are equal: they repeat over the axes and the deviations that they do not have."""
+    if not cell.is_real:
+        return cell
+    return cell.seed, *(getattr(cell.recipe, name) for name in BASELINE_RECIPE)
 
 
 def _points(matrix: Matrix) -> Iterable[dict[str, Any]]:
@@ -153,6 +165,11 @@ def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
     precision = point.get("precision") or (profile.precision.full if kind == "full" else profile.precision.mixed)
     # The paper's rows differ in width by a factor; at another size that factor is kept.
     filters = point.get("filters") or profile.filters * (variant.filters if variant else paper_filters) // paper_filters
+    if filters % 8:
+        raise InputError(
+            f"filters {profile.filters} gives {point.get('variant')} a width of {filters}; it must be a multiple of 8: "
+            f"choose filters {profile.filters * 8 // filters or 8}"
+        )
     batch = point.get("batch") or profile.batch
     name, recipe = _recipe_of(point, profile)
     parts = [str(point.get("variant", point.get("norm"))), f"f{filters}"]

@@ -284,4 +284,6 @@ def cell_line(run: Run, cell_id: str) -> str:
     parts = [
         f"{text} {metrics[name]['value']:.3g}" for name, text in shown.items() if metrics.get(name, {}).get("value")
     ]
+    if not parts and "step_time_ms" in metrics:
+        parts = [f"{metrics['step_time_ms']['value']:.3g} ms a step"]
     return f"{cell_id}: {', '.join(parts)}"

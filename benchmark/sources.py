@@ -42,9 +42,17 @@ class Source:
 
 
 def choose_source(
-    profile_name: str, profile: Profile, data: Path | None, layout: str = "auto", remember: Path | None = None
+    profile_name: str,
+    profile: Profile,
+    data: Path | None,
+    layout: str = "auto",
+    remember: Path | None = None,
+    *,
+    scored: bool = True,
 ) -> Source:
     """The subjects of a run and their split; hashes of files are remembered in the folder `remember`.
+
+    Without `scored` nothing asks for features, nor for the extractor's weights.
 
     Raises InputError: the profile requires data and there is none, the folder is no dataset, there are too few
     subjects, or the extractor's weights are missing.
@@ -55,7 +63,7 @@ def choose_source(
             f"profile {profile_name!r} needs real data and none was given: point to a folder of labelled TOF-MRA with "
             "--data DIR (nnU-Net raw: imagesTr/CASE_0000.nii.gz + labelsTr/CASE.nii.gz), or use --profile laptop"
         )
-    weights = _weights_sha256(profile_name, profile, remember)
+    weights = _weights_sha256(profile_name, profile, remember) if scored else None
     wanted = profile.split
     if folder is None:
         if any(axis > size for axis, size in zip(profile.patch, profile.phantom.shape, strict=True)):

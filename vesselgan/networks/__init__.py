@@ -2,6 +2,7 @@
 
 from vesselgan.networks.critic import Critic, CriticNorm
 from vesselgan.networks.generator import Generator
+from vesselgan.networks.importing import ImportedGAN, import_gan, import_medicalnet
 from vesselgan.networks.initialise import initialise
 from vesselgan.networks.placement import place
 from vesselgan.networks.resnet3d import ResNet10
@@ -12,9 +13,12 @@ __all__ = [
     "Critic",
     "CriticNorm",
     "Generator",
+    "ImportedGAN",
     "ResNet10",
     "UNet",
     "UpsampleConv3d",
+    "import_gan",
+    "import_medicalnet",
     "initialise",
     "place",
     "upsample_conv3d",
