@@ -74,11 +74,12 @@ def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelM
     learned = (
         f"{'was' if len(synthetic) < 2 else 'were each'} trained on patches of {plural(subjects['train'], 'subject')}"
     )
+    only_costs = run.plan.get("only") == "costs"
     sentence = (
         _costs_only(results)
-        if run.plan.get("only") == "costs"
+        if only_costs
         else (
-            f"{models} {learned}. A 3D U-Net learned from each one's synthetic pairs, another from the real patches; all "
+            f"{models} {learned}. A 3D U-Net learned from each one's synthetic pairs, another from real patches; all "
             f"were chosen on {plural(subjects['validation'], 'validation subject')} and tested on whole volumes of "
             f"{plural(subjects['test'], 'subject')} that none had seen. {_repeats(seeds)}"
         )
@@ -89,7 +90,7 @@ def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelM
         run_name=f"profile {results['profile']}",
         sentence=sentence,
         data=str(results["data"]["description"]),
-        notes=tuple(_notes(results, seeds, only_costs=run.plan.get("only") == "costs")),
+        notes=tuple(_notes(results, seeds, only_costs=only_costs)),
     )
 
 

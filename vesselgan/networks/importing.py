@@ -1,4 +1,4 @@
-"""Networks from other people's checkpoints: the paper's own, and MedicalNet's; read without running any code of them."""
+"""Networks from other people's checkpoints, the paper's and MedicalNet's, read without running any code in them."""
 
 import hashlib
 import io
@@ -21,15 +21,17 @@ __all__ = ["PAPER_PATCH", "ImportedGAN", "import_gan", "import_medicalnet"]
 PAPER_PATCH = (128, 128, 64)
 GENERATOR, CRITIC, SCALER = "Generator_state_dict", "Discriminator_state_dict", "Scaler_dict"
 
+Names = Mapping[str, str | Callable[[re.Match[str]], str]]
+
 # Their names -> ours. In their generator an upsampling stands in front of each block's convolution.
-_GENERATOR_NAMES = {
+_GENERATOR_NAMES: Names = {
     r"linear1\.0\.": "linear.",
     r"batch1\.0\.": "norm.",
     r"layer([234])\.1\.": lambda match: f"blocks.{int(match[1]) - 2}.0.",
     r"layer([234])\.2\.": lambda match: f"blocks.{int(match[1]) - 2}.1.",
     r"layer5\.": "output.",
 }
-_CRITIC_NAMES = {
+_CRITIC_NAMES: Names = {
     r"layer([1234])\.0\.": lambda match: f"blocks.{int(match[1]) - 1}.0.",
     r"layer5\.": "score.",
 }
@@ -69,16 +71,15 @@ def import_gan(path: Path, patch_size: Sequence[int] = PAPER_PATCH) -> ImportedG
         raise InputError(f"{path}: its generator has group norm (the DP variant's), which is not supported here")
     # On no device: the sizes come from a stranger's file, and nothing is allocated before they are known to fit.
     with torch.device("meta"):
-        generator = Generator(patch_size, filters, latent, channels=_length(weights, "output.weight", 0, path))
+        generator = Generator(patch_size, filters, latent)
     _fill(generator, weights, path, f"the paper's generator at {generator.patch_size}")
     critic = None
     if CRITIC in content:
         weights = _renamed(path, content[CRITIC], _CRITIC_NAMES)
         norm: CriticNorm = "spectral" if "blocks.0.0.weight_orig" in weights else "instance"
-        first = "blocks.0.0.weight_orig" if norm == "spectral" else "blocks.0.0.weight"
-        channels, filters = _length(weights, first, 1, path), _length(weights, "blocks.3.0.bias", 0, path)
+        filters = _length(weights, "blocks.3.0.bias", 0, path)
         with torch.device("meta"):
-            critic = Critic(patch_size, filters, channels, norm)
+            critic = Critic(patch_size, filters, norm=norm)
         _fill(critic, weights, path, f"the paper's critic at {critic.patch_size}")
     return ImportedGAN(generator, critic, sha256, mixed_precision=bool(content.get(SCALER)))
 
@@ -107,14 +108,14 @@ def _read(path: Path) -> tuple[Mapping[str, Any], str]:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file of another kind
-        reason = str(error).strip().partition("\n")[0]
+        reason = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0]
         raise InputError(f"{path}: not a file of weights alone ({reason}); nothing in it was run") from None
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not a dictionary of weights")
     return state, hashlib.sha256(content).hexdigest()
 
 
-def _renamed(path: Path, state: object, names: Mapping[str, str | Callable[[re.Match[str]], str]]) -> dict[str, Tensor]:
+def _renamed(path: Path, state: object, names: Names) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise InputError(f"{path}: where weights should be stands something else than a dictionary of tensors")
     renamed = {}
