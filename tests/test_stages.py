@@ -23,7 +23,7 @@ SPLIT = {"train": ["phantom-000", "phantom-001"], "validation": ["phantom-002"],
 
 
 def run(
-    folder: Path, stage: str, options: dict[str, Any], inputs: dict[str, Path] | None = None, **where: str
+    folder: Path, stage: str, options: dict[str, Any], inputs: dict[str, Path] | None = None, /, **where: str
 ) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     runtime = {"device": "cpu", "threads": 1}

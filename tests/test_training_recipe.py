@@ -151,9 +151,9 @@ def test_d13_a_resumed_training_goes_on_or_begins_its_random_numbers_again(
     recipe = resolve_recipe("corrected", {"resume_state": kind})
     config = WGANConfig(patch_size=SIZE, filters=8, latent=8, steps=3, seed=3, precision="fp16", recipe=recipe)
     whole = WGANTrainer(config, "cpu")
-    whole.precision.scaler.update(4096.0)  # a loss scale that the first part of the training came to
     for _ in range(3):
         whole.step(real())
+    whole.precision.scaler.update(4096.0)  # a loss scale that the training came to
     resumed = WGANTrainer(config, "cpu")
     resumed.load_state_dict(whole.state_dict())
     assert resumed.precision.scaler.get_scale() == (4096 if kind == "full" else 65536)
