@@ -10,13 +10,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmark.protocol import Profile, Score, Split
+from benchmark.sources import choose_source
 from benchmark.stages import STAGES, Context
 from benchmark.stages.context import step_record
 from benchmark.stages.evaluation import _rows, _scaled
 from benchmark.stages.gan import INT16_SCALE, real_pairs
 from benchmark.stages.scoring import _distances
 from benchmark.stages.segmentation import _real_batch, _synthetic_batch
-from vesselgan.data import StoredSubject, VolumeStore, listing, open_store
+from vesselgan.data import StoredSubject, Subject, VolumeStore, listing, open_store, pair_by_listing
 from vesselgan.recipe import CORRECTED, PAPER_CODE, Recipe
 
 SPLIT = {"train": ["phantom-000", "phantom-001"], "validation": ["phantom-002"], "test": ["phantom-003"]}
@@ -190,6 +192,22 @@ def test_d6_pairs_files_by_their_names_or_by_the_order_of_two_listings(
         store = open_store(tmp_path / pairing / "store")
         found[pairing] = [int(store.label(key).sum()) for key in ("a", "b", "c")]
     assert found == {"by_key": [1, 2, 3], "listing_order": [3, 1, 2]}
+    # The key of the stage knows which files were paired.
+    profile = Profile(split=Split(train=1, validation=1, test=1), score=Score(extractor="random_resnet10"))
+    source = choose_source("laptop", profile, root)
+    by_key, listed = (source.options_for(pairing)["files"] for pairing in ("by_key", "listing_order"))
+    assert [listed[key]["label"] for key in "abc"] == [by_key[key]["label"] for key in "cab"]
+    assert [listed[key]["image"] for key in "abc"] == [by_key[key]["image"] for key in "abc"]
+
+
+def test_without_a_listing_of_another_order_the_paper_code_pairs_rightly(tmp_path: Path) -> None:
+    """Where image and label of a subject share a folder, one listing orders both."""
+    for key in ("a", "b", "c"):
+        (tmp_path / key).mkdir()
+        for name in ("image.nii", "label.nii"):
+            (tmp_path / key / name).touch()
+    subjects = [Subject(key, tmp_path / key / "image.nii", tmp_path / key / "label.nii", None) for key in "abc"]
+    assert pair_by_listing(subjects, tmp_path) == subjects
 
 
 @pytest.mark.parametrize(
