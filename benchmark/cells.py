@@ -14,6 +14,7 @@ from vesselgan.variants import VARIANTS
 __all__ = ["REAL", "Cell", "cells_of", "labels_of", "select"]
 
 REAL = "real"  # the label of the baseline: a U-Net trained on real patches
+BASELINE_RECIPE = ("pairing", "intensity_scaling")  # the deviations that a baseline's stages read
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Cell:
     precision: str | None = None
     filters: int | None = None
     batch: int | None = None
+    private: bool = False  # differential privacy instead of a gradient penalty
 
     @property
     def is_real(self) -> bool:
@@ -40,16 +42,19 @@ class Cell:
 def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
     """Every cell of a profile: the baseline of each seed and recipe, then the matrix in its own order.
 
-    Raises InputError where two cells would have one id.
+    Recipes whose baselines would be the same have one, under the name of the first. Raises InputError where two cells
+    would have one id, and for a width that cannot be halved three times.
     """
     matrix = profile.matrix or protocol.matrix
     points = [point for point in _points(matrix) if not any(_matches(point, rule) for rule in protocol.exclude)]
     if not points:
         raise InputError(f"protocol {protocol.protocol}: 'exclude' leaves no cell of the matrix; remove a rule")
-    cells = [_baseline(point, matrix, profile) for point in points] + [
-        _cell(point, matrix, profile) for point in points
-    ]
-    unique = list(dict.fromkeys(cells))  # baselines repeat over the axes that they do not have
+    baselines = [] if protocol.only == "costs" else [_baseline(point, matrix, profile) for point in points]
+    cells = baselines + [_cell(point, matrix, profile) for point in points]
+    kinds: dict[Any, Cell] = {}
+    for cell in cells:
+        kinds.setdefault(_identity(cell), cell)
+    unique = list(kinds.values())
     ids = [cell.id for cell in unique]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
@@ -102,6 +107,13 @@ def _refuse_single_positions(protocol: Protocol, profile: Profile, cells: Sequen
         )
 
 
+def _identity(cell: Cell) -> Any:
+    """Equal for baselines that are equal: they repeat over the axes and the deviations that they do not have."""
+    if not cell.is_real:
+        return cell
+    return cell.seed, *(getattr(cell.recipe, name) for name in BASELINE_RECIPE)
+
+
 def _points(matrix: Matrix) -> Iterable[dict[str, Any]]:
     axes = {axis: values for axis in AXES if (values := getattr(matrix, axis)) is not None}
     for combination in itertools.product(*axes.values()):
@@ -109,22 +121,29 @@ def _points(matrix: Matrix) -> Iterable[dict[str, Any]]:
 
 
 def _matches(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
-    return all(point.get(axis) == value for axis, value in rule.items())
+    return all(point.get(axis) in (value if isinstance(value, list) else [value]) for axis, value in rule.items())
 
 
 def _recipe_of(point: Mapping[str, Any], profile: Profile) -> tuple[str, Recipe]:
     chosen = point.get("recipe", profile.recipe)
     options = {"base": chosen} if isinstance(chosen, str) else dict(chosen)
     base = options.pop("base", "corrected")
-    name = "+".join([base, *(f"{key}={value}" for key, value in options.items())])
-    return name, resolve_recipe(base, options)
+    return _recipe_name(chosen), resolve_recipe(base, options)
+
+
+def _recipe_name(recipe: str | Mapping[str, Any]) -> str:
+    """`corrected`, `corrected+D8`, `corrected+penalty_norm=batch`."""
+    options = {"base": recipe} if isinstance(recipe, str) else dict(recipe)
+    base = options.pop("base", "corrected")
+    return "+".join([base, *(f"{key}={value}" for key, value in options.items())])
 
 
 def _label(point: Mapping[str, Any], matrix: Matrix) -> str:
     """The paper's name, or the norm, and every further axis that varies beside the seed."""
     name = str(point.get("variant", point.get("norm")))
     others = [axis for axis in AXES if axis not in ("variant", "norm", "seed") and len(getattr(matrix, axis) or []) > 1]
-    return " ".join([name, *(f"{axis}={point[axis]}" for axis in others)])
+    values = {axis: _recipe_name(point[axis]) if axis == "recipe" else point[axis] for axis in others}
+    return " ".join([name, *(f"{axis}={value}" for axis, value in values.items())])
 
 
 def _baseline(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
@@ -146,6 +165,11 @@ def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
     precision = point.get("precision") or (profile.precision.full if kind == "full" else profile.precision.mixed)
     # The paper's rows differ in width by a factor; at another size that factor is kept.
     filters = point.get("filters") or profile.filters * (variant.filters if variant else paper_filters) // paper_filters
+    if filters % 8:
+        raise InputError(
+            f"filters {profile.filters} gives {point.get('variant')} a width of {filters}; it must be a multiple of 8: "
+            f"choose filters {profile.filters * 8 // filters or 8}"
+        )
     batch = point.get("batch") or profile.batch
     name, recipe = _recipe_of(point, profile)
     parts = [str(point.get("variant", point.get("norm"))), f"f{filters}"]
@@ -163,4 +187,5 @@ def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
         precision=precision,
         filters=filters,
         batch=batch,
+        private=variant.private if variant else False,
     )

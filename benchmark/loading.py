@@ -149,11 +149,13 @@ def _inconsistencies(protocol: Protocol) -> Iterable[tuple[tuple[int | str, ...]
         for axis, value in rule.items():
             if axis not in AXES:
                 yield ("exclude", index, axis), f"exclude.{index}: unknown axis {axis!r}{_did_you_mean(axis, AXES)}"
-            elif not any(value in (getattr(matrix, axis) or []) for matrix in matrices):
-                yield (
-                    ("exclude", index, axis),
-                    f"exclude.{index}: no cell has {axis} {value!r}; give one value of the axis",
-                )
+                continue
+            for one in value if isinstance(value, list) else [value]:
+                if not any(one in (getattr(matrix, axis) or []) for matrix in matrices):
+                    yield (
+                        ("exclude", index, axis),
+                        f"exclude.{index}: no cell has {axis} {one!r}; give values of the axis",
+                    )
     try:
         labels = labels_of(protocol)
     except InputError as error:

@@ -97,6 +97,7 @@ def _description(plan: Plan) -> dict[str, Any]:
         "profile": plan.profile_name,
         "title": protocol.title,
         "about": protocol.about,
+        "only": protocol.only,
         "data": {"description": plan.source.description, "phantom": "phantom" in plan.source.options},
         "device": plan.device,
         "settings": plan.profile.model_dump(mode="json"),

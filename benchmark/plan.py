@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from benchmark.cells import Cell
@@ -68,14 +69,20 @@ def build_plan(
         if cell.batch is not None and cell.batch > patches:
             raise InputError(f"cell {cell.id}: batch {cell.batch} of {patches} training patches; lower the batch")
     plan = Plan(protocol, profile_name, profile, device, source)
+    if protocol.only == "costs":
+        costs = _add_measure(plan, cells)
+        plan.cells = [CellPlan(cell, {"measure": costs} if costs else {}) for cell in cells]
+        return plan
+    if any(cell.private for cell in cells) and find_spec("opacus") is None:
+        raise InputError("variant DP needs opacus for its accountant: pip install 'vesselgan-benchmark[dp]'")
     # Data first, since bad input must show before anything is spent on it; then the cost measurement, which wants the
     # machine for itself and would otherwise hold up workers.
-    data = _add_prepare(plan)
+    data = {cell.recipe.pairing: _add_prepare(plan, cell) for cell in cells}
     costs = _add_measure(plan, [cell for cell in cells if not cell.is_real])
     for cell in cells:
-        roles = {"data": data}
+        roles = {"data": data[cell.recipe.pairing]}
         if not cell.is_real:
-            roles |= _add_gan(plan, cell, data)
+            roles |= _add_gan(plan, cell, roles["data"])
             if costs:
                 roles["measure"] = costs
         roles |= _add_segmentation(plan, cell, roles)
@@ -88,10 +95,12 @@ def gan_steps(profile: Profile, patches: int, batch: int) -> int:
     return profile.steps or profile.epochs * math.ceil(patches / batch)
 
 
-def _add_prepare(plan: Plan) -> str:
-    profile = plan.profile
+def _add_prepare(plan: Plan, cell: Cell) -> str:
+    profile, pairing = plan.profile, cell.recipe.pairing
     options = {
-        "source": plan.source.options,
+        "source": plan.source.options_for(pairing),
+        # The phantom has no files: a pair is made as one, and the option makes no difference.
+        "recipe": _recipe(cell, DATA_RECIPE) if plan.source.has_files else {},
         "split": plan.source.split,
         "patch": profile.patch,
         "patches": profile.patches.model_dump(),
@@ -109,7 +118,9 @@ def _add_measure(plan: Plan, cells: Iterable[Cell]) -> str | None:
             "precision": cell.precision,
             "filters": cell.filters,
             "batch": cell.batch,
-            "recipe": _recipe(cell, STEP_RECIPE),
+            "privacy": _privacy(plan, cell),
+            "recipe": _recipe(cell, STEP_RECIPE + PRIVATE_RECIPE * cell.private),
+            **_pace(plan, cell),
         }
     if not configurations:
         return None
@@ -118,7 +129,6 @@ def _add_measure(plan: Plan, cells: Iterable[Cell]) -> str | None:
     options = {
         "configurations": configurations,
         "patch": profile.patch,
-        "critic_steps": profile.critic_steps,
         "penalty_weight": profile.penalty_weight,
         **{name: measure[name] for name in ("rounds", "steps", "warmup")},
     }
@@ -136,13 +146,14 @@ def _add_gan(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
         "batch": cell.batch,
         "steps": profile.steps,
         "epochs": profile.epochs,
-        "critic_steps": profile.critic_steps,
-        "lr_generator": profile.lr_generator,
-        "lr_critic": profile.lr_critic,
         "penalty_weight": profile.penalty_weight,
+        "ema": profile.ema,
+        "max_bad_steps": profile.max_bad_steps,
+        "privacy": _privacy(plan, cell),
         "seed": cell.seed,
+        **_pace(plan, cell),
     }
-    gan_recipe = _recipe(cell, GAN_RECIPE)
+    gan_recipe = _recipe(cell, GAN_RECIPE + PRIVATE_RECIPE * cell.private)
     gan = plan.add("train_gan", {"wgan": wgan, "recipe": gan_recipe}, {"data": data}, profile.threads)
     synthesis = {
         "pairs": profile.pairs,
@@ -158,10 +169,11 @@ def _add_gan(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
         "metrics": plan.protocol.metrics.model_dump(),
         "recipe": _recipe(cell, SCORE_RECIPE),
     }
+    reference_options = {**score, "recipe": _recipe(cell, REFERENCE_RECIPE)}
     weights = {"weights": profile.score.weights} if profile.score.weights else {}
     if weights:
-        score["weights_sha256"] = plan.source.weights_sha256
-    reference = plan.add("reference", score, {"data": data}, profile.threads, **weights)
+        score["weights_sha256"] = reference_options["weights_sha256"] = plan.source.weights_sha256
+    reference = plan.add("reference", reference_options, {"data": data}, profile.threads, **weights)
     needs = {"data": data, "pairs": pairs, "reference": reference}
     scored = plan.add("score", score, needs, profile.threads, **weights)
     return {"gan": gan, "pairs": pairs, "reference": reference, "score": scored}
@@ -175,6 +187,7 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
         "lr": profile.unet.learning_rate,
         "max_steps": profile.unet.steps,
         "precision": getattr(profile.precision, profile.unet.precision),
+        "max_bad_steps": profile.max_bad_steps,
         "seed": cell.seed,
     }
     needs = {role: roles[role] for role in ("data", "pairs") if role in roles}
@@ -194,10 +207,31 @@ STEP_RECIPE = (
     "gamma_mean",
     "reductions",
 )
-GAN_RECIPE = (*STEP_RECIPE, "label_low", "intensity_scaling", "drop_last")
+PRIVATE_RECIPE = ("dp_updates",)
+DATA_RECIPE = ("pairing",)
+GAN_RECIPE = (*STEP_RECIPE, "label_low", "intensity_scaling", "drop_last", "resume_state")
 SYNTHESIS_RECIPE = ("generation_statistics", "label_threshold")
-SCORE_RECIPE = ("prd_arguments", "feature_noise", "intensity_scaling", "reference")
+REFERENCE_RECIPE = ("prd_arguments", "feature_noise", "intensity_scaling", "reference")
+SCORE_RECIPE = (*REFERENCE_RECIPE, "label_metrics")
 SEGMENTATION_RECIPE = ("intensity_scaling",)
+
+
+def _pace(plan: Plan, cell: Cell) -> dict[str, Any]:
+    """Critic steps and learning rates, which the DP variant has of its own."""
+    settings = plan.profile.dp if cell.private else plan.profile
+    return {name: getattr(settings, name) for name in ("critic_steps", "lr_generator", "lr_critic")}
+
+
+def _privacy(plan: Plan, cell: Cell) -> dict[str, float] | None:
+    if not cell.private:
+        return None
+    dp = plan.profile.dp
+    return {
+        "noise_multiplier": dp.noise_multiplier,
+        "clip_norm": dp.clip_norm,
+        "weight_clip": dp.weight_clip,
+        "delta": dp.delta or 1 / plan.source.training_patches(plan.profile),
+    }
 
 
 def _recipe(cell: Cell, names: Iterable[str]) -> dict[str, Any]:

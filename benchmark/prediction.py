@@ -11,6 +11,7 @@ from benchmark.measure import seconds_per_step
 from benchmark.memory import predict_step
 from benchmark.plan import Plan, gan_steps
 from benchmark.stages.context import dataclass_from
+from benchmark.stages.gan import privacy_from
 from vesselgan.recipe import resolve_recipe
 from vesselgan.training import PrecisionName, WGANConfig, WGANTrainer
 
@@ -63,7 +64,7 @@ def predict(plan: Plan) -> Prediction:
 
 
 def _config(options: Mapping[str, Any]) -> WGANConfig:
-    wgan = {**options["wgan"], "steps": 1}
+    wgan = {**options["wgan"], "steps": 1, "privacy": privacy_from(options["wgan"]["privacy"])}
     del wgan["epochs"]
     recipe = resolve_recipe("corrected", options["recipe"])
     config: WGANConfig = dataclass_from(WGANConfig, {**wgan, "recipe": recipe})

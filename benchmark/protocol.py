@@ -155,6 +155,18 @@ class Inference(Strict):
     batch: Positive = 4
 
 
+class DifferentialPrivacy(Strict):
+    """Settings of the DP variant, the values of the paper's public code; they replace those of the other variants."""
+
+    noise_multiplier: Annotated[float, Field(gt=0)] = 0.3
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    weight_clip: Annotated[float, Field(gt=0)] = 0.01
+    delta: Annotated[float, Field(gt=0, lt=1)] | None = None  # None: one over the number of training patches
+    critic_steps: Positive = 5
+    lr_generator: Annotated[float, Field(gt=0)] = 1e-4
+    lr_critic: Annotated[float, Field(gt=0)] = 1e-4
+
+
 class Measure(Strict):
     """Cost measurement: all configurations interleaved, round by round."""
 
@@ -201,6 +213,9 @@ class Profile(Strict):
     lr_generator: Annotated[float, Field(gt=0)] = 2e-4
     lr_critic: Annotated[float, Field(gt=0)] = 4e-4
     penalty_weight: Annotated[float, Field(ge=0)] = 10.0
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # the paper has no average of the generator's weights
+    dp: DifferentialPrivacy = DifferentialPrivacy()
+    max_bad_steps: Positive = 20  # in a row, with losses or gradients that are no numbers: then a training stops
     precision: Precisions = Precisions()
     pairs: Positive = 11_750
     score: Score = Score()
@@ -293,7 +308,8 @@ class Protocol(Strict):
     default_profile: str = "laptop"
     profiles: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], Profile] = Field(min_length=1)
     matrix: Matrix
-    exclude: list[dict[str, Any]] = []
+    exclude: list[dict[str, Any]] = []  # axis -> a value, or a list of values
+    only: Literal["costs"] | None = None  # measure what a training step costs, and train nothing
     metrics: Metrics = Metrics()
     reference: dict[MetricAtLabel, Reference] = {}
     claims: list[Annotated[Claim, BeforeValidator(_one_name)]] = []

@@ -12,7 +12,14 @@ from benchmark.results import Run
 from benchmark.views.answer import headline, page_header, published_rows
 from benchmark.views.claims import claim_views
 from benchmark.views.costs import cost_view
-from benchmark.views.figures import prd_figure, sample_rows, segmented_subject, subject_figures, training_figures
+from benchmark.views.figures import (
+    course_rows,
+    prd_figure,
+    sample_rows,
+    segmented_subject,
+    subject_figures,
+    training_figures,
+)
 from benchmark.views.methods import methods_view
 from benchmark.views.tables import distance_table, distance_warnings, segmentation_table
 from benchmark.views.text import label_marks
@@ -69,5 +76,7 @@ def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "overlay": {"found": FOUND, "missed": MISSED, "invented": INVENTED},
         "costs": cost_view(run, results, marks),
         "training_charts": training_figures(run, marks),
+        "course": course_rows(run, marks),
+        "only_costs": bool(run.plan.get("only")),
         "methods": methods_view(run, results),
     }

@@ -144,6 +144,7 @@ def _cell_entry(run: Run, record: Mapping[str, Any], rows: pd.DataFrame) -> dict
         "seconds": round(run.seconds(record), 1),
         "warnings": score.get("warnings", []),
         "labels": score.get("labels"),
+        "privacy": (run.values(record, "gan") or {}).get("privacy"),
         "stages": record["stages"],
         "metrics": metrics,
     }
@@ -283,4 +284,6 @@ def cell_line(run: Run, cell_id: str) -> str:
     parts = [
         f"{text} {metrics[name]['value']:.3g}" for name, text in shown.items() if metrics.get(name, {}).get("value")
     ]
+    if not parts and "step_time_ms" in metrics:
+        parts = [f"{metrics['step_time_ms']['value']:.3g} ms a step"]
     return f"{cell_id}: {', '.join(parts)}"

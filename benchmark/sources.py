@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.protocol import Profile
-from vesselgan.data import Subject, find_subjects, split_subjects
+from vesselgan.data import Subject, find_subjects, pair_by_listing, split_subjects
 from vesselgan.errors import InputError
 from vesselgan.files import write_text
 
@@ -25,6 +25,16 @@ class Source:
     where: Mapping[str, str]
     description: str
     weights_sha256: str | None = None
+    listed_options: Mapping[str, Any] | None = None  # files paired as two unsorted lists (D6); None without files
+
+    @property
+    def has_files(self) -> bool:
+        """Whether the subjects are files, which can be paired wrongly, or made here."""
+        return self.listed_options is not None
+
+    def options_for(self, pairing: str) -> Mapping[str, Any]:
+        """Hashed options under the recipe's `pairing`, `by_key` or `listing_order`."""
+        return self.listed_options if self.listed_options and pairing == "listing_order" else self.options
 
     def training_patches(self, profile: Profile) -> int:
         """How many patches the training subjects give."""
@@ -32,9 +42,17 @@ class Source:
 
 
 def choose_source(
-    profile_name: str, profile: Profile, data: Path | None, layout: str = "auto", remember: Path | None = None
+    profile_name: str,
+    profile: Profile,
+    data: Path | None,
+    layout: str = "auto",
+    remember: Path | None = None,
+    *,
+    scored: bool = True,
 ) -> Source:
     """The subjects of a run and their split; hashes of files are remembered in the folder `remember`.
+
+    Without `scored` nothing asks for features, nor for the extractor's weights.
 
     Raises InputError: the profile requires data and there is none, the folder is no dataset, there are too few
     subjects, or the extractor's weights are missing.
@@ -45,7 +63,7 @@ def choose_source(
             f"profile {profile_name!r} needs real data and none was given: point to a folder of labelled TOF-MRA with "
             "--data DIR (nnU-Net raw: imagesTr/CASE_0000.nii.gz + labelsTr/CASE.nii.gz), or use --profile laptop"
         )
-    weights = _weights_sha256(profile_name, profile, remember)
+    weights = _weights_sha256(profile_name, profile, remember) if scored else None
     wanted = profile.split
     if folder is None:
         if any(axis > size for axis, size in zip(profile.patch, profile.phantom.shape, strict=True)):
@@ -64,14 +82,17 @@ def choose_source(
     total = wanted.train + wanted.validation + wanted.test
     shares = {name: getattr(wanted, name) / total for name in ("train", "validation", "test")}
     split = split_subjects([subject.key for subject in subjects], **shares, seed=wanted.seed)
-    options = {"files": {subject.key: _content(subject, remember) for subject in subjects}}
+    digests = {path: _sha256(path, remember) for subject in subjects for path in _paths(subject).values()}
+    options, listed = (
+        {"files": {pair.key: {role: digests[path] for role, path in _paths(pair).items()} for pair in pairs}}
+        for pairs in (subjects, pair_by_listing(subjects, folder))
+    )
     where = {"folder": str(folder.resolve()), "layout": layout}
-    return Source(options, split, where, f"{folder.name}, {len(subjects)} subjects given with --data", weights)
+    return Source(options, split, where, f"{folder.name}, {len(subjects)} subjects given with --data", weights, listed)
 
 
-def _content(subject: Subject, remember: Path | None) -> dict[str, str]:
-    files = {"image": subject.image, "label": subject.label} | ({"mask": subject.mask} if subject.mask else {})
-    return {role: _sha256(path, remember) for role, path in files.items()}
+def _paths(subject: Subject) -> dict[str, Path]:
+    return {"image": subject.image, "label": subject.label} | ({"mask": subject.mask} if subject.mask else {})
 
 
 def _weights_sha256(profile_name: str, profile: Profile, remember: Path | None) -> str | None:

@@ -19,7 +19,7 @@ from vesselgan.files import write_bytes, write_text
 
 __all__ = ["Spec", "StageLockedError", "Store", "canonical_json", "file_lock"]
 
-KEPT_ON_RETRY = {"spec.json", "lock", "log.txt", "checkpoint.pt"}
+KEPT_ON_RETRY = {"spec.json", "lock", "log.txt", "checkpoint.pt", "steps.jsonl", "course.npz"}
 NOT_HASHED = {"lock", "log.txt", "result.json", "error.json", "checkpoint.pt"}
 
 

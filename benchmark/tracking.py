@@ -23,7 +23,7 @@ from benchmark.results import load_run
 from benchmark.store import canonical_json, file_lock
 from benchmark.tables import flatten
 
-__all__ = ["compare_url", "store_uri", "sync"]
+__all__ = ["cell_params", "compare_url", "store_uri", "sync"]
 
 CURVE_POINTS = 200  # per curve: enough to see it, few enough for a page that opens fast
 BATCH = 500  # metrics per request, below MLflow's limit
@@ -52,10 +52,7 @@ def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
     parent_id = _mirror(client, experiment_id, known, "", name, settings, [], environment)
     run = load_run(out, name)
     for record, cell in zip(run.cells, results["cells"], strict=True):
-        params = {
-            key: cell[key] for key in ("label", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
-        }
-        params |= {f"recipe.{key}": value for key, value in cell["recipe_options"].items()}
+        params = cell_params(cell)
         metrics = [(key, entry["value"], 0) for key, entry in cell["metrics"].items() if entry["value"] is not None]
         metrics += _curves(run.file(record, "gan", "steps.jsonl"), "gan")
         metrics += _curves(run.file(record, "unet", "steps.jsonl"), "unet")
@@ -66,6 +63,14 @@ def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
     gone = known.keys() - {cell["id"] for cell in results["cells"]} - {""}
     for cell_id in gone:
         client.delete_run(known[cell_id].info.run_id)
+
+
+def cell_params(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cell is: its axes, every option of its recipe, and what its privacy rests on."""
+    axes = ("label", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
+    params = {key: cell[key] for key in axes}
+    params |= {f"recipe.{key}": value for key, value in cell["recipe_options"].items()}
+    return params | {f"privacy.{key}": value for key, value in (cell["privacy"] or {}).items()}
 
 
 def compare_url(out: Path, name: str, port: int) -> str:
@@ -122,14 +127,14 @@ def _runs(client: MlflowClient, experiment_id: str) -> list[Run]:
 
 
 def _curves(path: Path | None, prefix: str) -> list[tuple[str, float, int]]:
-    """At most CURVE_POINTS evenly spaced steps of a step record."""
+    """About CURVE_POINTS evenly spaced points of every reading in a step record."""
     if path is None:
         return []
     steps = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    every = max(1, len(steps) // CURVE_POINTS)
-    return [
-        (f"{prefix}/{key}", value, step["step"])
-        for step in steps[::every]
-        for key, value in step.items()
-        if key != "step" and value is not None
-    ]
+    points: dict[str, list[tuple[str, float, int]]] = {}
+    for step in steps:
+        for key, value in step.items():
+            if key != "step" and value is not None:
+                points.setdefault(key, []).append((f"{prefix}/{key}", value, step["step"]))
+    # Some readings are taken at few of the steps, so each curve is thinned by itself.
+    return [point for curve in points.values() for point in curve[:: max(1, len(curve) // CURVE_POINTS)]]

@@ -4,11 +4,11 @@ __all__ = ["STAGE_VERSIONS"]
 
 STAGE_VERSIONS = {
     "prepare": 1,
-    "train_gan": 1,
+    "train_gan": 2,
     "synthesise": 1,
     "reference": 1,
-    "score": 1,
+    "score": 2,
     "train_unet": 1,
     "evaluate": 1,
-    "measure": 1,
+    "measure": 2,
 }

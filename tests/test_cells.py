@@ -1,10 +1,15 @@
 """From axes to cells: resolution, labels, ids, selection."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmark.cells import cells_of, labels_of, select
-from benchmark.protocol import Matrix, Profile, Protocol
+from benchmark.plan import build_plan
+from benchmark.protocol import Matrix, Profile, Protocol, Score
+from benchmark.sources import choose_source
 from vesselgan.errors import InputError
+from vesselgan.recipe import resolve_recipe
 
 
 def protocol_with(matrix: dict[str, object], **more: object) -> Protocol:
@@ -36,17 +41,56 @@ def test_free_axes_combine_and_show_in_ids_and_labels() -> None:
     assert {cell.label for cell in found} >= {"spectral precision=bf16", "none precision=fp32"}
 
 
-def test_each_recipe_of_an_axis_has_its_own_baseline() -> None:
-    found = cells(
-        {"variant": ["SN"], "recipe": ["corrected", {"base": "corrected", "penalty_norm": "batch"}], "seed": [0]}
-    )
-    assert [cell.recipe.penalty_norm for cell in found] == ["sample", "batch", "sample", "batch"]
-    assert len({cell.id for cell in found}) == 4
+def test_recipes_whose_baselines_differ_have_one_each() -> None:
+    found = cells({"variant": ["SN"], "recipe": ["corrected", "corrected+D8"], "seed": [0]})
+    assert [cell.recipe.intensity_scaling for cell in found] == ["volume", "patch", "volume", "patch"]
+    assert [cell.id for cell in found] == [
+        "real_corrected_s0",
+        "real_corrected+D8_s0",
+        "SN_f64_corrected_s0",
+        "SN_f64_corrected+D8_s0",
+    ]
+    assert found[3].label == "SN recipe=corrected+D8"
+
+
+def test_recipes_whose_baselines_are_the_same_have_one() -> None:
+    """Same in every stage: otherwise a cell would be lost."""
+    recipes = ["corrected", "paper_code", *(f"corrected+D{number}" for number in range(1, 16))]
+    protocol = protocol_with({"variant": ["SN"], "recipe": recipes, "seed": [0]})
+    profile = protocol.profiles["laptop"].model_copy(update={"score": Score(extractor="random_resnet10")})
+    source = replace(choose_source("laptop", profile, None), listed_options={"files": {}})
+    kept = [cell for cell in cells_of(protocol, profile) if cell.is_real]
+    assert [cell.recipe_name for cell in kept] == ["corrected", "paper_code", "corrected+D6", "corrected+D8"]
+
+    def keys(recipe: str) -> frozenset[tuple[str, str]]:
+        cell = replace(kept[0], recipe=resolve_recipe(recipe))
+        return frozenset(build_plan(protocol, "laptop", profile, [cell], source, "cpu").cells[0].stages.items())
+
+    assert len({keys(recipe) for recipe in recipes}) == len({keys(cell.recipe_name) for cell in kept}) == 4
 
 
 def test_excluded_combinations_are_left_out() -> None:
     found = cells({"variant": ["GP", "SN"], "seed": [0, 1]}, exclude=[{"variant": "GP", "seed": 1}])
     assert [cell.id for cell in found if not cell.is_real] == ["GP_f64_s0", "SN_f64_s0", "SN_f64_s1"]
+
+
+def test_a_rule_may_exclude_several_values_at_once() -> None:
+    found = cells(
+        {"variant": ["GP", "SN"], "seed": [0, 1, 2]}, exclude=[{"variant": "GP", "seed": [0, 1]}, {"seed": 2}]
+    )
+    assert [cell.id for cell in found if not cell.is_real] == ["SN_f64_s0", "SN_f64_s1"]
+
+
+def test_the_dp_variant_is_private_and_half_as_wide() -> None:
+    (cell,) = (cell for cell in cells({"variant": ["DP"]}) if not cell.is_real)
+    assert (cell.norm, cell.precision, cell.filters, cell.private) == ("none", "fp32", 32, True)
+    narrow = protocol_with({"variant": ["DP"]}).profiles["laptop"].model_copy(update={"filters": 8})
+    with pytest.raises(InputError, match="gives DP a width of 4; it must be a multiple of 8: choose filters 16"):
+        cells_of(protocol_with({"variant": ["DP"]}), narrow)
+
+
+def test_a_protocol_of_costs_has_no_baselines() -> None:
+    assert [cell.id for cell in cells({"variant": ["SN"], "seed": [0]}, only="costs")] == ["SN_f64_s0"]
 
 
 def test_claims_may_name_the_baseline_and_every_label() -> None:

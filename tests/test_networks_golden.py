@@ -97,8 +97,10 @@ def test_the_critic_gives_the_paper_codes_scores_loss_and_gradients(variant: str
         scored.scores, (case["real"]["score"], case["fake"]["score"], case["interpolate_score"]), strict=True
     ):
         torch.testing.assert_close(score, torch.tensor(expected), rtol=1e-5, atol=1e-5 * max(map(abs, expected)))
-    assert float(terms.penalty.detach()) == pytest.approx(case["penalty_paper_code"], rel=5e-3)
-    assert float(terms.loss.detach()) == pytest.approx(case["critic_loss_paper_code"], rel=5e-3)
+    # The spectral critic amplifies rounding about 60-fold, and another layout sums in another order.
+    tolerance = 1e-4 if layout == "default" else 5e-4
+    assert float(terms.penalty.detach()) == pytest.approx(case["penalty_paper_code"], rel=tolerance)
+    assert float(terms.loss.detach()) == pytest.approx(case["critic_loss_paper_code"], rel=tolerance)
     for parameter, (name, _) in zip(scored.critic.parameters(), case["parameters"], strict=True):
         assert parameter.grad is not None
         if name == "layer5.bias":
@@ -118,7 +120,7 @@ def test_the_penalty_per_sample_matches_the_golden_value(variant: str) -> None:
         scored(scored.fake)
     epsilon = torch.full((2, 1, 1, 1, 1), scored.case["epsilon"])
     penalty = gradient_penalty(scored, scored.real, scored.fake, epsilon, reduction="sample")
-    assert float(penalty.detach()) == pytest.approx(scored.case["penalty_per_sample"], rel=5e-3)
+    assert float(penalty.detach()) == pytest.approx(scored.case["penalty_per_sample"], rel=5e-4)
 
 
 @pytest.mark.parametrize("filters", [256, 512, 1024])

@@ -1,6 +1,7 @@
 """The scheduler with an engine that only pretends: order, reuse, failure, exclusiveness, exit status."""
 
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from benchmark.plan import CellPlan, Plan, build_plan
 from benchmark.sources import choose_source
 from benchmark.store import Store
 from benchmark.workers import Event
+from vesselgan.errors import InputError
+from vesselgan.recipe import as_dict, resolve_recipe
 
 PAPER = Path(__file__).parent.parent / "protocols" / "paper.yaml"
 
@@ -127,6 +130,69 @@ def test_cells_share_what_is_equal(plan: Plan) -> None:
     assert counts["train_unet"] == counts["evaluate"] == 5
 
 
+def test_the_resolved_recipe_is_in_the_specs(plan: Plan, tmp_path: Path) -> None:
+    """Every option stands in the spec of each stage that reads it, with its value; on files, D6 too."""
+    source = replace(plan.source, listed_options={"files": {}})
+    for name in ("corrected", "paper_code"):
+        profile = plan.profile.model_copy(update={"recipe": name, "filters": 16})
+        matrix = plan.protocol.matrix.model_copy(update={"variant": ["DP"], "seed": [0]})
+        cells = cells_of(plan.protocol, profile.model_copy(update={"matrix": matrix}))
+        built = build_plan(plan.protocol, "smoke", profile, cells, source, "cpu")
+        options: dict[str, object] = {}
+        for spec in built.specs.values():
+            recipe = spec.options.get("recipe") or {}
+            assert all(options.get(key, value) == value for key, value in recipe.items())
+            options |= recipe
+        assert options == as_dict(resolve_recipe(name))
+
+
+def test_private_settings_replace_those_of_the_profile(plan: Plan) -> None:
+    matrix = plan.protocol.matrix.model_copy(update={"variant": ["SN", "DP"], "seed": [0]})
+    profile = plan.profile.model_copy(update={"matrix": matrix, "lr_critic": 1.0, "ema": 0.99, "max_bad_steps": 5})
+    cells = cells_of(plan.protocol, profile)
+    built = build_plan(plan.protocol, "smoke", profile, cells, plan.source, "cpu")
+    plain, private = (spec.options["wgan"] for spec in built.specs.values() if spec.stage == "train_gan")
+    patches = plan.source.training_patches(plan.profile)
+    assert plain["privacy"] is None
+    expected = {"noise_multiplier": 0.3, "clip_norm": 1.0, "weight_clip": 0.01, "delta": 1 / patches}
+    assert private["privacy"] == expected
+    assert (plain["lr_critic"], plain["critic_steps"]) == (1.0, 1)
+    assert (private["lr_critic"], private["critic_steps"]) == (1e-4, 5)
+    assert plain["ema"] == private["ema"] == 0.99
+    assert {spec.options["unet"]["max_bad_steps"] for spec in built.specs.values() if "unet" in spec.options} == {5}
+
+
+def test_the_dp_variant_without_opacus_is_refused_before_anything_runs(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = plan.protocol.matrix.model_copy(update={"variant": ["DP"]})
+    cells = cells_of(plan.protocol, plan.profile.model_copy(update={"matrix": matrix}))
+    monkeypatch.setattr("benchmark.plan.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs opacus .* pip install 'vesselgan-benchmark\[dp\]'"):
+        build_plan(plan.protocol, "smoke", plan.profile, cells, plan.source, "cpu")
+
+
+def test_a_protocol_of_costs_plans_one_measurement_and_nothing_else() -> None:
+    protocol = load_protocol(PAPER.with_name("precision.yaml"))
+    profile = protocol.profiles["smoke"]
+    source = choose_source("smoke", profile, None, scored=False)
+    built = build_plan(protocol, "smoke", profile, cells_of(protocol, profile), source, "cpu")
+    assert [spec.stage for spec in built.specs.values()] == ["measure"]
+    (key,) = built.specs
+    assert all(cell.stages == {"measure": key} for cell in built.cells)
+    assert len(built.specs[key].options["configurations"]) == len(built.cells) == 8
+
+
+def test_the_deviations_are_switched_one_at_a_time_beside_both_recipes() -> None:
+    protocol = load_protocol(PAPER.with_name("deviations.yaml"))
+    for name, profile in protocol.profiles.items():
+        cells = [cell for cell in cells_of(protocol, profile) if not cell.is_real and cell.seed == 0]
+        recipes = {(cell.variant, cell.recipe_name) for cell in cells}
+        alone = {("DP" if number == 14 else "SN-MP", f"corrected+D{number}") for number in range(1, 16)}
+        both = {(variant, recipe) for variant in ("SN-MP", "DP") for recipe in ("corrected", "paper_code")}
+        assert recipes == alone | both, name
+
+
 def test_a_deviation_changes_only_the_stages_that_read_it(plan: Plan, tmp_path: Path) -> None:
     def keys(recipe: dict[str, object]) -> dict[str, str]:
         profile = plan.profile.model_copy(update={"recipe": {"base": "corrected", **recipe}})
@@ -142,6 +208,10 @@ def test_a_deviation_changes_only_the_stages_that_read_it(plan: Plan, tmp_path: 
     everything_behind = {"pairs", "score", "unet", "evaluate"}
     assert changed({"penalty_norm": "batch"}) == {"gan", "measure", *everything_behind}
     assert changed({"drop_last": False}) == {"gan", *everything_behind}
+    assert changed({"resume_state": "nets_only"}) == {"gan", *everything_behind}
+    assert changed({"label_metrics": "none"}) == {"score"}
+    assert changed({"pairing": "listing_order"}) == set()  # the phantom has no files
+    assert changed({"dp_updates": "two"}) == set()  # nor SN privacy
     assert changed({"generation_statistics": "batch"}) == everything_behind
     assert changed({"prd_arguments": "swapped"}) == {"reference", "score"}
     assert changed({"reference": "train"}) == {"reference", "score"}

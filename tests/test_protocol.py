@@ -53,7 +53,7 @@ def test_all_errors_come_at_once_with_line_and_column(tmp_path: Path) -> None:
         "tiny.yaml:1:1: title: is required",
         "tiny.yaml:2:1: titel: unknown key, did you mean 'title'?",
         "tiny.yaml:5:30: profiles.one.filtrs: unknown key, did you mean 'filters'?",
-        "tiny.yaml:6:20: matrix.variant.0: unknown variant 'SM', known: GP, SN, SN-MP, c-SN-MP",
+        "tiny.yaml:6:20: matrix.variant.0: unknown variant 'SM', known: GP, SN, SN-MP, c-SN-MP, DP",
     ]
 
 
@@ -75,6 +75,11 @@ def test_all_errors_come_at_once_with_line_and_column(tmp_path: Path) -> None:
         ("claims:", "exclude: [{variant: GP}]\nclaims:", "7:12: exclude.0: no cell has variant 'GP'"),
         ("claims:", "exclude: [{seed: 0}]\nclaims:", "'exclude' leaves no cell"),
         ("claims:", "reference: {fid @ SM: {value: 1, source: x}}\nclaims:", "no cell has the label 'SM'"),
+        ("claims:", "exclude: [{seed: [0, 3]}]\nclaims:", "7:12: exclude.0: no cell has seed 3"),
+        ("title: A test", "title: A test\nonly: cost", "3:1: only: input should be 'costs'"),
+        ("filters: 16", "ema: 1", "should be less than 1"),
+        ("filters: 16", "dp: {noise_multiplier: 0}", "should be greater than 0"),
+        ("filters: 16", "recipe: corrected+D16", "unknown deviation 'D16'"),
         ("filters: 16", "filters: 12", "should be a multiple of 8"),
         ("filters: 16", "lr_critic: .inf", "should be a finite number"),
         ("filters: 16", "steps: true", "should be a valid integer"),
@@ -116,3 +121,6 @@ def test_the_defaults_of_a_profile_are_the_papers() -> None:
     assert (paper.pairs, paper.patches.grid, paper.patches.vessel) == (11_750, (3, 3, 2), 32)
     assert (paper.split.train, paper.split.validation, paper.split.test) == (47, 12, 13)
     assert (paper.precision.full, paper.precision.mixed) == ("fp32", "fp16")
+    assert (paper.ema, paper.max_bad_steps) == (None, 20)
+    assert (paper.dp.noise_multiplier, paper.dp.clip_norm, paper.dp.weight_clip, paper.dp.delta) == (0.3, 1, 0.01, None)
+    assert (paper.dp.critic_steps, paper.dp.lr_generator, paper.dp.lr_critic) == (5, 1e-4, 1e-4)

@@ -1,6 +1,7 @@
 """Recipes and the table of variants."""
 
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ PAPER_VALUES = {
     "interpolate": ("D3", "attached", "detached"),
     "critic_update": ("D4", "after_loop", "inside_loop"),
     "prd_arguments": ("D5", "swapped", "named"),
+    "pairing": ("D6", "listing_order", "by_key"),
     "generation_statistics": ("D7", "batch", "running"),
     "label_low": ("D8", 0.0, -1.0),
     "label_threshold": ("D8", 0.4, 0.0),
@@ -24,6 +26,9 @@ PAPER_VALUES = {
     "gamma_mean": ("D11", 0.0, 1.0),
     "reductions": ("D12", "low", "float32"),
     "drop_last": ("D13", False, True),
+    "resume_state": ("D13", "nets_only", "full"),
+    "label_metrics": ("D13", "none", "scored"),
+    "dp_updates": ("D14", "two", "one"),
     "reference": ("D15", "train", "held_out"),
 }
 
@@ -50,6 +55,18 @@ def test_any_option_can_be_set_alone(name: str) -> None:
     assert changed == {name}
 
 
+@pytest.mark.parametrize("deviation", [f"D{number}" for number in range(1, 16)])
+def test_a_deviation_is_switched_by_its_number_and_has_a_test_of_its_own(deviation: str) -> None:
+    options = {name for name, (number, *_) in PAPER_VALUES.items() if number == deviation}
+    assert options
+    for base, other in ((CORRECTED, PAPER_CODE), (PAPER_CODE, CORRECTED)):
+        name = "corrected" if base is CORRECTED else "paper_code"
+        switched = as_dict(resolve_recipe(f"{name}+{deviation}"))
+        assert switched == {key: as_dict(other if key in options else base)[key] for key in switched}
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert f"def test_{deviation.lower()}_" in tests
+
+
 def test_equal_numbers_become_one_value_so_that_equal_recipes_are_equal() -> None:
     recipe = resolve_recipe("paper_code", {"gamma_mean": 1, "label_low": -1})
     assert repr(recipe.gamma_mean) == "1.0"
@@ -64,6 +81,7 @@ def test_equal_numbers_become_one_value_so_that_equal_recipes_are_equal() -> Non
         ("corrected", {"penalty_norm": "both"}, r"penalty_norm \(D1\) is 'both'; it can be 'batch' or 'sample'"),
         ("corrected", {"gamma_mean": True}, r"gamma_mean \(D11\) is True"),
         ("corrected", {"drop_last": 1}, r"drop_last \(D13\) is 1"),
+        ("corrected+D16", {}, "unknown deviation 'D16'; known: D1, D2"),
     ],
 )
 def test_what_is_not_known_is_refused_in_one_line(name: str, overrides: dict[str, Any], message: str) -> None:
@@ -77,11 +95,13 @@ def test_a_recipe_cannot_be_changed() -> None:
         CORRECTED.epsilon = "batch"  # type: ignore[misc]
 
 
-def test_the_variants_are_the_papers_four_rows() -> None:
+def test_the_variants_are_the_papers_four_rows_and_the_supplements_fifth() -> None:
     assert {label: tuple(variant.bundle.values()) for label, variant in VARIANTS.items()} == {
         "GP": ("instance", "full", 512),
         "SN": ("spectral", "full", 512),
         "SN-MP": ("spectral", "mixed", 512),
         "c-SN-MP": ("spectral", "mixed", 1024),
+        "DP": ("none", "full", 256),
     }
+    assert [label for label, variant in VARIANTS.items() if variant.private] == ["DP"]
     assert all(variant.label == label for label, variant in VARIANTS.items())

@@ -103,8 +103,11 @@ def write_gan(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> Va
         {"step": step, "wasserstein": rng.normal(), "penalty": 1.0 + step} for step in range(3)
     ]
     steps[1]["wasserstein"] = None  # a step whose loss was no number
+    steps[2]["score_gap"] = 0.5
     (folder / "steps.jsonl").write_text("\n".join(map(json.dumps, steps)) + "\n", encoding="utf-8")
-    return {"steps": 3}
+    images = rng.integers(-127, 128, (2, 2, 16, 16), dtype=np.int8)
+    np.savez(folder / "course.npz", steps=np.array([1, 3]), images=images, labels=images > 99)
+    return {"steps": 3, "privacy": None}
 
 
 def write_pairs(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> Values:
@@ -325,6 +328,45 @@ def test_the_report_imports_neither_torch_nor_mlflow() -> None:
     code = "import sys, benchmark.report; print(sorted({'torch', 'mlflow'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_private_variant_is_told_with_every_number_behind_its_epsilon(run: Run, tmp_path: Path) -> None:
+    spent = {
+        "epsilon": 12.345,
+        "delta": 1 / 2350,
+        "noise_multiplier": 0.3,
+        "clip_norm": 1.0,
+        "sample_rate": 4 / 2350,
+        "noisy_updates": 5870,
+        "accountant": "opacus RDP, Poisson sampling",
+        "unit": "one training patch",
+        "caveats": ["critic passes share a batch"],
+    }
+    cells = [cell | {"privacy": spent if cell["label"] == "SN" else None} for cell in results_of(run)["cells"]]
+    page = render(run, tmp_path, cells=cells)
+    told = (
+        "SN is differentially private: epsilon 12.3 at delta 0.00043, noise multiplier 0.3, clipping norm 1, sampling "
+    )
+    assert page.count(told) == 1  # once for both seeds
+    assert "rate 0.0017, 5870 noisy updates (opacus RDP, Poisson sampling; protected unit: one training patch" in page
+    assert "critic passes share a batch" in page
+
+
+def test_what_the_same_noise_becomes_is_shown_over_the_training(page: str) -> None:
+    assert page.count('alt="SN after 1 steps"') == page.count('alt="SN-MP after 3 steps, label"') == 1
+    assert "does the critic know its patches by heart?" in page
+
+
+def test_a_run_of_costs_alone_speaks_of_nothing_else(run: Run, tmp_path: Path) -> None:
+    run.plan["only"] = "costs"
+    try:
+        page = render(run, tmp_path)
+    finally:
+        del run.plan["only"]
+    assert "Nothing was trained: this run measures what one training step of 3 configurations costs" in page
+    assert "Can a segmentation network learn" not in page
+    assert "seeds only" not in page
+    assert "Time, throughput and memory of one training step" in page
 
 
 def test_the_strip_shades_the_side_on_which_the_claim_holds(run: Run) -> None:

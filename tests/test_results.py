@@ -14,6 +14,7 @@ from benchmark.store import Spec, Store
 from benchmark.tables import write_tables
 from vesselgan.errors import InputError
 from vesselgan.files import write_text
+from vesselgan.recipe import PAPER_CODE, as_dict
 
 CELL = {
     "id": "SN_f16_s0",
@@ -147,6 +148,24 @@ def test_tables_hold_each_metric_and_survive_missing_ones(tmp_path: Path) -> Non
     summary = (tmp_path / "tables/summary.txt").read_text()
     assert "inconclusive  c" in summary
     assert "SN_f16_s1: gan: no" in summary
+
+
+def test_mlflow_gets_the_whole_recipe_and_what_privacy_rests_on(tmp_path: Path) -> None:
+    from benchmark.tracking import cell_params
+
+    spent = {"epsilon": 3.5, "delta": 1e-3, "noise_multiplier": 0.3, "clip_norm": 1.0, "sample_rate": 0.1}
+    make_run(tmp_path, {"SN_f16_s0": {"gan": {"privacy": spent}}, "SN_f16_s1": {"gan": {}}})
+    path = tmp_path / "runs/r-p/cells/SN_f16_s0.json"
+    record = json.loads(path.read_text())
+    record["cell"]["recipe"] = as_dict(PAPER_CODE)
+    path.write_text(json.dumps(record))
+    private, plain = results_of(load_run(tmp_path, "r-p"))["cells"]
+    assert private["privacy"] == spent
+    assert plain["privacy"] is None
+    params = cell_params(private)
+    assert {key: params[f"recipe.{key}"] for key in as_dict(PAPER_CODE)} == as_dict(PAPER_CODE)
+    assert params.items() >= {f"privacy.{key}": value for key, value in spent.items()}.items()
+    assert not any(key.startswith("privacy") for key in cell_params(plain))
 
 
 def test_a_run_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:

@@ -4,25 +4,28 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmark.protocol import Profile, Score, Split
+from benchmark.sources import choose_source
 from benchmark.stages import STAGES, Context
 from benchmark.stages.context import step_record
 from benchmark.stages.evaluation import _rows, _scaled
 from benchmark.stages.gan import INT16_SCALE, real_pairs
 from benchmark.stages.scoring import _distances
 from benchmark.stages.segmentation import _real_batch, _synthetic_batch
-from vesselgan.data import StoredSubject, VolumeStore, open_store
+from vesselgan.data import StoredSubject, Subject, VolumeStore, listing, open_store, pair_by_listing
 from vesselgan.recipe import CORRECTED, PAPER_CODE, Recipe
 
 SPLIT = {"train": ["phantom-000", "phantom-001"], "validation": ["phantom-002"], "test": ["phantom-003"]}
 
 
 def run(
-    folder: Path, stage: str, options: dict[str, Any], inputs: dict[str, Path] | None = None, **where: str
+    folder: Path, stage: str, options: dict[str, Any], inputs: dict[str, Path] | None = None, /, **where: str
 ) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     runtime = {"device": "cpu", "threads": 1}
@@ -41,6 +44,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "patch": [32, 32, 16],
         "patches": {"grid": [1, 1, 2], "vessel": 6},
         "seed": 0,
+        "recipe": {},
     }
     values = run(folder, "prepare", options)
     assert values["subjects"] == {"train": 2, "validation": 1, "test": 1}
@@ -158,6 +162,143 @@ def test_synthetic_pairs_are_stored_in_the_range_of_their_type(trained: tuple[Pa
     assert np.abs(images.astype(int)).max() <= INT16_SCALE
 
 
+def test_d6_pairs_files_by_their_names_or_by_the_order_of_two_listings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that lists images in one order and labels in another, as those that hash names do."""
+    root = tmp_path / "scans"
+    for index, key in enumerate(("a", "b", "c")):
+        for folder, name in (("imagesTr", f"{key}_0000"), ("labelsTr", key)):
+            volume = np.random.default_rng(index).integers(0, 99, (16, 16, 16)).astype(np.uint8)
+            if folder == "labelsTr":
+                volume[:] = 0
+                volume[: index + 1, 0, 0] = 1  # as many vessel voxels as the subject's number
+            path = root / folder / f"{name}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(volume, np.eye(4)), path)
+    images, labels = (sorted(root.glob(f"{kind}/*")) for kind in ("imagesTr", "labelsTr"))
+    monkeypatch.setattr(listing, "_files", lambda folder: iter([*images, labels[2], labels[0], labels[1]]))
+    found = {}
+    for pairing in ("by_key", "listing_order"):
+        options = {
+            "source": {"files": {}},
+            "split": {"train": ["a"], "validation": ["b"], "test": ["c"]},
+            "patch": [16, 16, 16],
+            "patches": {"grid": [1, 1, 1], "vessel": 0},
+            "seed": 0,
+            "recipe": {"pairing": pairing},
+        }
+        run(tmp_path / pairing, "prepare", options, folder=str(root), layout="nnunet")
+        store = open_store(tmp_path / pairing / "store")
+        found[pairing] = [int(store.label(key).sum()) for key in ("a", "b", "c")]
+    assert found == {"by_key": [1, 2, 3], "listing_order": [3, 1, 2]}
+    # The key of the stage knows which files were paired.
+    profile = Profile(split=Split(train=1, validation=1, test=1), score=Score(extractor="random_resnet10"))
+    source = choose_source("laptop", profile, root)
+    by_key, listed = (source.options_for(pairing)["files"] for pairing in ("by_key", "listing_order"))
+    assert [listed[key]["label"] for key in "abc"] == [by_key[key]["label"] for key in "cab"]
+    assert [listed[key]["image"] for key in "abc"] == [by_key[key]["image"] for key in "abc"]
+
+
+def test_without_a_listing_of_another_order_the_paper_code_pairs_rightly(tmp_path: Path) -> None:
+    """Where image and label of a subject share a folder, one listing orders both."""
+    for key in ("a", "b", "c"):
+        (tmp_path / key).mkdir()
+        for name in ("image.nii", "label.nii"):
+            (tmp_path / key / name).touch()
+    subjects = [Subject(key, tmp_path / key / "image.nii", tmp_path / key / "label.nii", None) for key in "abc"]
+    assert pair_by_listing(subjects, tmp_path) == subjects
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{"generation_statistics": "batch"}, {"label_threshold": 0.4}],
+    ids=["d7", "d8"],
+)
+def test_d7_and_d8_reach_the_synthesis(recipe: dict[str, Any], trained: tuple[Path, Path], tmp_path: Path) -> None:
+    options = {"pairs": 10, "seed": 0, "batch": 4, "recipe": recipe}
+    run(tmp_path, "synthesise", options, {"gan": trained[0]})
+    same_images, same_labels = (
+        np.array_equal(np.load(tmp_path / name), np.load(trained[1] / name)) for name in ("images.npy", "labels.npy")
+    )
+    assert (same_images, same_labels) == ("label_threshold" in recipe, False)
+
+
+def test_d9_reaches_the_features(prepared: Path, tmp_path: Path) -> None:
+    features = []
+    for noise in ("noise", "none"):
+        options = {"extractor": "random_resnet10", "samples": 4, "seed": 0, "metrics": {}}
+        run(tmp_path / noise, "reference", {**options, "recipe": {"feature_noise": noise}}, {"data": prepared})
+        features.append(np.load(tmp_path / noise / "features.npy"))
+    assert not np.array_equal(*features)
+
+
+@pytest.mark.parametrize("kind", ["none", "scored"])
+def test_d13_labels_are_scored_or_not(kind: str, prepared: Path, trained: tuple[Path, Path], tmp_path: Path) -> None:
+    options = {"extractor": "random_resnet10", "samples": 4, "seed": 0, "metrics": {}}
+    run(tmp_path / "reference", "reference", {**options, "recipe": {}}, {"data": prepared})
+    inputs = {"data": prepared, "pairs": trained[1], "reference": tmp_path / "reference"}
+    values = run(tmp_path / "score", "score", {**options, "recipe": {"label_metrics": kind}}, inputs)
+    if kind == "none":
+        assert values["labels"] is None
+        return
+    store = open_store(prepared / "store")
+    held_out = np.concatenate([store.patches("validation"), store.patches("test")])
+    real = np.sort(store.cut_pairs(held_out, "volume")[1].mean(axis=(1, 2, 3)))
+    synthetic = np.load(trained[1] / "labels.npy").mean(axis=(1, 2, 3))
+    assert values["labels"]["vessel_share_real"] == pytest.approx(real.mean())
+    assert values["labels"]["vessel_share_synthetic"] == pytest.approx(synthetic.mean())
+    # Between the means at least, and no more than the farthest pair of values.
+    distance = values["labels"]["vessel_share_distance"]
+    assert abs(real.mean() - synthetic.mean()) <= distance + 1e-9
+    assert distance <= max(abs(real[-1] - synthetic.min()), abs(synthetic.max() - real[0])) + 1e-9
+
+
+def test_a_private_training_reports_epsilon_and_all_that_it_rests_on(prepared: Path, tmp_path: Path) -> None:
+    privacy = {"noise_multiplier": 1.0, "clip_norm": 1.0, "weight_clip": 0.01, "delta": 1e-3}
+    wgan = {
+        "patch_size": [32, 32, 16],
+        "filters": 16,
+        "norm": "none",
+        "precision": "fp32",
+        "batch": 4,
+        "steps": 3,
+        "epochs": 1,
+        "critic_steps": 2,
+        "privacy": privacy,
+        "seed": 0,
+    }
+    spent = {}
+    for updates in ("one", "two"):
+        options = {"wgan": wgan, "recipe": {"dp_updates": updates}}
+        spent[updates] = run(tmp_path / updates, "train_gan", options, {"data": prepared})["privacy"]
+    assert spent["one"].items() >= privacy.items()
+    assert spent["one"]["sample_rate"] == 4 / 16
+    assert (spent["one"]["noisy_updates"], spent["two"]["noisy_updates"]) == (6, 12)
+    assert 0 < spent["one"]["epsilon"] < spent["two"]["epsilon"]
+    assert not any("D14" in caveat for caveat in spent["one"]["caveats"])
+    assert any("D14" in caveat for caveat in spent["two"]["caveats"])
+
+
+def test_a_training_is_observed_at_fixed_noise(prepared: Path, trained: tuple[Path, Path]) -> None:
+    lines = [json.loads(line) for line in (trained[0] / "steps.jsonl").read_text().splitlines()]
+    observed = [line for line in lines if "score_gap" in line]
+    with np.load(trained[0] / "course.npz") as course:
+        assert course["steps"].tolist() == [line["step"] + 1 for line in observed] == list(range(1, 9))
+        assert course["images"].shape == course["labels"].shape == (8, 2, 32, 32)
+        assert course["images"].dtype == np.int8
+        first, last = course["images"][0], course["images"][-1]
+    assert not np.array_equal(first, last)
+    # Made of the noise of the first synthetic pairs, by the same weights and statistics.
+    made = np.load(trained[1] / "images.npy")[:2].max(axis=-1) / INT16_SCALE
+    assert np.abs(made - last / 127).max() < 0.02  # bf16 and 8 bits
+    for line in observed:
+        assert line["score_gap"] == pytest.approx(line["score_train"] - line["score_held_out"], abs=1e-6)
+    for line in lines:
+        assert line["critic_gradient_norm"] > 0
+        assert line["generator_gradient_norm"] > 0
+
+
 @pytest.mark.parametrize("arm", ["real", "synthetic"])
 def test_a_unet_trains_on_either_arm_and_is_evaluated(
     arm: str, prepared: Path, trained: tuple[Path, Path], tmp_path: Path
@@ -205,11 +346,11 @@ def test_an_empty_prediction_is_marked_and_gets_the_diagonal() -> None:
 
 
 def test_measured_costs_say_how_many_steps_were_timed(tmp_path: Path) -> None:
-    shared = {"precision": "fp32", "filters": 16, "batch": 2, "recipe": {}}
+    pace = {"critic_steps": 1, "lr_generator": 2e-4, "lr_critic": 4e-4}
+    shared = {"precision": "fp32", "filters": 16, "batch": 2, "recipe": {}, "privacy": None, **pace}
     options = {
         "configurations": {"SN": {**shared, "norm": "spectral"}, "none": {**shared, "norm": "none"}},
         "patch": [32, 32, 16],
-        "critic_steps": 1,
         "penalty_weight": 10.0,
         "rounds": 3,
         "steps": 2,

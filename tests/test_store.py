@@ -61,12 +61,14 @@ def test_a_changed_file_undoes_its_stage(tmp_path: Path) -> None:
     assert not store.done(key)
 
 
-def test_a_retry_keeps_the_checkpoint_and_removes_the_rest(tmp_path: Path) -> None:
+def test_a_retry_keeps_the_checkpoint_and_the_record_up_to_it_and_removes_the_rest(tmp_path: Path) -> None:
     store, key = finished(tmp_path)
-    (store.folder(key) / "checkpoint.pt").write_bytes(b"1")
+    kept = ("checkpoint.pt", "steps.jsonl", "course.npz")
+    for name in (*kept, "generator.json"):
+        (store.folder(key) / name).write_bytes(b"state")
     store.fail(key, "no", "")
     store.clear(key)
-    assert sorted(path.name for path in store.folder(key).iterdir()) == ["checkpoint.pt", "spec.json"]
+    assert {path.name for path in store.folder(key).iterdir()} == {"spec.json", *kept}
 
 
 def test_only_one_process_at_a_time_holds_a_stage(tmp_path: Path) -> None:

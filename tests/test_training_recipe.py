@@ -1,5 +1,6 @@
 """Every deviation that the training reads, switched alone: the difference that it makes, and nothing else."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from vesselgan.networks import Critic, Generator, initialise
 from vesselgan.recipe import resolve_recipe
-from vesselgan.training import WGANConfig, WGANTrainer, losses
+from vesselgan.training import Privacy, WGANConfig, WGANTrainer, losses, train_wgan
 
 SIZE = (16, 16, 16)
 BATCH = 4
@@ -141,3 +142,54 @@ def test_d12_low_readings_have_the_digits_of_the_format(kind: str) -> None:
 
 def test_d12_has_no_effect_in_float32() -> None:
     assert trainer({"reductions": "low"}).step(real()) == trainer({"reductions": "float32"}).step(real())
+
+
+@pytest.mark.parametrize(("kind", "seen"), [("full", [3, 4]), ("nets_only", [0, 1])])
+def test_d13_a_resumed_training_goes_on_or_begins_its_random_numbers_again(
+    kind: Any, seen: list[int], tmp_path: Path
+) -> None:
+    recipe = resolve_recipe("corrected", {"resume_state": kind})
+    config = WGANConfig(patch_size=SIZE, filters=8, latent=8, steps=3, seed=3, precision="fp16", recipe=recipe)
+    whole = WGANTrainer(config, "cpu")
+    for _ in range(3):
+        whole.step(real())
+    whole.precision.scaler.update(4096.0)  # a loss scale that the training came to
+    resumed = WGANTrainer(config, "cpu")
+    resumed.load_state_dict(whole.state_dict())
+    assert resumed.precision.scaler.get_scale() == (4096 if kind == "full" else 65536)
+    same_next_step = whole.step(real()).wasserstein == resumed.step(real()).wasserstein
+    assert bool(same_next_step) is (kind == "full")  # other noise
+
+    steps = []
+
+    def batch(step: int) -> Tensor:
+        steps.append(step)
+        return real()
+
+    train_wgan(config, lambda step: real(), device="cpu", checkpoint=tmp_path / "wgan.pt")
+    longer = WGANConfig(patch_size=SIZE, filters=8, latent=8, steps=5, seed=3, precision="fp16", recipe=recipe)
+    train_wgan(longer, batch, device="cpu", checkpoint=tmp_path / "wgan.pt")
+    assert steps == seen  # and another order of the data
+
+
+@pytest.mark.parametrize(("kind", "updates"), [("one", 3), ("two", 6)])
+def test_d14_a_private_critic_pass_makes_one_noisy_update_or_two(kind: str, updates: int) -> None:
+    private = trainer({"dp_updates": kind}, norm="none", privacy=Privacy(), critic_steps=3)
+    private.step(real())
+    counts = {int(entry["step"]) for entry in private.state_dict()["critic_optimiser"]["state"].values()}
+    assert counts == {updates}
+
+
+def test_d14_the_second_update_sees_the_fake_patches_alone() -> None:
+    """Without noise, and with a clipping norm that nothing reaches, the two differ in what a gradient is taken of."""
+    quiet = Privacy(noise_multiplier=1e-9, clip_norm=1e6, weight_clip=1e3)
+    gradients = {}
+    for kind in ("one", "two"):
+        private = trainer({"dp_updates": kind}, norm="none", privacy=quiet, lr_critic=1e-12)
+        private.update_critic(real())
+        gradients[kind] = private.critic.score.bias.grad
+    assert gradients["one"] is not None
+    assert gradients["two"] is not None
+    # The bias adds the same to real and fake: a joint update cancels it, the update on the fake patches does not.
+    assert float(gradients["one"].abs()) == pytest.approx(0, abs=1e-2)
+    assert float(gradients["two"]) == pytest.approx(1, abs=1e-2)

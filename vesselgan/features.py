@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vesselgan.errors import InputError
+from vesselgan.networks.importing import import_medicalnet
 from vesselgan.networks.resnet3d import ResNet10
 
 __all__ = ["Extractor", "ResNetFeatures", "medicalnet", "normalise", "random_resnet10"]
@@ -87,17 +87,7 @@ def random_resnet10(*, noise: Literal["noise", "none"] = "none", device: str = "
 def medicalnet(weights: Path, *, noise: Literal["noise", "none"] = "none", device: str = "cpu") -> ResNetFeatures:
     """The paper's extractor, from a local `resnet_10_23dataset.pth`; no code in the file is executed.
 
-    Raises InputError for a file that is not that network's.
+    Raises InputError for a file that is not that network's, with the names that do not fit.
     """
-    try:
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-        content = torch.load(weights, map_location="cpu", weights_only=True)
-        state = content.get("state_dict", content)
-        net = ResNet10()
-        net.load_state_dict({name.removeprefix("module."): tensor for name, tensor in state.items()})
-    except OSError as error:
-        raise InputError(f"{weights}: cannot be read: {error.strerror}") from None
-    except Exception as error:  # torch raises many kinds for a file of another kind
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{weights}: not MedicalNet's ResNet-10 ({reason}); use resnet_10_23dataset.pth") from None
+    net, digest = import_medicalnet(weights)
     return ResNetFeatures("medicalnet", net, digest, noise, device)

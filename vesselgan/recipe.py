@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from vesselgan.errors import InputError
 
-__all__ = ["CORRECTED", "PAPER_CODE", "RECIPES", "Recipe", "as_dict", "resolve_recipe"]
+__all__ = ["CORRECTED", "DEVIATIONS", "PAPER_CODE", "RECIPES", "Recipe", "as_dict", "resolve_recipe"]
 
 
 def _deviation(number: str, *, paper_code: Any, corrected: Any, about: str) -> Any:
@@ -51,6 +51,13 @@ class Recipe:
     )
     prd_arguments: Literal["swapped", "named"] = _deviation(
         "D5", paper_code="swapped", corrected="named", about="PRD's precision and recall change places"
+    )
+    pairing: Literal["listing_order", "by_key"] = _deviation(
+        "D6",
+        paper_code="listing_order",
+        corrected="by_key",
+        about="images and labels are paired by their places in two unsorted file lists, whose order the file system "
+        "decides; no effect on the embedded phantom, which has no files",
     )
     generation_statistics: Literal["batch", "running"] = _deviation(
         "D7",
@@ -94,6 +101,22 @@ class Recipe:
     drop_last: bool = _deviation(
         "D13", paper_code=False, corrected=True, about="an epoch ends with a batch of what is left over"
     )
+    resume_state: Literal["nets_only", "full"] = _deviation(
+        "D13",
+        paper_code="nets_only",
+        corrected="full",
+        about="a training that is resumed drops the loss scale, and its random numbers and data order start again",
+    )
+    label_metrics: Literal["none", "scored"] = _deviation(
+        "D13", paper_code="none", corrected="scored", about="no metric looks at the synthetic labels"
+    )
+    dp_updates: Literal["two", "one"] = _deviation(
+        "D14",
+        paper_code="two",
+        corrected="one",
+        about="differential privacy: a critic pass makes one noisy optimiser step on the real patches and another on "
+        "the fake ones, and all passes of an iteration share one batch, which the accountant takes for fresh ones",
+    )
     reference: Literal["train", "held_out"] = _deviation(
         "D15",
         paper_code="train",
@@ -121,14 +144,26 @@ CORRECTED = Recipe()
 RECIPES: Mapping[str, Recipe] = {"paper_code": PAPER_CODE, "corrected": CORRECTED}
 
 
-def resolve_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe called ``paper_code`` or ``corrected``, with single options changed.
+DEVIATIONS = tuple(dict.fromkeys(option.metadata["deviation"] for option in fields(Recipe)))
 
-    Raises InputError for an unknown recipe, option or value; names come with the closest known one.
+
+def resolve_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe called ``paper_code`` or ``corrected``, with deviations or single options changed.
+
+    ``corrected+D8`` has every option of D8 as in the other recipe; ``corrected+D1+D2`` two such deviations.
+    Raises InputError for an unknown recipe, deviation, option or value; names come with the closest known one.
     """
-    if name not in RECIPES:
-        raise InputError(f"unknown recipe {name!r}{_suggestion(name, RECIPES)}; known: {', '.join(RECIPES)}")
-    options = as_dict(RECIPES[name])
+    base, *deviations = name.split("+")
+    if base not in RECIPES:
+        raise InputError(f"unknown recipe {base!r}{_suggestion(base, RECIPES)}; known: {', '.join(RECIPES)}")
+    for deviation in deviations:
+        if deviation not in DEVIATIONS:
+            known = ", ".join(DEVIATIONS)
+            raise InputError(f"recipe {name!r}: unknown deviation {deviation!r}; known: {known}")
+    other = "corrected" if base == "paper_code" else "paper_code"
+    options = as_dict(RECIPES[base]) | {
+        option.name: option.metadata[other] for option in fields(Recipe) if option.metadata["deviation"] in deviations
+    }
     for option in overrides or {}:
         if option not in options:
             raise InputError(f"unknown recipe option {option!r}{_suggestion(option, options)}")

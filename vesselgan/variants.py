@@ -1,4 +1,4 @@
-"""The four WGANs of Subramaniam et al. 2022 as rows of one table."""
+"""The WGANs of Subramaniam et al. 2022 as rows of one table: the four of the paper, and the fifth of its supplement."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +12,20 @@ __all__ = ["VARIANTS", "Variant"]
 class Variant:
     """A label of the paper, and the point of the space norm x precision x filters that it stands for.
 
-    ``norm`` is the critic's; every variant has the gradient penalty. ``precision`` is the paper's word: ``mixed`` was
-    float16 autocast on a GPU, and the harness says which dtype stands in for it elsewhere. ``filters`` is the widest
-    layer of generator and critic.
+    ``norm`` is the critic's. ``precision`` is the paper's word: ``mixed`` was float16 autocast on a GPU, and the
+    harness says which dtype stands in for it elsewhere. ``filters`` is the widest layer of generator and critic.
+
+    ``private`` is differential privacy (the supplement's DP): per-sample clipping and noise on the critic's gradients
+    and clipped weights in place of the gradient penalty, which all others have. Its critic is plain here, since its
+    Lipschitz bound comes from the weights; the public code leaves the instance norm in whenever spectral norm is off,
+    turns the generator's BatchNorm into group norm, and keeps PyTorch's starting weights.
     """
 
     label: str
-    norm: Literal["instance", "spectral"]
+    norm: Literal["instance", "spectral", "none"]
     precision: Literal["full", "mixed"]
-    filters: Literal[512, 1024]
+    filters: Literal[256, 512, 1024]
+    private: bool = False
 
     @property
     def bundle(self) -> dict[str, str | int]:
@@ -38,6 +43,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
             Variant("SN", norm="spectral", precision="full", filters=512),
             Variant("SN-MP", norm="spectral", precision="mixed", filters=512),
             Variant("c-SN-MP", norm="spectral", precision="mixed", filters=1024),
+            Variant("DP", norm="none", precision="full", filters=256, private=True),
         )
     }
 )

@@ -111,7 +111,7 @@ def _plan(
         score = settings.score.model_copy(update={"weights": str(weights), "extractor": "medicalnet"})
         settings = settings.model_copy(update={"score": score})
     cells = cells_of(loaded, settings)
-    source = choose_source(name, settings, data, layout, remember)
+    source = choose_source(name, settings, data, layout, remember, scored=loaded.only != "costs")
     return path, build_plan(loaded, name, settings, cells, source, choose_device(device))
 
 

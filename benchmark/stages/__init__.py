@@ -39,7 +39,7 @@ STAGES = {
     stage.name: stage
     for stage in (
         Stage("prepare", data.prepare, ("benchmark.stages.data", *_DATA)),
-        Stage("train_gan", gan.train, ("benchmark.stages.gan", *_DATA, *_NETWORKS)),
+        Stage("train_gan", gan.train, ("benchmark.stages.gan", "benchmark.stages.course", *_DATA, *_NETWORKS)),
         Stage(
             "synthesise", gan.synthesise_pairs, ("benchmark.stages.gan", "vesselgan.synthesis", "vesselgan.networks")
         ),

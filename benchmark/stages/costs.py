@@ -8,6 +8,7 @@ import torch
 from benchmark.measure import peak_tensor_bytes, seconds_per_step
 from benchmark.memory import MEMORY_DEFINITION
 from benchmark.stages.context import Context, dataclass_from
+from benchmark.stages.gan import privacy_from
 from vesselgan.recipe import resolve_recipe
 from vesselgan.training import WGANConfig, WGANTrainer
 
@@ -54,11 +55,9 @@ def _trainer(context: Context, configuration: dict[str, Any]) -> WGANTrainer:
     options = context.options
     recipe = resolve_recipe("corrected", configuration["recipe"])
     settings = {name: configuration[name] for name in ("norm", "precision", "filters", "batch")}
-    settings |= {
-        "patch_size": options["patch"],
-        "critic_steps": options["critic_steps"],
-        "penalty_weight": options["penalty_weight"],
-    }
+    settings |= {name: configuration[name] for name in ("critic_steps", "lr_generator", "lr_critic")}
+    settings |= {"patch_size": options["patch"], "penalty_weight": options["penalty_weight"]}
+    settings["privacy"] = privacy_from(configuration["privacy"])
     config: WGANConfig = dataclass_from(WGANConfig, {**settings, "recipe": recipe, "steps": 1, "seed": 0})
     return WGANTrainer(config, context.device)
 

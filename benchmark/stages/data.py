@@ -13,6 +13,7 @@ from vesselgan.data import (
     find_subjects,
     load_subject,
     open_store,
+    pair_by_listing,
     phantom_subjects,
     write_store,
 )
@@ -57,7 +58,10 @@ def _subjects(context: Context, total: int) -> Iterator[LoadedSubject]:
         )
     else:
         wanted = {key for keys in context.options["split"].values() for key in keys}
-        files = find_subjects(Path(context.where["folder"]), context.where["layout"])
+        folder = Path(context.where["folder"])
+        files = find_subjects(folder, context.where["layout"])
+        if context.recipe.pairing == "listing_order":
+            files = pair_by_listing(files, folder)
         subjects = _loaded([subject for subject in files if subject.key in wanted])
     for index, subject in enumerate(subjects):
         context.progress(index, total, "subjects")

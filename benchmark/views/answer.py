@@ -74,10 +74,15 @@ def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelM
     learned = (
         f"{'was' if len(synthetic) < 2 else 'were each'} trained on patches of {plural(subjects['train'], 'subject')}"
     )
+    only_costs = run.plan.get("only") == "costs"
     sentence = (
-        f"{models} {learned}. A 3D U-Net learned from each one's synthetic pairs, another from the real patches; all "
-        f"were chosen on {plural(subjects['validation'], 'validation subject')} and tested on whole volumes of "
-        f"{plural(subjects['test'], 'subject')} that none had seen. {_repeats(seeds)}"
+        _costs_only(results)
+        if only_costs
+        else (
+            f"{models} {learned}. A 3D U-Net learned from each one's synthetic pairs, another from real patches; all "
+            f"were chosen on {plural(subjects['validation'], 'validation subject')} and tested on whole volumes of "
+            f"{plural(subjects['test'], 'subject')} that none had seen. {_repeats(seeds)}"
+        )
     )
     return Header(
         title=str(results["title"]),
@@ -85,7 +90,15 @@ def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelM
         run_name=f"profile {results['profile']}",
         sentence=sentence,
         data=str(results["data"]["description"]),
-        notes=tuple(_notes(results, seeds)),
+        notes=tuple(_notes(results, seeds, only_costs=only_costs)),
+    )
+
+
+def _costs_only(results: Mapping[str, Any]) -> str:
+    configurations = len({cell["label"] for cell in results["cells"]})
+    return (
+        f"Nothing was trained: this run measures what one training step of {plural(configurations, 'configuration')} "
+        "costs in time and memory."
     )
 
 
@@ -111,12 +124,14 @@ def _subjects(run: Run, results: Mapping[str, Any]) -> Mapping[str, int]:
     return split
 
 
-def _notes(results: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Note]:
+def _notes(results: Mapping[str, Any], seeds: Sequence[int], *, only_costs: bool) -> Iterator[Note]:
     if results["profile"] == "smoke":
         yield Note(
             "These numbers mean nothing", "The smoke profile trains for seconds, only to show that every part works."
         )
-    if results["data"].get("phantom"):
+    if only_costs:
+        pass  # no data, no training
+    elif results["data"].get("phantom"):
         yield Note(
             "Simulated data",
             "The subjects are an embedded phantom: simulated vessels, no patient. It shows that the method runs and "
@@ -129,7 +144,7 @@ def _notes(results: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Note]:
             "program. A score against a pseudo-label measures agreement with that program and is no result about "
             "vessels.",
         )
-    if len(seeds) < LEAST_SEEDS:
+    if len(seeds) < LEAST_SEEDS and not only_costs:
         yield Note(
             f"{plural(len(seeds), 'seed')} only",
             f"Training is random. Below {LEAST_SEEDS} seeds nothing is concluded about a training procedure, and "

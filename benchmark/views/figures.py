@@ -18,9 +18,11 @@ from vesselgan.data import VolumeStore, open_store
 from vesselgan.errors import InputError
 
 __all__ = [
+    "CourseRow",
     "SampleRow",
     "Segmented",
     "Tile",
+    "course_rows",
     "prd_figure",
     "sample_rows",
     "segmented_subject",
@@ -29,7 +31,16 @@ __all__ = [
 ]
 
 INT16_SCALE = 32767  # of the synthetic images, see the stage that writes them (which imports torch)
+INT8_SCALE = 127  # of the pictures taken during training
 SHOWN = 8
+TRAINING_PANELS = {
+    "wasserstein": ("WGAN: distance that the critic sees", "E[D(real)] − E[D(fake)]"),
+    "score_gap": ("WGAN: does the critic know its patches by heart?", "D(training) − D(held out)"),
+    "penalty": ("WGAN: gradient penalty", "penalty (log scale)"),
+    "critic_gradient_norm": ("WGAN: gradient of the critic", "norm (log scale)"),
+    "generator_gradient_norm": ("WGAN: gradient of the generator", "norm (log scale)"),
+    "loss": ("U-Net: training loss, on its own data", "−soft Dice"),
+}
 PANELS = {
     "dsc/all": ("all vessels", "DSC"),
     "dsc/intracranial": ("intracranial vessels", "DSC"),
@@ -45,6 +56,15 @@ class SampleRow:
     label: LabelMark | None
     seed: int | None
     pairs: Sequence[tuple[Picture, Picture]]
+
+
+@dataclass(frozen=True)
+class CourseRow:
+    """One label over its training: steps done, image and label."""
+
+    label: LabelMark
+    seed: int
+    moments: Sequence[tuple[str, Picture, Picture]]
 
 
 @dataclass(frozen=True)
@@ -206,27 +226,40 @@ def _first_files(
             yield marks[label], record, path
 
 
+def course_rows(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[CourseRow]:
+    """What each label's first finished seed makes of the same noise, over its training."""
+    store = _store(run)
+    spacing = (1.0, 1.0) if store is None else _in_plane(store.subjects[0].spacing_mm)
+    rows = []
+    for mark, record, path in _first_files(run, marks, "gan", "course.npz"):
+        with np.load(path) as course:
+            steps, images, labels = (course[name] for name in ("steps", "images", "labels"))
+        chosen = np.unique(np.linspace(0, len(steps) - 1, min(SHOWN, len(steps))).round().astype(int))
+        moments = []
+        for at in chosen:
+            alt = f"{mark.name} after {steps[at]} steps"
+            image = grey_picture(images[at, 0].astype(np.float32) / INT8_SCALE, spacing, alt, unit=True)
+            moments.append((str(steps[at]), image, mask_picture(labels[at, 0], spacing, mark.colour, f"{alt}, label")))
+        rows.append(CourseRow(mark, record["cell"]["seed"], moments))
+    return rows
+
+
 def training_figures(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[Markup]:
     """Courses of the WGANs and of the U-Nets."""
-    panels: dict[str, list[Line]] = {"wasserstein": [], "penalty": [], "loss": [], "validation": []}
+    panels: dict[str, list[Line]] = {name: [] for name in (*TRAINING_PANELS, "validation")}
     for record in run.cells:
         colour = marks[record["cell"]["label"]].colour
         for role in ("gan", "unet"):
             if path := run.file(record, role, "steps.jsonl"):
                 steps = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-                for name in panels:
-                    if steps and name in steps[0]:
-                        panels[name].append(_line(colour, steps, name))
+                for name in TRAINING_PANELS:
+                    if rows := [step for step in steps if name in step]:
+                        panels[name].append(_line(colour, rows, name))
         if history := (run.values(record, "unet") or {}).get("history"):
             panels["validation"].append(_line(colour, history, "validation_loss"))
-    titles = {
-        "wasserstein": ("WGAN: distance that the critic sees", "E[D(real)] − E[D(fake)]"),
-        "penalty": ("WGAN: gradient penalty", "penalty (log scale)"),
-        "loss": ("U-Net: training loss, on its own data", "−soft Dice"),
-        "validation": ("U-Net: validation loss, on real patches", "−soft Dice"),
-    }
+    titles = TRAINING_PANELS | {"validation": ("U-Net: validation loss, on real patches", "−soft Dice")}
     return [
-        Markup(training_chart(lines, *titles[name], log=name == "penalty"))
+        Markup(training_chart(lines, *titles[name], log="(log scale)" in titles[name][1]))
         for name, lines in panels.items()
         if any(np.isfinite(line.values).any() for line in lines)
     ]

@@ -120,8 +120,27 @@ def _warnings(results: Mapping[str, Any]) -> Iterator[str]:
             "instance norm goes when the spectral norm comes. A difference between them cannot be put down to spectral "
             "norm alone."
         )
+    yield from _privacy(results)
     if any(cell["recipe_options"].get("reference") == "train" for cell in results["cells"]):
         yield "FID and PRD compare with the training patches (D15), which rewards a model that memorises them."
+
+
+def _privacy(results: Mapping[str, Any]) -> Iterator[str]:
+    """One line per label that was trained under differential privacy: every number that its epsilon rests on."""
+    told = set()
+    for cell in results["cells"]:
+        spent = cell.get("privacy")
+        if spent is None or cell["label"] in told:
+            continue
+        told.add(cell["label"])
+        caveats = "".join(f"; {caveat}" for caveat in spent["caveats"])
+        yield (
+            f"{cell['label']} is differentially private: epsilon {spent['epsilon']:.3g} at delta {spent['delta']:.2g}, "
+            f"noise multiplier {spent['noise_multiplier']:g}, clipping norm {spent['clip_norm']:g}, sampling rate "
+            f"{spent['sample_rate']:.3g}, {spent['noisy_updates']} noisy updates ({spent['accountant']}; protected "
+            f"unit: {spent['unit']}; the noise comes from the seed, so the figure holds only while the seed is secret"
+            f"{caveats})."
+        )
 
 
 def _facts(run: Run, results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

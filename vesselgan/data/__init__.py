@@ -9,6 +9,7 @@ from vesselgan.data.datasets import (
     load_subject,
     split_subjects,
 )
+from vesselgan.data.listing import pair_by_listing
 from vesselgan.data.nifti import Volume, load_mask, load_volume, save_volume
 from vesselgan.data.patches import (
     apply_range,
@@ -20,7 +21,7 @@ from vesselgan.data.patches import (
     vessel_corners,
 )
 from vesselgan.data.phantom import Phantom, make_phantom, phantom_subjects
-from vesselgan.data.sampling import EpochSampler
+from vesselgan.data.sampling import EpochSampler, PoissonSampler
 from vesselgan.data.store import StoredSubject, VolumeStore, open_store, write_store
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Layout",
     "LoadedSubject",
     "Phantom",
+    "PoissonSampler",
     "StoredSubject",
     "Subject",
     "Volume",
@@ -43,6 +45,7 @@ __all__ = [
     "make_phantom",
     "minmax_scale",
     "open_store",
+    "pair_by_listing",
     "patch_corners",
     "phantom_subjects",
     "robust_range",

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EpochSampler"]
+__all__ = ["EpochSampler", "PoissonSampler"]
 
 
 class EpochSampler:
@@ -28,3 +28,23 @@ class EpochSampler:
         if self._order[0] != epoch:
             self._order = epoch, np.random.default_rng([self._seed, epoch]).permutation(self.samples)
         return self._order[1][place * self.batch : (place + 1) * self.batch]
+
+
+class PoissonSampler:
+    """Indices of a step's batch where every sample comes in by chance, apart from all others: batches vary in size.
+
+    This is what the accounting of differential privacy assumes. A batch may be empty; on average it has `batch`.
+    """
+
+    def __init__(self, samples: int, batch: int, *, seed: int) -> None:
+        if samples < 1 or batch < 1:
+            raise ValueError(f"samples ({samples}) and batch ({batch}) must be at least 1")
+        self.samples = samples
+        self.batch = min(batch, samples)
+        self.sample_rate = self.batch / samples
+        self.steps_per_epoch = samples // self.batch
+        self._seed = seed
+
+    def __call__(self, step: int) -> NDArray[np.intp]:
+        """Indices of the samples of a step, in order, counted from 0; any number of them."""
+        return np.flatnonzero(np.random.default_rng([self._seed, step]).random(self.samples) < self.sample_rate)

@@ -2,6 +2,7 @@
 
 from vesselgan.networks.critic import Critic, CriticNorm
 from vesselgan.networks.generator import Generator
+from vesselgan.networks.importing import ImportedGAN, import_gan, import_medicalnet
 from vesselgan.networks.initialise import initialise
 from vesselgan.networks.last_block import last_block
 from vesselgan.networks.placement import place
@@ -13,9 +14,12 @@ __all__ = [
     "Critic",
     "CriticNorm",
     "Generator",
+    "ImportedGAN",
     "ResNet10",
     "UNet",
     "UpsampleConv3d",
+    "import_gan",
+    "import_medicalnet",
     "initialise",
     "last_block",
     "place",

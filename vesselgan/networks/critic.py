@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vesselgan.errors import InputError
 from vesselgan.networks.folding import strided_conv3d
+from vesselgan.networks.instance import Float32InstanceNorm3d
 from vesselgan.networks.sizes import check_filters, check_patch_size
 from vesselgan.networks.spectral import SpectralConv3d
 
@@ -86,5 +87,5 @@ def _block(in_channels: int, out_channels: int, norm: CriticNorm, folded: bool) 
     kind = _FoldedConv3d if folded else nn.Conv3d
     convolution = kind(in_channels, out_channels, kernel_size=3, stride=2, padding=1)
     if norm == "instance":
-        return nn.Sequential(convolution, nn.InstanceNorm3d(out_channels), activation)
+        return nn.Sequential(convolution, Float32InstanceNorm3d(out_channels), activation)
     return nn.Sequential(convolution, activation)

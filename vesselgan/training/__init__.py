@@ -3,12 +3,15 @@
 from vesselgan.training.checkpoint import load_checkpoint, save_checkpoint
 from vesselgan.training.losses import critic_loss, generator_loss, gradient_penalty, soft_dice_loss
 from vesselgan.training.precision import Precision, PrecisionName, choose_precision
+from vesselgan.training.privacy import Privacy, epsilon_spent
 from vesselgan.training.segmentation import UNetConfig, UNetTrainer, Validation, train_unet
-from vesselgan.training.wgan import StepLog, WGANConfig, WGANTrainer, train_wgan
+from vesselgan.training.wgan import StepLog, WGANTrainer, train_wgan
+from vesselgan.training.wgan_config import WGANConfig
 
 __all__ = [
     "Precision",
     "PrecisionName",
+    "Privacy",
     "StepLog",
     "UNetConfig",
     "UNetTrainer",
@@ -17,6 +20,7 @@ __all__ = [
     "WGANTrainer",
     "choose_precision",
     "critic_loss",
+    "epsilon_spent",
     "generator_loss",
     "gradient_penalty",
     "load_checkpoint",

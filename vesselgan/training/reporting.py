@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["OnStep", "StepReporter"]
+__all__ = ["OnStep", "StepReporter", "gradient_norm"]
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 
@@ -14,8 +14,14 @@ OnStep = Callable[[int, Mapping[str, float]], None]
 _STEPS_PER_READ = {"cpu": 1, "cuda": 16}
 
 
+def gradient_norm(network: nn.Module) -> Tensor:
+    """The 2-norm over all gradients of a network, 0-d; zero where it has none."""
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients)
+
+
 class StepReporter:
-    """Calls ``on_step(step, values)`` for every step in order, and counts the steps whose losses are not finite.
+    """Calls ``on_step(step, values)`` for every step in order, and counts the steps whose values are not finite.
 
     Raises RuntimeError after ``limit`` such steps in a row. Single ones happen and are harmless under a GradScaler.
     """
@@ -39,9 +45,9 @@ class StepReporter:
         pending, self._pending = self._pending, []
         if not pending:
             return
-        table = torch.stack([torch.stack([value.float() for value in values.values()]) for _, values in pending])
-        for (step, values), row in zip(pending, table.tolist(), strict=True):
-            numbers = dict(zip(values, row, strict=True))
+        row = iter(torch.stack([value.float() for _, values in pending for value in values.values()]).tolist())
+        for step, values in pending:
+            numbers = {name: next(row) for name in values}
             self._count(step, numbers)
             if self._on_step is not None:
                 self._on_step(step, numbers)
@@ -55,6 +61,6 @@ class StepReporter:
         if self._bad_in_a_row >= self._limit:
             shown = ", ".join(f"{name} {number:g}" for name, number in numbers.items())
             raise RuntimeError(
-                f"step {step}: the losses of {self._limit} steps in a row were not finite ({shown}); "
+                f"step {step}: losses or gradients of {self._limit} steps in a row were not finite ({shown}); "
                 "lower the learning rates or choose a wider number format"
             )

@@ -2,8 +2,7 @@
 
 import copy
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ from torch import Tensor
 
 from vesselgan.errors import InputError
 from vesselgan.networks import UNet
-from vesselgan.training.checkpoint import load_checkpoint, save_checkpoint
+from vesselgan.training.loop import run_training
 from vesselgan.training.losses import soft_dice_loss
 from vesselgan.training.precision import PrecisionName, choose_precision
 from vesselgan.training.randomness import global_random
-from vesselgan.training.reporting import OnStep, StepReporter
+from vesselgan.training.reporting import OnStep
 
 __all__ = ["EarlyStopping", "UNetConfig", "UNetTrainer", "Validation", "train_unet"]
 
@@ -42,6 +41,7 @@ class UNetConfig:
     patience: int = 3
     min_delta: float = 1e-4
     precision: PrecisionName = "fp32"
+    max_bad_steps: int = 20
 
 
 @dataclass(frozen=True)
@@ -199,24 +199,24 @@ def train_unet(
     ``validate(unet)`` gives a loss, lower is better; it is called in eval mode, without gradients, under the training's
     number format. ``on_step(step, {"loss": ...})`` is called for every step that this call makes, counted from 0; after
     a crash, the steps since the last checkpoint come again. Starts from ``checkpoint`` if that file exists. Raises
-    RuntimeError after 20 steps in a row without a finite loss, InputError for a checkpoint of another configuration.
+    RuntimeError after ``config.max_bad_steps`` in a row without a finite loss, InputError for a checkpoint of another
+    configuration.
     """
     trainer = UNetTrainer(config, device)
-    if checkpoint is not None and checkpoint.exists():
-        trainer.load_state_dict(load_checkpoint(checkpoint, trainer.device))
-    reporter = StepReporter(on_step, trainer.device)
-    saved_at = time.monotonic()
-    while not trainer.finished:
-        step = trainer.steps_done
-        reporter.add(step, {"loss": trainer.step(*batch(step))})
+
+    def step(index: int) -> Mapping[str, Tensor]:
+        loss = trainer.step(*batch(index))
         trainer.validate(validate)
-        if checkpoint is not None and time.monotonic() - saved_at >= checkpoint_every_s:
-            reporter.flush()
-            save_checkpoint(checkpoint, trainer.state_dict())
-            saved_at = time.monotonic()
-    reporter.flush()
-    if checkpoint is not None:
-        save_checkpoint(checkpoint, trainer.state_dict())
+        return {"loss": loss}
+
+    run_training(
+        trainer,
+        step,
+        checkpoint=checkpoint,
+        checkpoint_every_s=checkpoint_every_s,
+        on_step=on_step,
+        max_bad_steps=config.max_bad_steps,
+    )
     return trainer.best_unet(), trainer.history
 
 

@@ -1,0 +1,51 @@
+"""A running average of a network's weights, which often generates better than the last of them."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["WeightAverage"]
+
+
+class WeightAverage:
+    """Exponential moving average of a network's weights and running statistics (Yaz et al. 2019).
+
+    After n updates the weight of the past is min(decay, (1 + n) / (10 + n)): the starting weights, which mean nothing,
+    are forgotten fast, also in a training that is short against 1 / (1 - decay).
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self._average = copy.deepcopy(network).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move towards the network's present weights; counters (such as BatchNorm's) are copied."""
+        self.updates += 1
+        keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        mine, theirs = _tensors(self._average), _tensors(network)
+        moving = [index for index, tensor in enumerate(theirs) if tensor.is_floating_point()]
+        torch._foreach_lerp_([mine[index] for index in moving], [theirs[index] for index in moving], 1 - keep)
+        for own, other in zip(mine, theirs, strict=True):
+            if not other.is_floating_point():
+                own.copy_(other)
+
+    def network(self) -> nn.Module:
+        """The network with averaged weights: the one that is kept here, so use it and leave it as it is."""
+        return self._average
+
+    def state_dict(self) -> dict[str, Any]:
+        """What changes."""
+        return {"updates": self.updates, "weights": self._average.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict``."""
+        self.updates = state["updates"]
+        self._average.load_state_dict(state["weights"])
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
