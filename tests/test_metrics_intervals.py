@@ -158,7 +158,7 @@ def test_all_scores_are_those_of_the_functions_and_have_intervals():
     for estimate in scores.metrics.values():
         assert estimate.sd > 0
         assert estimate.low <= estimate.value <= estimate.high
-    assert all(0 <= scores.metrics[name].low and scores.metrics[name].high <= 1 for name in NAMES if name[:3] == "prd")
+    assert all(scores.metrics[name].low >= 0 and scores.metrics[name].high <= 1 for name in NAMES if name[:3] == "prd")
     assert (scores.real_count, scores.generated_count, scores.count) == (200, 200, 200)
     assert scores.warnings == ("intervals: real_subjects are not known, so every real sample counts as independent",)
 
