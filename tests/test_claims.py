@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from benchmark.claims import judge_claims
-from benchmark.protocol import Claim
+from benchmark.claims.language import Claim
 
 SUBJECTS = 10
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.protocol import Claim
+from benchmark.claims.language import Claim
 from benchmark.publish import results_of
 from benchmark.results import load_run, mean_with_interval
 from benchmark.store import Spec, Store
