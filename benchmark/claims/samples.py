@@ -19,6 +19,41 @@ PUBLISHED = "published"
 # What a metric cannot leave; None: the largest value that any cell of the run has.
 SHARES = ("dsc", "precision", "recall", "coverage", "prd_f8", "prd_f1_8", "prd_auc")
 LIMITS: Mapping[str, tuple[float, float | None]] = dict.fromkeys(SHARES, (0.0, 1.0))
+LEAST_SUBJECTS = 5  # beside seeds: fewer say too little about other subjects
+
+
+class MissingDataError(Exception):
+    """A comparison lacks a side altogether, or may not be made."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Both sides of a comparison, (seeds, columns) each; a column is a subject or a round. NaN where there is no value.
+
+    `undefined` marks values that stand for none, such as the distance of an empty prediction (2, seeds, columns).
+    """
+
+    metric: str
+    labels: tuple[str, str]
+    unit: str
+    seeds: tuple[int, ...]
+    columns: tuple[Any, ...]
+    values: Array  # (2, seeds, columns)
+    undefined: NDArray[np.bool_]
+    empty: int = 0  # predictions (or truths) without any voxel, on both sides
+    failed: tuple[str, ...] = ()  # cells
+
+    @property
+    def differences(self) -> Array:
+        """First side minus second, (seeds, columns), without seeds and columns that no side shares."""
+        difference: Array = self.values[0] - self.values[1]
+        known = ~np.isnan(difference)
+        return difference[known.any(axis=1)][:, known.any(axis=0)]
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether a value is missing or stands for none."""
+        return bool(np.isnan(self.values).any() or self.undefined.any())
 
     def filled(self, left: float, right: float) -> "Pairs":
         """With these values in place of what is missing or undefined."""

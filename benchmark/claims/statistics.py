@@ -21,8 +21,8 @@ A claim compares a metric of two labels. What is random decides the unit, and wi
   both sources are combined instead (Zou & Donner 2008, Stat. Med. 27:1693), which errs to the safe side.
 
 Seeds are paired: the same seed is the same order of patches, the same noise and, at equal width, the same first
-weights. Where that makes results no more alike, pairing costs a few degrees of freedom and stays valid, also where one label
-varies far more than the other, which an unpaired permutation test would not survive.
+weights. Where that makes results no more alike, pairing costs a few degrees of freedom and stays valid, also where one
+label varies far more than the other, which an unpaired permutation test would not survive.
 
 Bootstrap intervals were tried and lost: over 5 to 20 units BCa covered 80-92 % and the studentised bootstrap 90-98 %,
 where these cover 95 +- 2 % of symmetric differences (`tests/test_claims_simulation.py`). No method keeps 95 % for
