@@ -174,8 +174,8 @@ def _unanswerable(claim: Claim, labels: Sequence[str], published: Sequence[str])
     label = split_side(side)[1]
     rivals = [name for name in labels if name != label and not _is_real(name)]
     if claim.kind == "best" and label in labels and (_is_real(label) or not rivals):
-        return "'best' compares a synthetic label with the other synthetic ones" + (
-            "" if rivals else ": there are none"
+        return "'best' compares a synthetic label with other synthetic ones" + (
+            "" if rivals else ", and there are none"
         )
     return None
 

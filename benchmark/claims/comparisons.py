@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,14 @@ class Comparison:
         """Whether there are enough units."""
         return self.obstacle is None
 
+    @property
+    def clearance(self) -> float:
+        """Distance of the effect from the nearest bound in widths of its interval, for telling equal p-values apart."""
+        distance = min(abs(self.mean - bound) for bound in (self.low, self.high))
+        low, high = (0.0, 0.0) if self.effect is None else (float(end) for end in self.effect.interval())
+        return distance / (high - low) if high > low else distance
+
+    @cached_property
     def p_values(self) -> tuple[float, float]:
         """One-sided p-values: for lying in the claimed range, and for lying outside."""
         if self.is_exact:
@@ -73,7 +82,7 @@ class Assessment:
     @classmethod
     def of(cls, comparisons: Sequence[Comparison]) -> "Assessment":
         """For a claim counts its weakest comparison, against it the strongest, corrected for their number."""
-        p_values = [comparison.p_values() for comparison in comparisons]
+        p_values = [comparison.p_values for comparison in comparisons]
         supporting = max(inside for inside, _ in p_values)
         refuting = min(1.0, len(p_values) * min(outside for _, outside in p_values))
         leaning = "supported" if supporting < refuting else "refuted"
@@ -83,8 +92,8 @@ class Assessment:
     def deciding(self) -> Comparison:
         """The comparison on which the claim hangs."""
         if self.leaning == "supported":
-            return max(self.comparisons, key=lambda comparison: comparison.p_values()[0])
-        return min(self.comparisons, key=lambda comparison: comparison.p_values()[1])
+            return max(self.comparisons, key=lambda comparison: (comparison.p_values[0], -comparison.clearance))
+        return min(self.comparisons, key=lambda comparison: (comparison.p_values[1], -comparison.clearance))
 
     @property
     def is_exact(self) -> bool:

@@ -161,7 +161,8 @@ class Evidence:
         """The least and the greatest value that a missing one could have had."""
         low, high = LIMITS.get(metric.split("/")[0], (0.0, None))
         if high is None:
-            seen = [value for label in self.labels for value, _ in self._values(metric, label).values()]
+            labels = {*self.labels, *(label for _, label in self._by_subject)}
+            seen = [value for label in labels for value, _ in self._values(metric, label).values()]
             high = float(np.nanmax([0.0, *seen]))
         return low, high
 

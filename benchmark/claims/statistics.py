@@ -17,7 +17,7 @@ A claim compares a metric of two labels. What is random decides the unit, and wi
 * `Crossed`: seeds x subjects, both drawn anew (claims about the training procedure in a metric of subjects). The
   variance of the mean is that of seeds, plus that of subjects beyond the residual, with Satterthwaite's degrees of
   freedom: the analysis of multi-reader multi-case studies (Dorfman, Berbaum & Metz 1992; Hillis 2007, Stat. Med.
-  26:596) with seeds in the place of readers. With fewer than 5 seeds that covers too little, and the half-widths of
+  26:596) with seeds in the place of readers. With fewer than 4 seeds that covers too little, and the half-widths of
   both sources are combined instead (Zou & Donner 2008, Stat. Med. 27:1693), which errs to the safe side.
 
 Seeds are paired: the same seed is the same order of patches, the same noise and, at equal width, the same first
@@ -195,9 +195,9 @@ class Crossed:
 
     def p_above(self, bound: float) -> Array:
         """One-sided p-value."""
-        of_seeds, of_subjects, _ = self.variances()
+        of_seeds, of_subjects, residual = self.variances()
         seeds, subjects = self.differences.shape[-2:]
-        freedom = satterthwaite(of_seeds, of_subjects, seeds, subjects)
+        freedom = satterthwaite(of_seeds, of_subjects, seeds, subjects, residual)
         return _t_p(self.effect - bound, of_seeds + of_subjects, freedom, seeds, abs(bound))
 
     def p_below(self, bound: float) -> Array:
@@ -205,15 +205,15 @@ class Crossed:
         return Crossed(-self.differences).p_above(-bound)
 
     def interval(self) -> tuple[Array, Array]:
-        """By Satterthwaite's degrees of freedom; with fewer than 5 seeds the half-widths of both sources combined."""
-        of_seeds, of_subjects, _ = self.variances()
+        """By Satterthwaite's degrees of freedom; below 4 seeds the half-widths of both sources combined."""
+        of_seeds, of_subjects, residual = self.variances()
         seeds, subjects = self.differences.shape[-2:]
         tail = (1 + CONFIDENCE) / 2
-        if seeds < LEAST_SEEDS:
+        if seeds < LEAST_SEEDS - 1:
             by_seeds, by_subjects = stats.t.ppf(tail, seeds - 1), stats.t.ppf(tail, subjects - 1)
             half = np.sqrt(by_seeds**2 * of_seeds + by_subjects**2 * of_subjects)
         else:
-            freedom = satterthwaite(of_seeds, of_subjects, seeds, subjects)
+            freedom = satterthwaite(of_seeds, of_subjects, seeds, subjects, residual)
             half = stats.t.ppf(tail, freedom) * np.sqrt(of_seeds + of_subjects)
         return self.effect - half, self.effect + half
 
@@ -241,10 +241,17 @@ def _additive_residual(centred: Array, known: NDArray[np.bool_]) -> Array:
     return residual
 
 
-def satterthwaite(of_seeds: ArrayLike, of_subjects: ArrayLike, seeds: int, subjects: int) -> Array:
-    """Degrees of freedom of the sum of two estimated variances (Satterthwaite 1946), at least 1."""
+def satterthwaite(
+    of_seeds: ArrayLike, of_subjects: ArrayLike, seeds: int, subjects: int, residual: ArrayLike = 0.0
+) -> Array:
+    """Degrees of freedom of the sum of two estimated variances (Satterthwaite 1946), at least 1.
+
+    The subjects' part was estimated with the residual in it. Half of that counts here: with all of it intervals are too
+    wide, with none too narrow where subjects are few (measured over the grid of the simulation).
+    """
     first, second = np.asarray(of_seeds, dtype=np.float64), np.asarray(of_subjects, dtype=np.float64)
-    spread = first**2 / (seeds - 1) + second**2 / (subjects - 1)
+    noisy = np.where(second > 0, second + np.asarray(residual) / 2, 0.0)
+    spread = first**2 / (seeds - 1) + noisy**2 / (subjects - 1)
     total = (first + second) ** 2
     return np.maximum(np.divide(total, spread, out=np.full_like(total, seeds - 1.0), where=spread > 0), 1.0)
 

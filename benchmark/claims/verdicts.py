@@ -18,16 +18,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.claims.comparisons import INFINITE, Assessment, Comparison, comparison_of, comparisons_of
+from benchmark.claims.comparisons import INFINITE, Assessment, Comparison, comparison_of
+from benchmark.claims.family import LEVEL, Family
 from benchmark.claims.language import Claim, split_side
 from benchmark.claims.planning import design_of, hours_of, plan
-from benchmark.claims.samples import SEED, Evidence, MissingDataError, Pairs
-from benchmark.claims.statistics import CONFIDENCE, LEAST_SEEDS, holm, sign_flip_p, wilcoxon_p
+from benchmark.claims.samples import SEED, Evidence, Pairs
+from benchmark.claims.statistics import LEAST_SEEDS, sign_flip_p, wilcoxon_p
 from benchmark.claims.wording import CPU_NOTE, duration, needed_words, paper_words, too_coarse, too_many, uncertain
 
-__all__ = ["LEVEL", "judge_claims"]
-
-LEVEL = round(1 - CONFIDENCE, 10)
+__all__ = ["judge_claims"]
 
 
 def judge_claims(
@@ -45,16 +44,7 @@ def judge_claims(
     by 'metric @ label'. `not_comparable` says why this run cannot bear on published values, if so.
     """
     evidence = Evidence(cells, subjects)
-    found: list[tuple[Assessment | None, str | None]] = []
-    for claim in claims:
-        try:
-            assessment = Assessment.of(comparisons_of(claim, evidence, reference or {}))
-        except MissingDataError as error:
-            found.append((None, str(error)))
-            continue
-        obstacle = not_comparable if claim.kind == "compatible" and not_comparable else assessment.obstacle
-        found.append((assessment, obstacle))
-    family = _Family(found)
+    family = Family(claims, evidence, reference or {}, not_comparable)
     entries = [_entry(claim, index, evidence, family, reference or {}) for index, claim in enumerate(claims)]
     for claim, entry in zip(claims, entries, strict=True):
         if claim.kind == "compatible":
@@ -65,45 +55,11 @@ def judge_claims(
     return entries
 
 
-class _Family:
-    """The claims that are corrected together: those with a test that could decide them."""
-
-    def __init__(self, found: Sequence[tuple[Assessment | None, str | None]]) -> None:
-        self.found = found
-        self.members = [
-            index
-            for index, (assessment, obstacle) in enumerate(found)
-            if assessment is not None and obstacle is None and not assessment.is_exact
-        ]
-        self.p = {index: found[index][0].p for index in self.members}  # type: ignore[union-attr]
-        self.corrected = self._holm(self.p)
-        waiting = sum(
-            assessment is not None and not assessment.is_exact and index not in self.members
-            for index, (assessment, _) in enumerate(found)
-        )
-        undecided = waiting + sum(p > LEVEL for p in self.corrected.values())
-        self.next_level = LEVEL / max(1, undecided)  # at which a claim that is still open would be tested
-
-    def _holm(self, p: Mapping[int, float]) -> dict[int, float]:
-        return dict(zip(p, holm(list(p.values())).tolist(), strict=True)) if p else {}
-
-    def verdict(self, index: int, instead: Assessment | None = None) -> str:
-        """The verdict, with `instead` in place of what was found."""
-        assessment, obstacle = self.found[index]
-        assessment = instead or assessment
-        if assessment is None or obstacle is not None:
-            return "inconclusive"
-        if assessment.is_exact:
-            return assessment.leaning
-        corrected = self.corrected if instead is None else self._holm(self.p | {index: instead.p})
-        return assessment.leaning if corrected[index] <= LEVEL else "inconclusive"
-
-
 def _entry(
     claim: Claim,
     index: int,
     evidence: Evidence,
-    family: _Family,
+    family: Family,
     reference: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The claim as it stands in results.json."""
@@ -208,7 +164,7 @@ def _finite(bound: float) -> float | None:
 def _brief(comparison: Comparison) -> dict[str, Any]:
     names = ("effect", "ci_low", "ci_high", "n", "unit")
     evidence = _evidence(comparison)
-    p = comparison.p_values()
+    p = comparison.p_values
     return {
         "metric": comparison.pairs.metric,
         "right": comparison.pairs.labels[1],
@@ -219,7 +175,7 @@ def _brief(comparison: Comparison) -> dict[str, Any]:
 
 
 def _missing(
-    claim: Claim, index: int, assessment: Assessment, evidence: Evidence, family: _Family
+    claim: Claim, index: int, assessment: Assessment, evidence: Evidence, family: Family
 ) -> dict[str, Any] | None:
     """What is missing or undefined, and the verdict if all of it were as good, or as bad, for the claim as can be."""
     comparisons = assessment.comparisons
@@ -254,9 +210,7 @@ def _extreme(comparison: Comparison, side: int, evidence: Evidence) -> Compariso
     return comparison_of(filled, comparison.low, comparison.high)
 
 
-def _needed(
-    assessment: Assessment, labels: Sequence[str], evidence: Evidence, family: _Family
-) -> dict[str, Any] | None:
+def _needed(assessment: Assessment, labels: Sequence[str], evidence: Evidence, family: Family) -> dict[str, Any] | None:
     """What would decide the claim: of several comparisons all must be decided, against it the clearest one."""
     leading = assessment.leaning == "supported"
     level = family.next_level / (1 if leading else len(assessment.comparisons))
@@ -285,7 +239,7 @@ def _distances(comparison: Comparison, inside: bool) -> list[float]:
     return [max(d for d in (mean - comparison.high, comparison.low - mean) if d > -INFINITE)]
 
 
-def _why_undecided(assessment: Assessment, entry: Mapping[str, Any], family: _Family) -> str:
+def _why_undecided(assessment: Assessment, entry: Mapping[str, Any], family: Family) -> str:
     if entry["p"] > LEVEL:
         return uncertain(len(assessment.comparisons))
     coarse = too_coarse(entry["unit"], assessment.deciding.columns, len(family.members), LEVEL)
