@@ -28,6 +28,7 @@ def results_of(run: Run) -> dict[str, Any]:
         rows,
         run.plan["device"],
         reference=run.plan["reference"],
+        floor=results["floor"],
         not_comparable=why_not_comparable(results["data"], results["settings"]),
     )
     return results

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmark.claims.language import COST_METRICS
+from benchmark.claims.language import COST_METRICS, REGIONS
 from benchmark.store import Store
 from vesselgan.errors import InputError
 
@@ -18,7 +18,6 @@ __all__ = ["Run", "cell_line", "load_run", "mean_with_interval", "subject_rows",
 
 CONFIDENCE = 0.95
 SEGMENTATION_METRICS = ("dsc", "bavd_voxel", "bavd_mm")
-REGIONS = ("all", "intracranial")
 
 
 class Run:

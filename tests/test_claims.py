@@ -233,6 +233,12 @@ def test_the_spread_of_kmeans_stands_beside_a_prd_claim() -> None:
     assert judge({"less": ("prd_auc @ SN-MP", "prd_auc @ SN")}, cells)["sd_kmeans"] == pytest.approx(0.02)
 
 
+def test_real_data_against_real_data_stand_beside_a_distance(dsc: dict[str, np.ndarray]) -> None:
+    floor = {"metrics": {"fid": 0.1}, "sd": {"fid": 0.02}}
+    assert judge(LESS_FID, fid_cells(5), floor=floor)["floor"] == {"value": 0.1, "sd": 0.02}
+    assert "floor" not in judge(GREATER, [], rows(dsc), floor=floor)
+
+
 # Several claims
 
 

@@ -43,9 +43,8 @@ def test_the_table_has_verdict_effect_interval_test_and_reason(out: Path) -> Non
     result = claims(out, FASTER, OPEN)
     assert result.exit_code == 0
     line = next(line for line in result.stdout.splitlines() if "SN is faster" in line)
-    assert line.split() == (
-        ["supported", "SN", "is", "faster", "-10.0", "[-10.0,", "-10.0]", "6", "interleaved", "rounds", "exact", "sign-flip", "permutation", "0.031", "0.031"]
-    )
+    words = "supported SN is faster -10.0 [-10.0, -10.0] 6 interleaved rounds exact sign-flip permutation 0.031 0.031"
+    assert " ".join(line.split()) == words
     assert "open:\n  No fid of SN and GP." in result.stdout
 
 

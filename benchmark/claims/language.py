@@ -9,11 +9,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 __all__ = [
     "CLAIM_METRICS",
     "COST_METRICS",
+    "REGIONS",
     "Claim",
     "ClaimLine",
     "MetricAtLabel",
     "Scope",
     "did_you_mean",
+    "has_subjects",
     "split_side",
 ]
 
@@ -39,6 +41,7 @@ CLAIM_METRICS: dict[str, Literal["lower", "higher"]] = {
     "patches_per_s": "higher",
     "peak_memory_mib": "lower",
 }
+REGIONS = ("all", "intracranial")
 COST_METRICS = ("step_time_ms", "patches_per_s", "peak_memory_mib")
 
 Scope = Literal["trained models", "training procedure"]
@@ -50,6 +53,11 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     """The end of a complaint about an unknown word: the nearest known one, or all of them."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f", did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}" if known else ""
+
+
+def has_subjects(metric: str) -> bool:
+    """Whether a metric has one value per test subject."""
+    return metric.partition("/")[2] in REGIONS
 
 
 def split_side(side: str) -> tuple[str, str]:
@@ -160,7 +168,7 @@ class Claim(BaseModel):
         for metric in self.metrics:
             if metric in COST_METRICS and (self.scope == "training procedure" or self.kind == "compatible"):
                 raise ValueError(f"{metric} is measured in rounds on one machine: leave out 'scope' and 'compatible'")
-            if metric not in COST_METRICS and "/" not in metric and self.scope == "trained models":
+            if _usual_scope(metric) == "training procedure" and self.scope == "trained models":
                 raise ValueError(f"{metric} has one value per trained model: only scope 'training procedure' fits")
         if len({_usual_scope(metric) for metric in self.metrics}) > 1 and self.scope is None:
             raise ValueError("its metrics have different units: give 'scope: training procedure', or make two claims")
@@ -205,4 +213,4 @@ ClaimLine = Annotated[Claim, BeforeValidator(_one_name)]
 
 
 def _usual_scope(metric: str) -> Scope:
-    return "trained models" if "/" in metric or metric in COST_METRICS else "training procedure"
+    return "trained models" if has_subjects(metric) or metric in COST_METRICS else "training procedure"

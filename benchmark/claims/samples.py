@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.claims.language import COST_METRICS, Scope
+from benchmark.claims.language import COST_METRICS, Scope, has_subjects
 from benchmark.claims.statistics import LEAST_PAIRS, LEAST_SEEDS, Crossed, Effect, SignFlip, Student
 
 __all__ = ["COUNT", "ROUND", "SEED", "SUBJECT", "Evidence", "MissingDataError", "Pairs", "effect_of", "obstacle_of"]
@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 SUBJECT, SEED, ROUND, COUNT = "test subject", "seed", "interleaved round", "exact count"
 PUBLISHED = "published"
 # What a metric cannot leave; None: the largest value that any cell of the run has.
-SHARES = ("dsc", "precision", "recall", "coverage", "prd_f8", "prd_f1_8", "prd_auc")
+SHARES = ("dsc", "precision", "recall", "coverage", "prd_f8", "prd_f1_8", "prd_auc", "memorised_share")
 LIMITS: Mapping[str, tuple[float, float | None]] = dict.fromkeys(SHARES, (0.0, 1.0))
 LEAST_SUBJECTS = 5  # beside seeds: fewer say too little about other subjects
 
@@ -138,7 +138,7 @@ class Evidence:
 
     def rivals(self, label: str) -> list[str]:
         """Every other synthetic label."""
-        real = {cell["label"] for cell in self.cells if cell.get("norm") is None}
+        real = {cell["label"] for cell in self.cells if cell.get("norm") is None and not cell.get("external")}
         return [name for name in self.labels if name != label and name not in real]
 
     def pairs(self, metric: str, left: str, right: str, scope: Scope) -> Pairs:
@@ -178,7 +178,7 @@ class Evidence:
 
     def _values(self, metric: str, label: str) -> dict[tuple[int, Any], tuple[float, bool]]:
         """(seed, subject) -> value and whether the prediction was empty; metrics without subjects have subject None."""
-        if "/" in metric:
+        if has_subjects(metric):
             values: dict[tuple[int, Any], tuple[float, bool]] = dict(self._by_subject.get((metric, label), {}))
             return values
         return {

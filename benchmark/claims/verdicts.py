@@ -20,7 +20,7 @@ import pandas as pd
 
 from benchmark.claims.comparisons import INFINITE, Assessment, Comparison, comparison_of
 from benchmark.claims.family import LEVEL, Family
-from benchmark.claims.language import Claim, split_side
+from benchmark.claims.language import Claim, has_subjects, split_side
 from benchmark.claims.planning import design_of, hours_of, plan
 from benchmark.claims.samples import SEED, Evidence, Pairs
 from benchmark.claims.statistics import LEAST_SEEDS, sign_flip_p, wilcoxon_p
@@ -37,11 +37,13 @@ def judge_claims(
     *,
     reference: Mapping[str, Mapping[str, Any]] | None = None,
     not_comparable: str | None = None,
+    floor: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """One verdict per claim.
 
     `cells` are those of results.json, `subjects` the rows of `results.subject_rows`, `reference` the published values
-    by 'metric @ label'. `not_comparable` says why this run cannot bear on published values, if so.
+    by 'metric @ label'. `not_comparable` says why this run cannot bear on published values, if so. `floor` is that of
+    results.json: what real data score against real data.
     """
     evidence = Evidence(cells, subjects)
     family = Family(claims, evidence, reference or {}, not_comparable)
@@ -51,6 +53,9 @@ def judge_claims(
             entry["wording"] = paper_words(entry["verdict"], comparable=not_comparable is None)
             if not_comparable is not None:
                 entry["needed"] = None
+        metric = entry["metric"]
+        if floor is not None and metric in (floor.get("metrics") or {}):
+            entry["floor"] = {"value": floor["metrics"][metric], "sd": (floor.get("sd") or {}).get(metric)}
         entry["note"] = _precision_note(entry, evidence) if device == "cpu" else None
     return entries
 
@@ -144,7 +149,7 @@ def _evidence(comparison: Comparison) -> dict[str, Any]:
         "holds_to": _finite(comparison.high),
         "n": n,
         "seeds": comparison.seeds,
-        "subjects": comparison.columns if "/" in pairs.metric else 0,
+        "subjects": comparison.columns if has_subjects(pairs.metric) else 0,
         "unit": pairs.unit,
         "test": effect.test if effect is not None else None,
         "p_sign_flip": None if comparison.is_exact else sign_flip_p(beside),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.claims.wording import missing_words, unit_words
-from benchmark.views.text import interval, join, metric_phrase, number, plural, sentence, signed, unit_of
+from benchmark.views.text import deviation, interval, join, metric_phrase, number, plural, sentence, signed, unit_of
 
 __all__ = ["ClaimView", "RivalRow", "Strip", "claim_views"]
 
@@ -56,6 +56,7 @@ class ClaimView:
     interval: str
     evidence: str
     test: str
+    beside: str
     reason: str
     would_decide: str
     missing: str
@@ -92,6 +93,7 @@ def _claim_view(claim: Mapping[str, Any]) -> ClaimView:
         interval="" if exact else interval(claim["ci_low"], claim["ci_high"], decimals),
         evidence="an exact count, the same at every repeat" if exact else unit_words(claim).replace(" x ", " × "),
         test=_test(claim),
+        beside=_beside(claim, decimals),
         reason=sentence(reason) if reason else "",
         would_decide=claim["needed"]["sentence"] if claim["needed"] else "",
         missing=missing_words(claim) if claim["missing"] else "",
@@ -132,6 +134,17 @@ def _test(claim: Mapping[str, Any]) -> str:
     if claim["p_wilcoxon"] is not None:
         beside.append(f"Wilcoxon p {_p(claim['p_wilcoxon'])}")
     return f"{words}. Of no difference: {join(beside)}." if beside else f"{words}."
+
+
+def _beside(claim: Mapping[str, Any], decimals: int) -> str:
+    """What bears on the size of an effect: real data against real data, and the chance inside a metric."""
+    parts = []
+    if floor := claim.get("floor"):
+        spread = "" if floor["sd"] is None else f" ± {deviation(floor['sd'], decimals)}"
+        parts.append(f"real against real data: {number(floor['value'], decimals)}{spread}")
+    if (sd := claim.get("sd_kmeans")) is not None:
+        parts.append(f"SD over k-means runs of one model: {deviation(sd, decimals)}")
+    return sentence(join(parts)) if parts else ""
 
 
 def _p(p: float) -> str:
