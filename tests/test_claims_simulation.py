@@ -254,15 +254,17 @@ def power_of_designs() -> Iterator[tuple[str, float, float]]:
 @pytest.mark.slow
 def test_intervals_over_subjects_or_seeds_cover_95_percent() -> None:
     for name, share in [*coverage_of_subjects(), *coverage_of_seeds()]:
-        assert 0.93 < share < 0.985, (name, share)
+        # A closed interval keeps a true difference on which values can tie: few and tied units are covered more often.
+        most = 0.995 if "ties" in name and int(name.split()[0]) < 10 else 0.98
+        assert 0.92 < share < most, (name, share)
 
 
 @pytest.mark.slow
 def test_intervals_over_seeds_and_subjects_cover_95_percent() -> None:
     for name, share in coverage_of_both((5, 7, 10)):
-        assert 0.925 < share < 0.98, (name, share)
-    for name, share in coverage_of_both((2, 3)):  # too few to decide anything, and wide on purpose
-        assert 0.925 < share < 1, (name, share)
+        assert 0.92 < share < 0.98, (name, share)
+    for name, share in coverage_of_both((2, 3)):  # too few to decide anything; of two the intervals are wide on purpose
+        assert 0.91 < share < 1, (name, share)
 
 
 @pytest.mark.slow
