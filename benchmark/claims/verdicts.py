@@ -24,7 +24,16 @@ from benchmark.claims.language import Claim, has_subjects, split_side
 from benchmark.claims.planning import design_of, hours_of, plan
 from benchmark.claims.samples import SEED, Evidence, Pairs
 from benchmark.claims.statistics import LEAST_SEEDS, sign_flip_p, wilcoxon_p
-from benchmark.claims.wording import CPU_NOTE, duration, needed_words, paper_words, too_coarse, too_many, uncertain
+from benchmark.claims.wording import (
+    CPU_NOTE,
+    NOT_COMPARABLE,
+    duration,
+    needed_words,
+    spoken,
+    too_coarse,
+    too_many,
+    uncertain,
+)
 
 __all__ = ["judge_claims"]
 
@@ -49,10 +58,8 @@ def judge_claims(
     family = Family(claims, evidence, reference or {}, not_comparable)
     entries = [_entry(claim, index, evidence, family, reference or {}) for index, claim in enumerate(claims)]
     for claim, entry in zip(claims, entries, strict=True):
-        if claim.kind == "compatible":
-            entry["wording"] = paper_words(entry["verdict"], comparable=not_comparable is None)
-            if not_comparable is not None:
-                entry["needed"] = None
+        if claim.kind == "compatible" and not_comparable is not None:
+            entry |= {"wording": NOT_COMPARABLE, "needed": None}
         metric = entry["metric"]
         if floor is not None and metric in (floor.get("metrics") or {}):
             entry["floor"] = {"value": floor["metrics"][metric], "sd": (floor.get("sd") or {}).get(metric)}
@@ -83,7 +90,7 @@ def _entry(
         "scope": claim.about,
         "must_hold": claim.must_hold,
         "verdict": verdict,
-        "wording": verdict,
+        "wording": spoken(verdict, claim.kind),
         "effect": None,
         "ci_low": None,
         "ci_high": None,
@@ -125,7 +132,7 @@ def _entry(
     if index in family.p:
         entry["p"] = family.p[index]
     if verdict == "inconclusive":
-        entry["needed"] = _needed(assessment, labels, evidence, family)
+        entry["needed"] = _needed(claim, assessment, labels, evidence, family)
         entry["reason"] = obstacle or _why_undecided(assessment, entry, family)
         few = LEAST_SEEDS - deciding.seeds
         if deciding.pairs.unit == SEED and few > 0 and (hours := hours_of(SEED, few, labels, evidence.cells)):
@@ -215,7 +222,9 @@ def _extreme(comparison: Comparison, side: int, evidence: Evidence) -> Compariso
     return comparison_of(filled, comparison.low, comparison.high)
 
 
-def _needed(assessment: Assessment, labels: Sequence[str], evidence: Evidence, family: Family) -> dict[str, Any] | None:
+def _needed(
+    claim: Claim, assessment: Assessment, labels: Sequence[str], evidence: Evidence, family: Family
+) -> dict[str, Any] | None:
     """What would decide the claim: of several comparisons all must be decided, against it the clearest one."""
     leading = assessment.leaning == "supported"
     level = family.next_level / (1 if leading else len(assessment.comparisons))
@@ -232,7 +241,7 @@ def _needed(assessment: Assessment, labels: Sequence[str], evidence: Evidence, f
     entry = max(entries, key=lambda e: INFINITE if e["more"] is None else e["more"])
     entry["hours"] = None if entry["more"] is None else hours_of(entry["unit"], entry["more"], labels, evidence.cells)
     seeds = assessment.deciding.seeds if assessment.deciding.pairs.unit == SEED else 0
-    entry["sentence"] = needed_words(entry, assessment.leaning, seeds)
+    entry["sentence"] = needed_words(entry, spoken(assessment.leaning, claim.kind), seeds)
     return entry
 
 

@@ -14,8 +14,8 @@ __all__ = [
     "duration",
     "missing_words",
     "needed_words",
-    "paper_words",
     "remarks_of",
+    "spoken",
     "too_coarse",
     "too_many",
     "uncertain",
@@ -29,9 +29,9 @@ PAPER_WORDS = {"supported": "compatible", "refuted": "not compatible", "inconclu
 SIZES = ("patch", "filters", "pairs", "epochs", "steps", "batch")  # of the training; the defaults are the paper's
 
 
-def paper_words(verdict: str, *, comparable: bool) -> str:
-    """A verdict about a published number: it is never said that the paper is refuted."""
-    return PAPER_WORDS[verdict] if comparable else NOT_COMPARABLE
+def spoken(verdict: str, kind: str) -> str:
+    """A verdict in the words of its kind: of a published number it is never said that it is refuted."""
+    return PAPER_WORDS[verdict] if kind == "compatible" else verdict
 
 
 def why_not_comparable(data: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
@@ -109,6 +109,8 @@ def unit_words(claim: Mapping[str, Any]) -> str:
     if claim["unit"] == COUNT:
         return COUNT
     words = amount(claim["n"], claim["unit"])
+    if claim["unit"] == SUBJECT:
+        return f"{words}, {amount(claim['seeds'], SEED)}"
     return f"{words} x {amount(claim['subjects'], SUBJECT)}" if claim["unit"] == SEED and claim["subjects"] else words
 
 
@@ -119,7 +121,7 @@ def missing_words(claim: Mapping[str, Any]) -> str:
     parts = [f"{amount(len(failed), 'cell')} failed ({', '.join(failed)})"] if failed else []
     parts += [f"{amount(empty, 'segmentation')} with an empty prediction or truth"] if empty else []
     parts += [f"{amount(missing['values'], 'value')} without a pair or a meaning"] if missing["values"] else []
-    best, worst = missing["best_case"], missing["worst_case"]
+    best, worst = (spoken(missing[case], claim["kind"]) for case in ("best_case", "worst_case"))
     if best == worst:
         outcome = f"the verdict is {worst} whatever these would have been"
     else:
