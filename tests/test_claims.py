@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from benchmark.claims.language import Claim
 from benchmark.claims.verdicts import judge_claims
+from benchmark.claims.wording import remarks_of, why_not_comparable
+from benchmark.protocol import Profile
 
 SUBJECTS = 10
 GREATER = {"greater": ("dsc/intracranial @ good", "dsc/intracranial @ bad")}
@@ -313,6 +315,30 @@ def test_failed_cells_are_counted_and_judged_at_their_best_and_worst(dsc: dict[s
     # A DSC of 0 from one of five seeds lowers the mean by 0.17, far more than the lead of 0.05.
     assert judged["missing"]["failed_cells"] == ["good_s3"]
     assert (judged["missing"]["best_case"], judged["missing"]["worst_case"]) == ("supported", "refuted")
+
+
+def test_what_is_missing_is_told_with_what_it_could_have_changed(dsc: dict[str, np.ndarray]) -> None:
+    table = rows(dsc, seeds=5)
+    table = table[~((table["label"] == "good") & (table["seed"] == 3))]
+    (remark,) = remarks_of(judge(GREATER, failing(dsc, 5, "good_s3"), table, device="cuda"))
+    assert remark == (
+        "Missing: 1 cell failed (good_s3); 10 values without a pair or a meaning. In the best and the worst case: "
+        "supported if all of it had come out for the claim, refuted if against it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "why"),
+    [
+        ({"phantom": True}, {}, "an embedded phantom can neither confirm nor refute"),
+        ({"phantom": False}, Profile(filters=64, pairs=100).model_dump(mode="json"), "size.* (filters, pairs) cannot"),
+        ({"phantom": False}, Profile().model_dump(mode="json"), None),
+    ],
+)
+def test_only_the_papers_own_sizes_on_real_data_bear_on_its_numbers(data: Any, settings: Any, why: str | None) -> None:
+    reason = why_not_comparable(data, settings)
+    assert (reason is None) == (why is None)
+    assert all(part in (reason or "") for part in (why or "").split(".*"))
 
 
 def test_a_large_lead_survives_its_worst_case(dsc: dict[str, np.ndarray]) -> None:

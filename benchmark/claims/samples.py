@@ -75,8 +75,8 @@ class Pairs:
         if self.unit == SEED:
             for s, seed in enumerate(self.seeds):
                 for c, column in enumerate(self.columns):
-                    left, right = both[:, s, c]
-                    if not np.isnan(left):
+                    left, right = map(float, both[:, s, c])
+                    if left == left:
                         place = {"seed": seed} | ({} if column is None else {"subject": column})
                         rows.append(place | dict(zip(names, (left, right, left - right), strict=True)))
             return rows
@@ -84,7 +84,7 @@ class Pairs:
         for c, column in enumerate(self.columns):
             known = ~np.isnan(both[0, :, c])
             if known.any():
-                left, right = both[:, known, c].mean(axis=1)
+                left, right = map(float, both[:, known, c].mean(axis=1))
                 rows.append({key: column} | dict(zip(names, (left, right, left - right), strict=True)))
         return rows
 
