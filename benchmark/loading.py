@@ -1,6 +1,5 @@
 """YAML -> Protocol, with every error at once as `file:line:column: key: what, did you mean`."""
 
-import difflib
 import typing
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
@@ -14,7 +13,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from benchmark.cells import labels_of
+from benchmark.cells import REAL, labels_of
+from benchmark.claims.language import Claim, did_you_mean, split_side
 from benchmark.protocol import AXES, Protocol
 from vesselgan.errors import InputError
 
@@ -108,7 +108,7 @@ def _line(path: Path, tree: Any, error: ErrorDetails) -> tuple[tuple[int, int], 
     line, column, place = _place(tree, loc)
     key = ".".join(str(step) for step in loc if step != "[key]") or "protocol"
     if error["type"] == "extra_forbidden":
-        what = "unknown key" + _did_you_mean(str(loc[-1]), _siblings(Protocol, loc[:-1]))
+        what = "unknown key" + did_you_mean(str(loc[-1]), _siblings(Protocol, loc[:-1]))
     elif error["type"] == "missing":
         what = "is required"
     else:
@@ -117,11 +117,6 @@ def _line(path: Path, tree: Any, error: ErrorDetails) -> tuple[tuple[int, int], 
         if error["type"] not in ("value_error", "too_short") and not isinstance(error["input"], dict):
             what += f", not {error['input']!r}"
     return (line, column), f"{path}:{place}: {key}: {what}"
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f", did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}" if known else ""
 
 
 def _siblings(model: Any, loc: Sequence[int | str]) -> list[str]:
@@ -142,13 +137,13 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 def _inconsistencies(protocol: Protocol) -> Iterable[tuple[tuple[int | str, ...], str]]:
     """What no single field can know."""
     if protocol.default_profile not in protocol.profiles:
-        hint = _did_you_mean(protocol.default_profile, list(protocol.profiles))
+        hint = did_you_mean(protocol.default_profile, list(protocol.profiles))
         yield ("default_profile",), f"default_profile: no profile {protocol.default_profile!r}{hint}"
     matrices = [profile.matrix or protocol.matrix for profile in protocol.profiles.values()]
     for index, rule in enumerate(protocol.exclude):
         for axis, value in rule.items():
             if axis not in AXES:
-                yield ("exclude", index, axis), f"exclude.{index}: unknown axis {axis!r}{_did_you_mean(axis, AXES)}"
+                yield ("exclude", index, axis), f"exclude.{index}: unknown axis {axis!r}{did_you_mean(axis, AXES)}"
                 continue
             for one in value if isinstance(value, list) else [value]:
                 if not any(one in (getattr(matrix, axis) or []) for matrix in matrices):
@@ -165,15 +160,36 @@ def _inconsistencies(protocol: Protocol) -> Iterable[tuple[tuple[int | str, ...]
     for index, claim in enumerate(protocol.claims):
         if names.index(claim.name) != index:
             yield ("claims", index), f"claims.{index}: {claim.name!r} stands there twice; give each claim its name"
-        yield from _unknown_labels(("claims", index), f"claims.{index}: {claim.name}", claim.sides, labels)
+        where = f"claims.{index}: {claim.name}"
+        yield from _unknown_labels(("claims", index), where, claim.sides, labels)
+        if problem := _unanswerable(claim, labels, list(protocol.reference)):
+            yield ("claims", index), f"{where}: {problem}"
     for side in protocol.reference:
         yield from _unknown_labels(("reference", side), f"reference.{side}", [side], labels)
+
+
+def _unanswerable(claim: Claim, labels: Sequence[str], published: Sequence[str]) -> str | None:
+    """What a claim lacks in the rest of the protocol, if anything."""
+    side = claim.sides[0]
+    if claim.kind == "compatible" and side not in published:
+        return f"'reference' has no published {side!r}{did_you_mean(side, published)}"
+    label = split_side(side)[1]
+    rivals = [name for name in labels if name != label and not _is_real(name)]
+    if claim.kind == "best" and label in labels and (_is_real(label) or not rivals):
+        return "'best' compares a synthetic label with other synthetic ones" + (
+            "" if rivals else ", and there are none"
+        )
+    return None
+
+
+def _is_real(label: str) -> bool:
+    return label.split()[0] == REAL
 
 
 def _unknown_labels(
     loc: tuple[int | str, ...], where: str, sides: Iterable[str], labels: Sequence[str]
 ) -> Iterable[tuple[tuple[int | str, ...], str]]:
     for side in sides:
-        label = side.split(" @ ")[1]
+        label = split_side(side)[1]
         if label not in labels:
-            yield loc, f"{where}: no cell has the label {label!r}{_did_you_mean(label, labels)}"
+            yield loc, f"{where}: no cell has the label {label!r}{did_you_mean(label, labels)}"

@@ -2,34 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from benchmark.claims.language import ClaimLine, MetricAtLabel
 from vesselgan.recipe import resolve_recipe
 from vesselgan.variants import VARIANTS
 
-__all__ = ["AXES", "CLAIM_METRICS", "Claim", "Matrix", "Profile", "Protocol", "Reference"]
-
-# Metric keys of results.json, with the direction that is better. They are the vocabulary of claims and references.
-CLAIM_METRICS: dict[str, Literal["lower", "higher"]] = {
-    "fid": "lower",
-    "kid": "lower",
-    "prd_f8": "higher",
-    "prd_f1_8": "higher",
-    "prd_auc": "higher",
-    "precision": "higher",
-    "recall": "higher",
-    "density": "higher",
-    "coverage": "higher",
-    "dsc/all": "higher",
-    "dsc/intracranial": "higher",
-    "bavd_voxel/all": "lower",
-    "bavd_voxel/intracranial": "lower",
-    "bavd_mm/all": "lower",
-    "bavd_mm/intracranial": "lower",
-    "step_time_ms": "lower",
-    "patches_per_s": "higher",
-    "peak_memory_mib": "lower",
-}
+__all__ = ["AXES", "Matrix", "Profile", "Protocol", "Reference"]
 
 AXES = ("variant", "norm", "precision", "filters", "batch", "recipe", "seed")
 
@@ -59,23 +38,6 @@ def _known_recipe(recipe: str | dict[str, Any]) -> str | dict[str, Any]:
     return recipe
 
 
-def _metric_at_label(text: str) -> str:
-    metric, at, label = (part.strip() for part in text.partition("@"))
-    if not at or not label:
-        raise ValueError(f"{text!r} is not of the form 'metric @ label', for example 'dsc/intracranial @ SN-MP'")
-    if metric not in CLAIM_METRICS:
-        raise ValueError(f"unknown metric {metric!r}, known: {', '.join(CLAIM_METRICS)}")
-    return f"{metric} @ {label}"
-
-
-def _one_name(item: Any) -> Any:
-    if isinstance(item, dict) and len(item) == 1:
-        name, body = next(iter(item.items()))
-        if isinstance(body, dict):
-            return {"name": str(name), **body}
-    raise ValueError("a claim is one line: 'what is claimed: {less: [metric @ label, metric @ label]}'")
-
-
 # Strict, since YAML's `true` is 1 to Python; bounded, so that a slip of the finger is told before memory runs out.
 Positive = Annotated[int, Field(gt=0, le=10**7, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
@@ -86,7 +48,6 @@ PatchSize = Annotated[tuple[int, int, int], AfterValidator(_multiple_of_16)]
 Shape = tuple[Axis, Axis, Axis]
 Recipe = Annotated[str | dict[str, Any], AfterValidator(_known_recipe)]
 PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
-MetricAtLabel = Annotated[str, AfterValidator(_metric_at_label)]
 
 
 class Requires(Strict):
@@ -259,46 +220,6 @@ class Reference(Strict):
     source: str
 
 
-class Claim(Strict):
-    """One claim: exactly one comparison of two metrics."""
-
-    name: str
-    less: tuple[MetricAtLabel, MetricAtLabel] | None = None
-    greater: tuple[MetricAtLabel, MetricAtLabel] | None = None
-    difference: tuple[MetricAtLabel, MetricAtLabel] | None = None
-    at_most: float | None = None
-    scope: Literal["trained models", "training procedure"] | None = None
-
-    @model_validator(mode="after")
-    def _one_comparison(self) -> "Claim":
-        pairs = [pair for pair in (self.less, self.greater, self.difference) if pair]
-        if len(pairs) != 1:
-            raise ValueError("a claim has exactly one of 'less', 'greater', 'difference'")
-        if (self.difference is None) != (self.at_most is None):
-            raise ValueError("'difference' and 'at_most' go together")
-        left, right = (side.split(" @ ")[0] for side in pairs[0])
-        if left != right:
-            raise ValueError(f"a claim compares one metric, not {left!r} with {right!r}")
-        if pairs[0][0] == pairs[0][1]:
-            raise ValueError(f"a claim compares two labels, not {pairs[0][0]!r} with itself")
-        return self
-
-    @property
-    def sides(self) -> tuple[str, str]:
-        """The two 'metric @ label' that are compared."""
-        pair = self.less or self.greater or self.difference
-        assert pair is not None  # _one_comparison saw to it
-        return pair
-
-    @property
-    def statement(self) -> str:
-        """The comparison in words."""
-        left, right = self.sides
-        if self.difference:
-            return f"{left} minus {right} is at most {self.at_most:g}"
-        return f"{left} is {'less' if self.less else 'greater'} than {right}"
-
-
 class Protocol(Strict):
     """A whole protocol file."""
 
@@ -312,4 +233,4 @@ class Protocol(Strict):
     only: Literal["costs"] | None = None  # measure what a training step costs, and train nothing
     metrics: Metrics = Metrics()
     reference: dict[MetricAtLabel, Reference] = {}
-    claims: list[Annotated[Claim, BeforeValidator(_one_name)]] = []
+    claims: list[ClaimLine] = []

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import __version__
-from benchmark.claims import judge_claims
-from benchmark.protocol import Claim
+from benchmark.claims.language import Claim
+from benchmark.claims.verdicts import judge_claims
+from benchmark.claims.wording import why_not_comparable
 from benchmark.results import Run, load_run, subject_rows, summarise
 from vesselgan.files import write_text
 
@@ -20,8 +21,16 @@ def results_of(run: Run) -> dict[str, Any]:
     rows = subject_rows(run)
     results = summarise(run, rows)
     claims = [Claim.model_validate(claim) for claim in run.plan["claims"]]
-    results["claims"] = judge_claims(claims, results["cells"], rows, run.plan["device"])
     results["reference"] = run.plan["reference"]
+    results["claims"] = judge_claims(
+        claims,
+        results["cells"],
+        rows,
+        run.plan["device"],
+        reference=run.plan["reference"],
+        floor=results["floor"],
+        not_comparable=why_not_comparable(results["data"], results["settings"]),
+    )
     return results
 
 

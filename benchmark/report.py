@@ -50,7 +50,7 @@ def _environment() -> Environment:
 def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that the templates name."""
     marks = label_marks(results)
-    claims, tally = claim_views(run, results)
+    claims, tally = claim_views(results)
     extractors = {
         entry["extractor"] for cell in results["cells"] for entry in cell["metrics"].values() if "extractor" in entry
     }

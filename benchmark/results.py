@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from benchmark.claims.language import COST_METRICS, REGIONS
 from benchmark.store import Store
 from vesselgan.errors import InputError
 
@@ -17,8 +18,6 @@ __all__ = ["Run", "cell_line", "load_run", "mean_with_interval", "subject_rows",
 
 CONFIDENCE = 0.95
 SEGMENTATION_METRICS = ("dsc", "bavd_voxel", "bavd_mm")
-REGIONS = ("all", "intracranial")
-COST_METRICS = ("step_time_ms", "patches_per_s", "peak_memory_mib")
 
 
 class Run:
@@ -50,10 +49,10 @@ class Run:
         path = self.store.folder(key) / name
         return path if path.is_file() else None
 
-    def seconds(self, record: Mapping[str, Any]) -> float:
-        """Wall time of the cell's finished stages, those shared with other cells included."""
-        results = [self.store.result(key) for key in set(record["stages"].values())]
-        return float(sum(result["facts"]["seconds"] for result in results if result))
+    def seconds(self, record: Mapping[str, Any]) -> dict[str, float]:
+        """Wall time of each of the cell's finished stages by role, those shared with other cells included."""
+        results = {role: self.store.result(key) for role, key in record["stages"].items()}
+        return {role: round(float(result["facts"]["seconds"]), 1) for role, result in results.items() if result}
 
     def status(self, record: Mapping[str, Any]) -> str:
         """`done`, `failed` or `unfinished`."""
@@ -135,13 +134,15 @@ def _cell_entry(run: Run, record: Mapping[str, Any], rows: pd.DataFrame) -> dict
     cell = record["cell"]
     entry = {name: cell[name] for name in ("id", "label", "variant", "norm", "precision", "filters", "batch", "seed")}
     score = run.values(record, "score") or {}
+    seconds = run.seconds(record)
     metrics = {**_score_metrics(score), **_cost_metrics(run, record), **_segmentation_metrics(rows, cell["id"])}
     return entry | {
         "recipe": cell["recipe_name"],
         "recipe_options": cell["recipe"],
         "status": run.status(record),
         "error": run.failure(record),
-        "seconds": round(run.seconds(record), 1),
+        "seconds": round(sum(seconds.values()), 1),
+        "stage_seconds": seconds,
         "warnings": score.get("warnings", []),
         "labels": score.get("labels"),
         "privacy": (run.values(record, "gan") or {}).get("privacy"),

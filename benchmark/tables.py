@@ -8,7 +8,7 @@ import pandas as pd
 
 from vesselgan.files import write_text
 
-__all__ = ["METRIC_NAMES", "cell_rows", "flatten", "group_rows", "write_tables"]
+__all__ = ["METRIC_NAMES", "cell_rows", "claim_rows", "flatten", "group_rows", "write_tables"]
 
 # Name, decimals, unit: the columns in the order in which a reader asks for them.
 METRIC_NAMES: dict[str, tuple[str, int, str]] = {
@@ -39,7 +39,7 @@ def write_tables(results: Mapping[str, Any], folder: Path) -> None:
     write_text(folder / "cells.csv", pd.DataFrame(cell_rows(results)).to_csv(index=False))
     write_text(folder / "groups.csv", pd.DataFrame(groups).to_csv(index=False))
     write_text(folder / "subjects.csv", pd.DataFrame(results["subjects"]).to_csv(index=False))
-    write_text(folder / "claims.csv", pd.DataFrame(results["claims"]).to_csv(index=False))
+    write_text(folder / "claims.csv", pd.DataFrame(claim_rows(results)).to_csv(index=False))
     write_text(folder / "table.md", _markdown(results, groups))
     write_text(folder / "summary.txt", _summary(results, groups))
 
@@ -60,6 +60,13 @@ def group_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"label": group["label"], "metric": metric, **_numbers(entry)}
         for group in results["groups"]
         for metric, entry in group["metrics"].items()
+    ]
+
+
+def claim_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per claim without the lists behind it, which stand in results.json."""
+    return [
+        {name: value for name, value in flatten(claim) if not isinstance(value, list)} for claim in results["claims"]
     ]
 
 
@@ -124,7 +131,7 @@ def _summary(results: Mapping[str, Any], groups: list[dict[str, Any]]) -> str:
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         for row in [header, *lines]
     ]
-    claims = [f"  {claim['verdict']:<13} {claim['name']}" for claim in results["claims"]]
+    claims = [f"  {claim['wording']:<14} {claim['name']}" for claim in results["claims"]]
     failed = [f"  {cell['id']}: {cell['error']}" for cell in results["cells"] if cell["status"] == "failed"]
     emulated = {cell["label"] for cell in results["cells"] if cell["metrics"].get("step_time_ms", {}).get("emulated")}
     notes = [f"{', '.join(sorted(emulated))}: emulated precision, so its speed enters no claim"] if emulated else []

@@ -58,7 +58,7 @@ def test_the_cells_of_a_protocol_are_listed(tmp_path: Path) -> None:
     result = benchmark("ls", "paper", cwd=tmp_path)
     assert result.returncode == 0
     assert "c-SN-MP_f128_s1" in result.stdout
-    assert "claim: mixed precision lowers FID: fid @ SN-MP is less than fid @ SN" in result.stdout
+    assert "claim: mixed precision lowers FID at equal width: fid @ SN-MP is less than fid @ SN" in result.stdout
     assert list(tmp_path.iterdir()) == [], "listing writes nothing"
 
 

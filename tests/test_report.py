@@ -48,7 +48,9 @@ reference:
 claims:
   - "mixed precision lowers <i>FID</i>":  {less: [fid @ SN-MP, fid @ SN]}
   - real data are better:                 {greater: [dsc/all @ real, dsc/all @ SN]}
-  - mixed precision lowers the time:      {less: [step_time_ms @ SN-MP, step_time_ms @ SN]}
+  - mixed precision lowers the time:      {less: [step_time_ms @ SN-MP, step_time_ms @ SN], must_hold: true}
+  - real data score as published:         {compatible: dsc/intracranial @ real, within: 0.03}
+  - SN-MP is the best:                    {best: [dsc/all @ SN-MP, fid @ SN-MP], scope: training procedure}
 """
 
 Values = Mapping[str, Any]
@@ -156,8 +158,8 @@ def write_evaluation(spec: Spec, folder: Path, rng: np.random.Generator, mask: b
 
 def write_costs(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> Values:
     def measured(scale: float) -> Values:
-        times = [100.0 * scale, 102.0 * scale, 99.0 * scale]
-        return {"step_time_ms": times, "steps_timed": 9, "emulated": False, "peak_memory_mib": 8.0 * scale}
+        times = [100.0 * scale, 102.0 * scale, 99.0 * scale, 101.0 * scale, 98.0 * scale, 100.0 * scale]
+        return {"step_time_ms": times, "steps_timed": 18, "emulated": False, "peak_memory_mib": 8.0 * scale}
 
     configurations = {label: measured(0.5 if label == "SN-MP" else 1) for label in spec.options["configurations"]}
     return {"configurations": configurations, "memory_definition": "live tensor bytes", "threads": 2}
@@ -224,16 +226,32 @@ def test_ids_are_unique_and_every_reference_inside_the_page_exists(page: str) ->
 
 
 def test_each_claim_has_its_verdict_in_words_its_effect_and_its_reason(page: str) -> None:
-    assert "Of 3 claims: 1 supported and 2 inconclusive." in page
+    assert "Of 5 claims: 1 supported, 3 inconclusive and 1 not comparable." in page
     assert '<span class="chip">supported</span>' in page
     assert "2 seeds: at least 3 more are needed" in page
     assert "Training step of SN-MP is less than training step of SN." in page
-    assert "−50.2 ms" in page
-    assert "3 interleaved rounds · about these trained models" in page
+    assert "−50.0 ms" in page
+    assert "6 interleaved rounds · about this machine" in page
+    assert "exact sign-flip permutation: p = 0.031" in page
+
+
+def test_the_page_says_that_a_phantom_can_refute_no_paper(page: str) -> None:
+    assert '<span class="chip">not comparable</span>' in page
+    assert "An embedded phantom can neither confirm nor refute what was measured on patients." in page
+    assert "nothing on this page can refute the paper" in page
+
+
+def test_a_claim_with_several_comparisons_shows_each(page: str) -> None:
+    assert '<th scope="row">minus SN, DSC of all vessels</th>' in page
+    assert '<th scope="row">minus SN, FID</th>' in page
+
+
+def test_what_must_hold_is_marked(page: str) -> None:
+    assert page.count("must hold</small>") == 1
 
 
 def test_precision_claims_and_ratios_carry_the_note_on_bf16(page: str) -> None:
-    assert page.count("bf16 on a CPU is not the paper's fp16 on a GPU".replace("'", "&#39;")) == 3
+    assert page.count("bf16 on a CPU is not the paper's fp16 on a GPU".replace("'", "&#39;")) == 4
     assert "0.50" in page[page.index("SN-MP / SN") :][:200]
 
 
@@ -252,7 +270,7 @@ def test_notes_say_what_the_numbers_are_worth(page: str, run: Run, tmp_path: Pat
         assert text in page
     real = render(run, tmp_path, data={"description": "scans", "phantom": False})
     assert "pseudo-labels" in real
-    assert "can neither confirm nor refute" not in real
+    assert "can neither confirm nor refute what the paper found" not in real
 
 
 def test_text_of_users_is_escaped_wherever_it_stands(page: str) -> None:
@@ -370,11 +388,11 @@ def test_a_run_of_costs_alone_speaks_of_nothing_else(run: Run, tmp_path: Path) -
 
 
 def test_the_strip_shades_the_side_on_which_the_claim_holds(run: Run) -> None:
-    views, _ = claim_views(run, results_of(run))
+    views, _ = claim_views(results_of(run))
     lower, greater = views[2].strip, views[1].strip
     assert lower is not None
     assert greater is not None
     assert lower.holds_from == 0
-    assert lower.effect < lower.bound == lower.holds_width
-    assert greater.holds_from == greater.bound
+    assert lower.effect < lower.bounds[0] == lower.holds_width
+    assert greater.holds_from == greater.bounds[0]
     assert greater.holds_from + greater.holds_width == pytest.approx(100)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.protocol import Claim
+from benchmark.claims.language import Claim
 from benchmark.publish import results_of
 from benchmark.results import load_run, mean_with_interval
 from benchmark.store import Spec, Store
@@ -146,7 +146,7 @@ def test_tables_hold_each_metric_and_survive_missing_ones(tmp_path: Path) -> Non
     write_tables(results, tmp_path / "tables")
     assert "0.600" in (tmp_path / "tables/table.md").read_text()
     summary = (tmp_path / "tables/summary.txt").read_text()
-    assert "inconclusive  c" in summary
+    assert "inconclusive   c" in summary
     assert "SN_f16_s1: gan: no" in summary
 
 

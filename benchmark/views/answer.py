@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.claims import LEAST_SEEDS
+from benchmark.claims.statistics import LEAST_SEEDS
 from benchmark.results import Run
 from benchmark.views.text import LabelMark, deviation, join, metric_phrase, number, plural, unit_of
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmark.protocol import CLAIM_METRICS
+from benchmark.claims.language import CLAIM_METRICS
 from benchmark.tables import METRIC_NAMES
 from benchmark.views.text import LabelMark, deviation, join, number, plural, spread, unit_of
 

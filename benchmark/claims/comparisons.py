@@ -1,0 +1,147 @@
+"""A claim as comparisons: effects, where each has to lie for the claim to hold, and the evidence for and against it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from benchmark.claims.language import CLAIM_METRICS, Claim, split_side
+from benchmark.claims.samples import COUNT, Evidence, MissingDataError, Pairs, effect_of, obstacle_of
+from benchmark.claims.statistics import Effect
+
+__all__ = ["INFINITE", "Assessment", "Comparison", "comparison_of", "comparisons_of"]
+
+INFINITE = float("inf")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One effect and where it has to lie for the claim to hold."""
+
+    pairs: Pairs
+    low: float
+    high: float
+    effect: Effect | None
+    seeds: int
+    columns: int
+    obstacle: str | None
+
+    @property
+    def mean(self) -> float:
+        """Mean difference, first side minus second."""
+        return float(np.nanmean(self.pairs.differences)) if self.effect is None else float(self.effect.effect)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is a count, without any chance in it."""
+        return self.pairs.unit == COUNT
+
+    @property
+    def can_be_decided(self) -> bool:
+        """Whether there are enough units."""
+        return self.obstacle is None
+
+    @property
+    def clearance(self) -> float:
+        """Distance of the effect from the nearest bound in widths of its interval, for telling equal p-values apart."""
+        distance = min(abs(self.mean - bound) for bound in (self.low, self.high))
+        low, high = (0.0, 0.0) if self.effect is None else (float(end) for end in self.effect.interval())
+        return distance / (high - low) if high > low else distance
+
+    @cached_property
+    def p_values(self) -> tuple[float, float]:
+        """One-sided p-values: for lying in the claimed range, and for lying outside."""
+        if self.is_exact:
+            # A strict claim excludes its bound, "at most" includes it.
+            strict = 0.0 in (self.low, self.high)
+            inside = self.low < self.mean < self.high if strict else self.low <= self.mean <= self.high
+            return (0.0, 1.0) if inside else (1.0, 0.0)
+        if self.effect is None:
+            return 1.0, 1.0
+        within: list[float] = []
+        outside: list[float] = []
+        if self.high < INFINITE:
+            within.append(float(self.effect.p_below(self.high)))
+            outside.append(float(self.effect.p_above(self.high)))
+        if self.low > -INFINITE:
+            within.append(float(self.effect.p_above(self.low)))
+            outside.append(float(self.effect.p_below(self.low)))
+        return max(within), min(outside)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """All comparisons of a claim, with the side to which they lean and the two-sided p."""
+
+    comparisons: Sequence[Comparison]
+    leaning: str
+    p: float
+
+    @classmethod
+    def of(cls, comparisons: Sequence[Comparison]) -> "Assessment":
+        """For a claim counts its weakest comparison, against it the strongest, corrected for their number."""
+        p_values = [comparison.p_values for comparison in comparisons]
+        supporting = max(inside for inside, _ in p_values)
+        refuting = min(1.0, len(p_values) * min(outside for _, outside in p_values))
+        leaning = "supported" if supporting < refuting else "refuted"
+        return cls(comparisons, leaning, min(1.0, 2 * min(supporting, refuting)))
+
+    @property
+    def deciding(self) -> Comparison:
+        """The comparison on which the claim hangs."""
+        if self.leaning == "supported":
+            return max(self.comparisons, key=lambda comparison: (comparison.p_values[0], -comparison.clearance))
+        return min(self.comparisons, key=lambda comparison: (comparison.p_values[1], -comparison.clearance))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether no chance is in it."""
+        return all(comparison.is_exact for comparison in self.comparisons)
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it cannot be decided, if so."""
+        return next((comparison.obstacle for comparison in self.comparisons if comparison.obstacle), None)
+
+
+def comparisons_of(claim: Claim, evidence: Evidence, reference: Mapping[str, Mapping[str, Any]]) -> list[Comparison]:
+    """The comparisons of which a claim is made. Raises MissingDataError where one cannot be made."""
+    metric, label = split_side(claim.sides[0])
+    if claim.kind == "best":
+        rivals = evidence.rivals(label)
+        if not rivals:
+            raise MissingDataError(f"no other synthetic label to compare {label} with")
+        return [
+            comparison_of(evidence.pairs(metric, label, rival, claim.about), *_better(metric))
+            for metric in claim.metrics
+            for rival in rivals
+        ]
+    if claim.kind == "compatible":
+        published = reference.get(claim.sides[0])
+        if published is None:
+            raise MissingDataError(f"no published value of {claim.sides[0]}")
+        pairs = evidence.against(metric, label, published["value"], claim.about)
+    else:
+        pairs = evidence.pairs(metric, label, split_side(claim.sides[1])[1], claim.about)
+    return [comparison_of(pairs, *_range(claim))]
+
+
+def comparison_of(pairs: Pairs, low: float, high: float) -> Comparison:
+    """Pairs with their effect, and where it has to lie."""
+    effect, seeds, columns = effect_of(pairs)
+    return Comparison(pairs, low, high, effect, seeds, columns, obstacle_of(pairs, seeds, columns))
+
+
+def _better(metric: str) -> tuple[float, float]:
+    return (-INFINITE, 0.0) if CLAIM_METRICS[metric] == "lower" else (0.0, INFINITE)
+
+
+def _range(claim: Claim) -> tuple[float, float]:
+    """Where the difference lies if the claim holds."""
+    if claim.within is not None:
+        return -claim.within, claim.within
+    if claim.at_most is not None:
+        return -INFINITE, claim.at_most
+    return (-INFINITE, 0.0) if claim.kind == "less" else (0.0, INFINITE)

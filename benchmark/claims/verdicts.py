@@ -1,0 +1,267 @@
+"""Claim -> supported, refuted or inconclusive, with its evidence. Pure functions on tidy rows.
+
+Every claim says where a difference lies: below a bound, above one, or between two. Two one-sided tests look for
+evidence that it lies there and for evidence that it does not. "Equal within" is Schuirmann's pair of one-sided tests
+(1987); "best" an intersection-union test: every rival has to be beaten in every metric, with no correction among them.
+The claim's p-value is twice the smaller one, so that a claim on the edge is decided, either way, in at most 5 % of
+runs. Holm's procedure corrects it for the number of the protocol's claims that could be decided at all; a claim is
+decided where the corrected p is at most 5 %.
+
+The interval beside it is an ordinary 95 % one, of this effect alone. Uncorrected p and interval say the same: p <= 5 %
+where the bound lies outside. So the interval of a decided claim always lies clear of the bound; but an interval may lie
+clear of it and the claim stay inconclusive, since among many claims one such is to be expected by luck.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmark.claims.comparisons import INFINITE, Assessment, Comparison, comparison_of
+from benchmark.claims.family import LEVEL, Family
+from benchmark.claims.language import Claim, has_subjects, split_side
+from benchmark.claims.planning import design_of, hours_of, plan
+from benchmark.claims.samples import SEED, Evidence, Pairs
+from benchmark.claims.statistics import LEAST_SEEDS, sign_flip_p, wilcoxon_p
+from benchmark.claims.wording import (
+    CPU_NOTE,
+    NOT_COMPARABLE,
+    duration,
+    needed_words,
+    spoken,
+    too_coarse,
+    too_many,
+    uncertain,
+)
+
+__all__ = ["judge_claims"]
+
+
+def judge_claims(
+    claims: Sequence[Claim],
+    cells: Sequence[Mapping[str, Any]],
+    subjects: pd.DataFrame,
+    device: str,
+    *,
+    reference: Mapping[str, Mapping[str, Any]] | None = None,
+    not_comparable: str | None = None,
+    floor: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """One verdict per claim.
+
+    `cells` are those of results.json, `subjects` the rows of `results.subject_rows`, `reference` the published values
+    by 'metric @ label'. `not_comparable` says why this run cannot bear on published values, if so. `floor` is that of
+    results.json: what real data score against real data.
+    """
+    evidence = Evidence(cells, subjects)
+    family = Family(claims, evidence, reference or {}, not_comparable)
+    entries = [_entry(claim, index, evidence, family, reference or {}) for index, claim in enumerate(claims)]
+    for claim, entry in zip(claims, entries, strict=True):
+        if claim.kind == "compatible" and not_comparable is not None:
+            entry |= {"wording": NOT_COMPARABLE, "needed": None}
+        metric = entry["metric"]
+        if floor is not None and metric in (floor.get("metrics") or {}):
+            entry["floor"] = {"value": floor["metrics"][metric], "sd": (floor.get("sd") or {}).get(metric)}
+        entry["note"] = _precision_note(entry, evidence) if device == "cpu" else None
+    return entries
+
+
+def _entry(
+    claim: Claim,
+    index: int,
+    evidence: Evidence,
+    family: Family,
+    reference: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The claim as it stands in results.json."""
+    assessment, obstacle = family.found[index]
+    metric, label = split_side(claim.sides[0])
+    second = split_side(claim.sides[1])[1] if claim.kind not in ("best", "compatible") else None
+    verdict = family.verdict(index)
+    entry: dict[str, Any] = {
+        "name": claim.name,
+        "kind": claim.kind,
+        "statement": claim.statement,
+        "metrics": list(claim.metrics),
+        "metric": metric,
+        "left": label,
+        "right": second or ("published" if claim.kind == "compatible" else None),
+        "scope": claim.about,
+        "must_hold": claim.must_hold,
+        "verdict": verdict,
+        "wording": spoken(verdict, claim.kind),
+        "effect": None,
+        "ci_low": None,
+        "ci_high": None,
+        "holds_from": None,
+        "holds_to": None,
+        "n": 0,
+        "seeds": 0,
+        "subjects": 0,
+        "unit": None,
+        "test": None,
+        "p": None,
+        "p_corrected": family.corrected.get(index),
+        "claims_corrected_for": len(family.members),
+        "p_sign_flip": None,
+        "p_wilcoxon": None,
+        "missing": None,
+        "needed": None,
+        "reason": obstacle,
+        "note": None,
+        "rows": [],
+    }
+    if claim.kind == "compatible":
+        entry["published"] = dict(reference.get(claim.sides[0], {})) or None
+    if assessment is None:
+        return entry
+    deciding = assessment.deciding
+    entry |= _evidence(deciding) | {
+        "left": deciding.pairs.labels[0],
+        "right": deciding.pairs.labels[1],
+        "metric": deciding.pairs.metric,
+    }
+    labels = list(dict.fromkeys(name for c in assessment.comparisons for name in c.pairs.labels))
+    spread = evidence.kmeans_sd(deciding.pairs.metric, labels)
+    if spread is not None:
+        entry["sd_kmeans"] = spread
+    if claim.kind == "best":
+        entry["comparisons"] = [_brief(comparison) for comparison in assessment.comparisons]
+    entry["missing"] = _missing(claim, index, assessment, evidence, family)
+    if index in family.p:
+        entry["p"] = family.p[index]
+    if verdict == "inconclusive":
+        entry["needed"] = _needed(claim, assessment, labels, evidence, family)
+        entry["reason"] = obstacle or _why_undecided(assessment, entry, family)
+        few = LEAST_SEEDS - deciding.seeds
+        if deciding.pairs.unit == SEED and few > 0 and (hours := hours_of(SEED, few, labels, evidence.cells)):
+            entry["reason"] = f"{entry['reason']}, {duration(hours)} of one worker"
+    return entry
+
+
+def _evidence(comparison: Comparison) -> dict[str, Any]:
+    """Effect, interval, test and rows of one comparison."""
+    pairs, effect = comparison.pairs, comparison.effect
+    n = comparison.seeds if pairs.unit == SEED else comparison.columns
+    low = high = comparison.mean if comparison.is_exact else None
+    if effect is not None:
+        low, high = (float(end) for end in effect.interval())
+    beside = _per_unit(pairs)
+    return {
+        "effect": comparison.mean,
+        "ci_low": low,
+        "ci_high": high,
+        "holds_from": _finite(comparison.low),
+        "holds_to": _finite(comparison.high),
+        "n": n,
+        "seeds": comparison.seeds,
+        "subjects": comparison.columns if has_subjects(pairs.metric) else 0,
+        "unit": pairs.unit,
+        "test": effect.test if effect is not None else None,
+        "p_sign_flip": None if comparison.is_exact else sign_flip_p(beside),
+        "p_wilcoxon": None if comparison.is_exact else wilcoxon_p(beside),
+        "rows": pairs.rows(),
+    }
+
+
+def _per_unit(pairs: Pairs) -> Any:
+    return np.nanmean(pairs.differences, axis=1 if pairs.unit == SEED else 0)
+
+
+def _finite(bound: float) -> float | None:
+    return bound if abs(bound) < INFINITE else None
+
+
+def _brief(comparison: Comparison) -> dict[str, Any]:
+    names = ("effect", "ci_low", "ci_high", "n", "unit")
+    evidence = _evidence(comparison)
+    p = comparison.p_values
+    return {
+        "metric": comparison.pairs.metric,
+        "right": comparison.pairs.labels[1],
+        **{name: evidence[name] for name in names},
+        "p": None if comparison.is_exact or not comparison.can_be_decided else min(1.0, 2 * min(p)),
+        "rows": evidence["rows"],
+    }
+
+
+def _missing(
+    claim: Claim, index: int, assessment: Assessment, evidence: Evidence, family: Family
+) -> dict[str, Any] | None:
+    """What is missing or undefined, and the verdict if all of it were as good, or as bad, for the claim as can be."""
+    comparisons = assessment.comparisons
+    failed = sorted({cell for comparison in comparisons for cell in comparison.pairs.failed})
+    empty = {(c.pairs.metric, c.pairs.labels): c.pairs.empty for c in comparisons}
+    holed = [comparison for comparison in comparisons if comparison.pairs.has_holes]
+    if not failed and not any(empty.values()) and not holed:
+        return None
+    best, worst = family.verdict(index), family.verdict(index)
+    if holed:
+        cases = [Assessment.of([_extreme(c, side, evidence) for c in comparisons]) for side in (-1, 1)]
+        if claim.within is not None:
+            cases.append(Assessment.of([comparison_of(c.pairs.equalised(), c.low, c.high) for c in comparisons]))
+        order = ("refuted", "inconclusive", "supported")
+        verdicts = sorted((family.verdict(index, instead=case) for case in cases), key=order.index)
+        worst, best = verdicts[0], verdicts[-1]
+    return {
+        "failed_cells": failed,
+        "empty_predictions": max(empty.values()),
+        "values": sum(int((np.isnan(c.pairs.values) | c.pairs.undefined).sum()) for c in comparisons),
+        "best_case": best,
+        "worst_case": worst,
+    }
+
+
+def _extreme(comparison: Comparison, side: int, evidence: Evidence) -> Comparison:
+    """With every hole filled as far as the metric allows for the claim (+1) or against it (-1)."""
+    low, high = evidence.limits(comparison.pairs.metric)
+    # A claim of several metrics has all of its holes favour it, or none.
+    upward = (side > 0) == (comparison.high == INFINITE)
+    filled = comparison.pairs.filled(*((high, low) if upward else (low, high)))
+    return comparison_of(filled, comparison.low, comparison.high)
+
+
+def _needed(
+    claim: Claim, assessment: Assessment, labels: Sequence[str], evidence: Evidence, family: Family
+) -> dict[str, Any] | None:
+    """What would decide the claim: of several comparisons all must be decided, against it the clearest one."""
+    leading = assessment.leaning == "supported"
+    level = family.next_level / (1 if leading else len(assessment.comparisons))
+    entries = []
+    for comparison in assessment.comparisons if leading else [assessment.deciding]:
+        if comparison.effect is None or comparison.is_exact:
+            continue
+        distances = _distances(comparison, leading)
+        design = design_of(comparison.effect, comparison.pairs.unit)
+        error = float(np.sqrt(design.variance / design.units + design.subject_variance / max(1, design.subjects)))
+        entries.append(plan(design, distances, error, level))
+    if not entries:
+        return None
+    entry = max(entries, key=lambda e: INFINITE if e["more"] is None else e["more"])
+    entry["hours"] = None if entry["more"] is None else hours_of(entry["unit"], entry["more"], labels, evidence.cells)
+    seeds = assessment.deciding.seeds if assessment.deciding.pairs.unit == SEED else 0
+    entry["sentence"] = needed_words(entry, spoken(assessment.leaning, claim.kind), seeds)
+    return entry
+
+
+def _distances(comparison: Comparison, inside: bool) -> list[float]:
+    """How far the effect lies from each bound that it has to stay clear of, on the side where it is."""
+    mean = comparison.mean
+    if inside:
+        return [d for d in (comparison.high - mean, mean - comparison.low) if d < INFINITE]
+    return [max(d for d in (mean - comparison.high, comparison.low - mean) if d > -INFINITE)]
+
+
+def _why_undecided(assessment: Assessment, entry: Mapping[str, Any], family: Family) -> str:
+    if entry["p"] > LEVEL:
+        return uncertain(len(assessment.comparisons))
+    coarse = too_coarse(entry["unit"], assessment.deciding.columns, len(family.members), LEVEL)
+    return coarse or too_many(entry["p"], entry["p_corrected"], len(family.members))
+
+
+def _precision_note(entry: Mapping[str, Any], evidence: Evidence) -> str | None:
+    """The caveat of every claim that compares precisions on a CPU."""
+    labels = {entry["left"], entry["right"], *(rival["right"] for rival in entry.get("comparisons", ()))}
+    precisions = {cell["precision"] for cell in evidence.cells if cell["label"] in labels and cell["precision"]}
+    return CPU_NOTE if len(precisions) > 1 else None

@@ -1,0 +1,85 @@
+"""`claims`: the verdicts of a run, for a terminal, a program or a CI job."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from benchmark.commands.options import Out, RunName, app, complain, console
+
+__all__ = ["claims"]
+
+MUST_HOLD_REFUTED = 3
+STYLES = {"supported": "green", "refuted": "red", "inconclusive": "dim"}
+
+
+@app.command()
+def claims(
+    name: RunName,
+    out: Out = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the claims of results.json, and nothing else")] = False,
+) -> None:
+    """Judge a run's claims from its files. Exit status 3 if one that must hold is refuted."""
+    from benchmark.publish import results_of
+    from benchmark.results import load_run
+
+    judged = results_of(load_run(out, name))["claims"]
+    if as_json:
+        print(json.dumps(judged, indent=1, allow_nan=False))
+    else:
+        _show(judged)
+    broken = [claim["name"] for claim in judged if claim["must_hold"] and claim["verdict"] == "refuted"]
+    for text in broken:
+        complain(f"refuted, though it must hold: {text}")
+    if broken:
+        raise typer.Exit(MUST_HOLD_REFUTED)
+
+
+def _show(judged: list[dict[str, Any]]) -> None:
+    from benchmark.claims.wording import remarks_of, unit_words
+    from benchmark.tables import METRIC_NAMES
+
+    if not judged:
+        console.print("this protocol makes no claims")
+        return
+    table = Table("verdict", "claim", "effect", "95 % interval", "n", "test", "p", "Holm", box=None, pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"
+    for claim in judged:
+        decimals = METRIC_NAMES[claim["metric"]][1]
+        table.add_row(
+            f"[{STYLES[claim['verdict']]}]{claim['wording']}[/]",
+            escape(claim["name"]) + (" (must hold)" if claim["must_hold"] else ""),
+            _number(claim["effect"], decimals, sign=True),
+            _interval(claim, decimals),
+            unit_words(claim),
+            claim["test"] or "",
+            _p(claim["p"]),
+            _p(claim["p_corrected"]),
+        )
+    console.print(table)
+    for claim in judged:
+        remarks = remarks_of(claim)
+        if remarks:
+            console.print(f"\n{escape(claim['name'])}:", highlight=False, soft_wrap=True)
+        for remark in remarks:
+            console.print(f"  {escape(remark)}", highlight=False, soft_wrap=True)
+
+
+def _number(value: float | None, decimals: int, *, sign: bool = False) -> str:
+    if value is None:
+        return ""
+    return f"{value:{'+' if sign else ''}.{decimals}f}"
+
+
+def _interval(claim: dict[str, Any], decimals: int) -> str:
+    if claim["ci_low"] is None or claim["test"] is None:
+        return ""
+    return f"[{_number(claim['ci_low'], decimals)}, {_number(claim['ci_high'], decimals)}]".replace("[", r"\[", 1)
+
+
+def _p(p: float | None) -> str:
+    return "" if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001"
