@@ -5,10 +5,10 @@ __all__ = ["STAGE_VERSIONS"]
 STAGE_VERSIONS = {
     "prepare": 1,
     "train_gan": 2,
-    "synthesise": 1,
+    "synthesise": 2,
     "reference": 1,
     "score": 2,
-    "train_unet": 1,
+    "train_unet": 2,
     "evaluate": 1,
     "measure": 2,
 }
