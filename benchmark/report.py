@@ -18,7 +18,7 @@ from benchmark.views.tables import distance_table, distance_warnings, segmentati
 from benchmark.views.text import label_marks
 from vesselgan.files import write_text
 
-__all__ = ["render_report"]
+__all__ = ["render_report", "templates"]
 
 
 def render_report(run: Run, results: Mapping[str, Any], folder: Path) -> None:
@@ -26,10 +26,11 @@ def render_report(run: Run, results: Mapping[str, Any], folder: Path) -> None:
 
     Whatever the run lacks (failed cells, metrics, a brain mask, claims) is said on the page or left out.
     """
-    write_text(folder / "index.html", _environment().get_template("report.html.j2").render(_page(run, results)))
+    write_text(folder / "index.html", templates().get_template("report.html.j2").render(_page(run, results)))
 
 
-def _environment() -> Environment:
+def templates() -> Environment:
+    """The page templates: whatever comes from data is escaped, and an unknown name is an error."""
     return Environment(
         loader=PackageLoader("benchmark"),
         autoescape=True,
@@ -47,8 +48,10 @@ def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
     extractors = {
         entry["extractor"] for cell in results["cells"] for entry in cell["metrics"].values() if "extractor" in entry
     }
+    header = page_header(run, results, marks)
     return {
-        "header": page_header(run, results, marks),
+        "title": f"{header.title} · {header.run_name}",
+        "header": header,
         "headline": headline(results, marks),
         "marks": list(marks.values()),
         "real_colour": REAL_COLOUR,

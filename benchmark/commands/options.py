@@ -20,6 +20,7 @@ __all__ = [
     "app",
     "complain",
     "console",
+    "log_console",
 ]
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 # Away from a terminal, tables are for other programs and for logs: nothing is folded at 80 columns.
 console = Console(width=None if sys.stdout.isatty() else 200)
+log_console = Console(stderr=True)  # for progress, which is no part of the output
 
 ProtocolName = Annotated[
     str, typer.Argument(metavar="PROTOCOL", help="A protocol file, or the name of a packaged one: paper")
