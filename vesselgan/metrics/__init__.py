@@ -5,6 +5,7 @@ from vesselgan.metrics.distances import (
     average_hausdorff,
     balanced_average_hausdorff,
     directed_distances,
+    distance_map,
     hausdorff_95,
 )
 from vesselgan.metrics.frechet import (
@@ -18,6 +19,8 @@ from vesselgan.metrics.kernel import kernel_distance
 from vesselgan.metrics.neighbours import precision_recall_density_coverage
 from vesselgan.metrics.overlap import dice, precision, sensitivity, volume_similarity
 from vesselgan.metrics.prd import max_f_beta_pair, prd_area, prd_curve, prd_curves, prd_from_histograms
+from vesselgan.metrics.segmentation import segmentation_scores
+from vesselgan.metrics.topology import betti_numbers, centreline, centreline_dice
 
 __all__ = [
     "DirectedDistances",
@@ -25,8 +28,12 @@ __all__ = [
     "SmallSampleWarning",
     "average_hausdorff",
     "balanced_average_hausdorff",
+    "betti_numbers",
+    "centreline",
+    "centreline_dice",
     "dice",
     "directed_distances",
+    "distance_map",
     "feature_statistics",
     "frechet_distance",
     "frechet_distance_of_statistics",
@@ -39,6 +46,7 @@ __all__ = [
     "prd_from_histograms",
     "precision",
     "precision_recall_density_coverage",
+    "segmentation_scores",
     "sensitivity",
     "volume_similarity",
 ]

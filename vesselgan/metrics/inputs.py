@@ -7,14 +7,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "as_array",
     "check_count",
     "check_policy",
     "check_same_width",
     "checked_feature_pair",
     "checked_features",
+    "checked_groups",
+    "checked_mask",
     "checked_masks",
     "checked_numbers",
     "checked_spacing",
+    "checked_volumes",
 ]
 
 Mask: TypeAlias = NDArray[np.bool_]
@@ -24,9 +28,17 @@ EmptyPolicy: TypeAlias = Literal["raise", "nan", "inf", "diagonal"]
 
 def checked_masks(truth: ArrayLike, prediction: ArrayLike) -> tuple[Mask, Mask]:
     """Two boolean masks of one shape."""
-    truth_mask, prediction_mask = _checked_mask("truth", truth), _checked_mask("prediction", prediction)
+    truth_mask, prediction_mask = checked_mask("truth", truth), checked_mask("prediction", prediction)
     if truth_mask.shape != prediction_mask.shape:
         raise ValueError(f"prediction has shape {prediction_mask.shape}, but truth has shape {truth_mask.shape}")
+    return truth_mask, prediction_mask
+
+
+def checked_volumes(truth: ArrayLike, prediction: ArrayLike) -> tuple[Mask, Mask]:
+    """Two boolean (X, Y, Z) masks of one shape."""
+    truth_mask, prediction_mask = checked_masks(truth, prediction)
+    if truth_mask.ndim != 3:
+        raise ValueError(f"truth and prediction must be (X, Y, Z) volumes, but have shape {truth_mask.shape}")
     return truth_mask, prediction_mask
 
 
@@ -65,9 +77,34 @@ def checked_feature_pair(real: ArrayLike, generated: ArrayLike) -> tuple[Floats,
     return real_rows, generated_rows
 
 
+def as_array(values: ArrayLike) -> NDArray[Any]:
+    """An array of array-likes and of torch tensors, wherever they lie and whether or not they need gradients.
+
+    Torch is not imported for it: a tensor is what has `detach` and `cpu`.
+    """
+    if hasattr(values, "detach") and hasattr(values, "cpu"):
+        tensor = values.detach().cpu()
+        # numpy has no bfloat16.
+        values = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
+    array: NDArray[Any] = np.asarray(values)
+    return array
+
+
+def checked_groups(name: str, groups: ArrayLike | None, count: int) -> NDArray[np.intp]:
+    """(count,) number of the group, such as the subject, of each row; without groups each row is its own."""
+    if groups is None:
+        return np.arange(count)
+    array = as_array(groups)
+    if array.shape != (count,):
+        raise ValueError(f"{name} must name one group for each of the {count} rows, but has shape {array.shape}")
+    _, numbers = np.unique(array, return_inverse=True)
+    members: NDArray[np.intp] = numbers.astype(np.intp)
+    return members
+
+
 def checked_numbers(name: str, values: ArrayLike) -> NDArray[Any]:
     """An array of booleans or real numbers, of whatever shape."""
-    array: NDArray[Any] = np.asarray(values)
+    array = as_array(values)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold real numbers, but has dtype {array.dtype}")
     return array
@@ -86,11 +123,18 @@ def check_count(name: str, value: int, *, at_least: int, at_most: int | None = N
         raise ValueError(f"{name} must be {limit}, but is {value}")
 
 
-def _checked_mask(name: str, mask: ArrayLike) -> Mask:
+def checked_mask(name: str, mask: ArrayLike) -> Mask:
+    """A boolean mask, from booleans or from integers that are all 0 or 1.
+
+    Floats are refused even where they hold 0 and 1 only: a probability map must get its threshold from the caller.
+    """
     array = checked_numbers(name, mask)
+    if array.dtype.kind == "f":
+        raise ValueError(f"{name} must be a binary mask of booleans or integers, but has dtype {array.dtype}")
     if array.dtype == np.bool_:
         return array
-    foreground: Mask = array == 1
-    if not (foreground | (array == 0)).all():
+    if array.size and (array.min() < 0 or array.max() > 1):
         raise ValueError(f"{name} must be a binary mask, but holds values other than 0 and 1")
-    return foreground
+    # One byte of 0 or 1 is what a boolean is: no copy.
+    mask_values: Mask = array.view(np.bool_) if array.dtype.itemsize == 1 else array.astype(np.bool_)
+    return mask_values
