@@ -3,10 +3,10 @@
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmark.protocol import AXES, Matrix, Profile, Protocol
+from benchmark.protocol import AXES, External, Matrix, Profile, Protocol
 from vesselgan.errors import InputError
 from vesselgan.recipe import Recipe, resolve_recipe
 from vesselgan.variants import VARIANTS
@@ -18,7 +18,7 @@ REAL = "real"  # the label of the baseline: a U-Net trained on real patches
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the matrix, fully resolved; `norm` and the other GAN options are None for the baseline."""
+    """One point of the matrix, fully resolved; `norm` and the other GAN options are None where no GAN is trained."""
 
     id: str
     label: str
@@ -30,15 +30,16 @@ class Cell:
     precision: str | None = None
     filters: int | None = None
     batch: int | None = None
+    external: str | None = None  # the label of `include` whose pairs take the place of a generator's
 
     @property
-    def is_real(self) -> bool:
-        """Whether this is the baseline."""
-        return self.norm is None
+    def has_gan(self) -> bool:
+        """Whether a generator is trained for it, as for neither the baseline nor somebody else's pairs."""
+        return self.norm is not None
 
 
 def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
-    """Every cell of a profile: the baseline of each seed and recipe, then the matrix in its own order.
+    """Every cell of a profile: the baseline of each seed and recipe, the matrix in its own order, then `include`.
 
     Raises InputError where two cells would have one id.
     """
@@ -49,6 +50,9 @@ def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
     cells = [_baseline(point, matrix, profile) for point in points] + [
         _cell(point, matrix, profile) for point in points
     ]
+    # Somebody else's pairs come from one trained model: more seeds would only repeat the U-Net.
+    first = [point for point in points if point["seed"] == matrix.seed[0]] or points[:1]
+    cells += [_external(external, point, matrix, profile) for external in protocol.include for point in first]
     unique = list(dict.fromkeys(cells))  # baselines repeat over the axes that they do not have
     ids = [cell.id for cell in unique]
     twice = sorted({name for name in ids if ids.count(name) > 1})
@@ -127,16 +131,21 @@ def _label(point: Mapping[str, Any], matrix: Matrix) -> str:
     return " ".join([name, *(f"{axis}={point[axis]}" for axis in others)])
 
 
-def _baseline(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
+def _baseline(point: Mapping[str, Any], matrix: Matrix, profile: Profile, label: str = REAL) -> Cell:
     name, recipe = _recipe_of(point, profile)
     varies = len(matrix.recipe or []) > 1
     return Cell(
-        id=f"{REAL}_{name}_s{point['seed']}" if varies else f"{REAL}_s{point['seed']}",
-        label=f"{REAL} recipe={name}" if varies else REAL,
+        id=f"{label}_{name}_s{point['seed']}" if varies else f"{label}_s{point['seed']}",
+        label=f"{label} recipe={name}" if varies else label,
         seed=point["seed"],
         recipe_name=name,
         recipe=recipe,
     )
+
+
+def _external(external: External, point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
+    """Like the baseline, it has a seed and a recipe for its U-Net alone."""
+    return replace(_baseline(point, matrix, profile, external.label), external=external.label)
 
 
 def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:

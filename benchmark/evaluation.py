@@ -169,4 +169,4 @@ def _aggregates(rows: list[dict[str, Any]], *, has_mask: bool) -> dict[str, Any]
 def _case(subject: str, truth: MaskFile, prediction: MaskFile, rows: list[dict[str, Any]]) -> Case:
     dsc = next(row["value"] for row in reversed(rows) if row["metric"] == "dsc/all")
     spacing = truth.spacing_mm or (1.0, 1.0, 1.0)
-    return Case(subject, dsc, truth.data.any(axis=2), prediction.data.any(axis=2), spacing[:2])
+    return Case(subject, dsc, np.asarray(truth.data.any(axis=2)), np.asarray(prediction.data.any(axis=2)), spacing[:2])

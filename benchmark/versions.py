@@ -6,6 +6,7 @@ STAGE_VERSIONS = {
     "prepare": 1,
     "train_gan": 1,
     "synthesise": 1,
+    "import_pairs": 1,
     "reference": 1,
     "score": 1,
     "train_unet": 1,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from benchmark.stages import STAGES, Context
 from benchmark.stages.context import step_record
 from benchmark.stages.evaluation import _rows, _scaled
-from benchmark.stages.gan import INT16_SCALE, real_pairs
+from benchmark.stages.gan import real_pairs
+from benchmark.stages.pairs import INT16_SCALE
 from benchmark.stages.scoring import _distances
 from benchmark.stages.segmentation import _real_batch, _synthetic_batch
 from vesselgan.data import StoredSubject, VolumeStore, open_store

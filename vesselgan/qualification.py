@@ -2,7 +2,7 @@
 
 The real patches of one half of the subjects are the reference, those of the other half are what a perfect generator
 would make: their distance is the floor. From there it has to grow with every step of a degradation: blur, noise,
-erased vessels, and modes (places in the head) that are dropped.
+erased vessels, and modes (levels of the head) that are dropped.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -114,8 +114,10 @@ def qualify(
     ladder_features: dict[str, list[Features]] = {}
     for name, levels in ladders.items():
         if name == "dropped modes":
-            modes, order = _modes(candidates), rng.permutation(_MODES)
-            kept = [candidates.of(np.isin(modes, order[round(level * _MODES) :])) for level in levels]
+            # From one end of the head: whole levels, in an order in which each loss adds to the one before. (Of modes
+            # lost in any order, a later one can bring the mean back to where it was.)
+            levels_kept = _levels(candidates) if rng.random() < 0.5 else _MODES - 1 - _levels(candidates)
+            kept = [candidates.of(levels_kept >= round(share * _MODES)) for share in levels]
             images: Iterator[Images] = iter([_drawn(rest, count, rng).images for rest in kept])
         else:
             # One draw of noise for all levels: each is the one before it, made worse.
@@ -171,7 +173,7 @@ def _without(image: Images, mask: NDArray[np.bool_], share: float, rng: np.rando
     return np.where(erased, filled, image)
 
 
-def _modes(patches: PatchSet) -> NDArray[np.intp]:
+def _levels(patches: PatchSet) -> NDArray[np.intp]:
     """(N,) which of eight equally large groups, from the neck to the crown, each patch belongs to."""
     rank = np.empty(len(patches.images), np.intp)
     rank[np.lexsort(patches.places.T)] = np.arange(len(rank))  # the last axis is the first key

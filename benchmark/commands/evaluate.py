@@ -1,5 +1,6 @@
 """`evaluate`: somebody's segmentations against the truth, folder against folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +41,7 @@ def evaluate(
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
-def _table(results: dict[str, Any]) -> Table:
+def _table(results: Mapping[str, Any]) -> Table:
     from benchmark.views.folders import REGION_NAMES, mean_text, metric_rows
     from benchmark.views.text import plural
 

@@ -27,7 +27,7 @@ from benchmark.environment import choose_device
 from benchmark.loading import find_protocol, load_protocol
 from benchmark.plan import CellPlan, Plan, build_plan
 from benchmark.protocol import Profile, Protocol
-from benchmark.sources import choose_source
+from benchmark.sources import choose_source, find_externals
 from benchmark.store import Store
 from vesselgan.errors import InputError
 
@@ -112,7 +112,8 @@ def _plan(
         settings = settings.model_copy(update={"score": score})
     cells = cells_of(loaded, settings)
     source = choose_source(name, settings, data, layout, remember)
-    return path, build_plan(loaded, name, settings, cells, source, choose_device(device))
+    externals = find_externals(loaded.include, path.parent, remember)
+    return path, build_plan(loaded, name, settings, cells, source, choose_device(device), externals)
 
 
 def _profile(protocol: Protocol, name: str | None) -> tuple[str, Profile]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.stages import data, evaluation, gan, scoring, segmentation
+from benchmark.stages import data, evaluation, external, gan, scoring, segmentation
 from benchmark.stages.context import Context
 from benchmark.stages.costs import measure
 from benchmark.versions import STAGE_VERSIONS
@@ -41,7 +41,14 @@ STAGES = {
         Stage("prepare", data.prepare, ("benchmark.stages.data", *_DATA)),
         Stage("train_gan", gan.train, ("benchmark.stages.gan", *_DATA, *_NETWORKS)),
         Stage(
-            "synthesise", gan.synthesise_pairs, ("benchmark.stages.gan", "vesselgan.synthesis", "vesselgan.networks")
+            "synthesise",
+            gan.synthesise_pairs,
+            ("benchmark.stages.gan", "benchmark.stages.pairs", "vesselgan.synthesis", "vesselgan.networks"),
+        ),
+        Stage(
+            "import_pairs",
+            external.import_pairs,
+            ("benchmark.stages.external", "benchmark.stages.pairs", "vesselgan.data"),
         ),
         Stage("reference", scoring.reference, ("benchmark.stages.scoring", "vesselgan.features", "vesselgan.metrics")),
         Stage("score", scoring.score, ("benchmark.stages.scoring", "vesselgan.features", "vesselgan.metrics")),

@@ -12,16 +12,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmark.stages.context import Context, dataclass_from, step_record, throttled
+from benchmark.stages.pairs import INT16_SCALE, describe_pairs
 from vesselgan.data import EpochSampler, VolumeStore, open_store
 from vesselgan.networks import Generator
 from vesselgan.recipe import Recipe
 from vesselgan.synthesis import synthesise
 from vesselgan.training import WGANConfig, choose_precision, train_wgan
 
-__all__ = ["INT16_SCALE", "load_generator", "synthesise_pairs", "train"]
+__all__ = ["load_generator", "synthesise_pairs", "train"]
 
-INT16_SCALE = 32767  # synthetic intensities in [-1, 1] are stored as 16-bit integers, half the bytes of float32
-SHOWN_PAIRS = 16  # kept in a small file of their own for the report
 CHECKPOINT_EVERY_S = 30.0
 
 
@@ -106,6 +105,4 @@ def synthesise_pairs(context: Context) -> dict[str, Any]:
         progress(done, count, "synthetic pairs")
     images.flush()
     labels.flush()
-    np.savez(context.folder / "shown.npz", images=images[:SHOWN_PAIRS], labels=labels[:SHOWN_PAIRS])
-    shares = labels.reshape(count, -1).mean(axis=1)
-    return {"pairs": count, "vessel_share": float(shares.mean()), "without_vessel": int((shares == 0).sum())}
+    return describe_pairs(context.folder, images, labels)

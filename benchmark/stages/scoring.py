@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.stages.context import Context, throttled
-from benchmark.stages.gan import INT16_SCALE
+from benchmark.stages.pairs import INT16_SCALE
 from vesselgan.data import VolumeStore, open_store
 from vesselgan.features import Extractor, medicalnet, random_resnet10
 from vesselgan.metrics import (

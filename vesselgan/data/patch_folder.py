@@ -29,7 +29,7 @@ from vesselgan.data.nifti import check_same_grid, load_mask, load_volume
 from vesselgan.data.patches import apply_range, robust_range
 from vesselgan.errors import InputError
 
-__all__ = ["PatchBatch", "PatchFolder", "open_patches"]
+__all__ = ["PatchBatch", "PatchFolder", "open_patches", "patch_files"]
 
 _PAIRED_FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))
 _RANGE_VOXELS = 8_000_000  # that the intensity range is taken from, evenly spread over all files
@@ -81,6 +81,15 @@ class PatchFolder:
                         images, labels = [], []
         if images:
             yield PatchBatch(np.stack(images), np.stack(labels) if labels else None)
+
+
+def patch_files(folder: Path, option: str) -> list[Path]:
+    """The files of a folder of patches and their labels, found as `open_patches` finds them, unread.
+
+    Raises InputError: no such folder, no patches, a label without image.
+    """
+    files = _find(folder, option)
+    return sorted({path for file in files for path in (file.image, file.label) if path})
 
 
 def open_patches(
