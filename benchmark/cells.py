@@ -33,6 +33,11 @@ class Cell:
     external: str | None = None  # the label of `include` whose pairs take the place of a generator's
 
     @property
+    def is_real(self) -> bool:
+        """Whether this is the baseline."""
+        return self.norm is None and self.external is None
+
+    @property
     def has_gan(self) -> bool:
         """Whether a generator is trained for it, as for neither the baseline nor somebody else's pairs."""
         return self.norm is not None
