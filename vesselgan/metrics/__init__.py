@@ -8,6 +8,14 @@ from vesselgan.metrics.distances import (
     distance_map,
     hausdorff_95,
 )
+from vesselgan.metrics.distributions import (
+    DistributionScores,
+    FloorValue,
+    RealFloor,
+    distribution_scores,
+    real_floor,
+)
+from vesselgan.metrics.estimates import Estimate
 from vesselgan.metrics.frechet import (
     FeatureStatistics,
     SmallSampleWarning,
@@ -15,7 +23,10 @@ from vesselgan.metrics.frechet import (
     frechet_distance,
     frechet_distance_of_statistics,
 )
+from vesselgan.metrics.frechet_infinite import frechet_distance_infinite
 from vesselgan.metrics.kernel import kernel_distance
+from vesselgan.metrics.labels import LabelDistance, LabelStatistics, label_distances, label_statistics
+from vesselgan.metrics.memorisation import ClosePair, MemorisationAudit, block_means, memorisation_audit, mirrored
 from vesselgan.metrics.neighbours import precision_recall_density_coverage
 from vesselgan.metrics.overlap import dice, precision, sensitivity, volume_similarity
 from vesselgan.metrics.prd import max_f_beta_pair, prd_area, prd_curve, prd_curves, prd_from_histograms
@@ -23,29 +34,45 @@ from vesselgan.metrics.segmentation import segmentation_scores
 from vesselgan.metrics.topology import betti_numbers, centreline, centreline_dice
 
 __all__ = [
+    "ClosePair",
     "DirectedDistances",
+    "DistributionScores",
+    "Estimate",
     "FeatureStatistics",
+    "FloorValue",
+    "LabelDistance",
+    "LabelStatistics",
+    "MemorisationAudit",
+    "RealFloor",
     "SmallSampleWarning",
     "average_hausdorff",
     "balanced_average_hausdorff",
     "betti_numbers",
+    "block_means",
     "centreline",
     "centreline_dice",
     "dice",
     "directed_distances",
     "distance_map",
+    "distribution_scores",
     "feature_statistics",
     "frechet_distance",
+    "frechet_distance_infinite",
     "frechet_distance_of_statistics",
     "hausdorff_95",
     "kernel_distance",
+    "label_distances",
+    "label_statistics",
     "max_f_beta_pair",
+    "memorisation_audit",
+    "mirrored",
     "prd_area",
     "prd_curve",
     "prd_curves",
     "prd_from_histograms",
     "precision",
     "precision_recall_density_coverage",
+    "real_floor",
     "segmentation_scores",
     "sensitivity",
     "volume_similarity",

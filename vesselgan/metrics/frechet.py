@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import qr
 
-from vesselgan.metrics.inputs import Floats, check_same_width, checked_features
+from vesselgan.metrics.inputs import Floats, check_same_width, checked_feature_pair, checked_features
 
 __all__ = [
     "FeatureStatistics",
     "SmallSampleWarning",
+    "distance_between",
     "feature_statistics",
     "frechet_distance",
     "frechet_distance_of_statistics",
+    "statistics_of_rows",
 ]
 
 # Below this ratio of Cholesky pivots the Gram matrix has lost the small directions, whose square roots are summed.
@@ -48,26 +50,34 @@ def frechet_distance(*, real: ArrayLike, generated: ArrayLike) -> float:
     Warns (SmallSampleWarning) where N or M is not above d. Empty case: fewer than two rows are an error.
     Source: Heusel et al. 2017, eq. 6; pytorch-fid, torch-fidelity.
     """
-    return _distance(_statistics("real", real), _statistics("generated", generated))
+    real_rows, generated_rows = checked_feature_pair(real, generated)
+    statistics = statistics_of_rows(real_rows), statistics_of_rows(generated_rows)
+    _warn_of_few(*statistics)
+    return distance_between(*statistics)
 
 
 def feature_statistics(features: ArrayLike) -> FeatureStatistics:
     """Statistics of (N, d) features, N >= 2: the costly half of the distance, worth keeping for a shared reference."""
-    return _statistics("features", features)
+    return statistics_of_rows(checked_features("features", features))
 
 
 def frechet_distance_of_statistics(*, real: FeatureStatistics, generated: FeatureStatistics) -> float:
     """`frechet_distance` of two statistics: same value, unit, range and warning."""
-    return _distance(real, generated)
-
-
-def _distance(real: FeatureStatistics, generated: FeatureStatistics) -> float:
     check_same_width(len(real.mean), len(generated.mean))
+    _warn_of_few(real, generated)
+    return distance_between(real, generated)
+
+
+def _warn_of_few(real: FeatureStatistics, generated: FeatureStatistics) -> None:
     for name, statistics in (("real", real), ("generated", generated)):
         count, width = statistics.count, len(statistics.mean)
         if count <= width:
             message = f"{name} has {count} samples for {width} features: the distance is strongly biased upward"
             warnings.warn(message, SmallSampleWarning, stacklevel=3)
+
+
+def distance_between(real: FeatureStatistics, generated: FeatureStatistics) -> float:
+    """`frechet_distance_of_statistics` without checks and warnings."""
     offset = real.mean - generated.mean
     # With Sr = A'A and Sg = B'B, tr (Sr Sg)^(1/2) is the sum of the singular values of A B'. It needs no square root of
     # a matrix, which can fail, turn complex, or lose half the digits of the small eigenvalues.
@@ -76,8 +86,8 @@ def _distance(real: FeatureStatistics, generated: FeatureStatistics) -> float:
     return max(float(distance), 0.0)  # never below 0 but for rounding
 
 
-def _statistics(name: str, features: ArrayLike) -> FeatureStatistics:
-    rows = checked_features(name, features)
+def statistics_of_rows(rows: Floats) -> FeatureStatistics:
+    """`feature_statistics` of rows that are checked already."""
     mean = rows.mean(axis=0)
     centred = (rows - mean) / np.sqrt(len(rows) - 1)  # (N, d)
     return FeatureStatistics(count=len(rows), mean=mean, factor=_reduced(centred))

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = [
     "as_array",
     "check_count",
+    "check_level",
     "check_policy",
     "check_same_width",
     "checked_feature_pair",
@@ -23,6 +24,7 @@ __all__ = [
 
 Mask: TypeAlias = NDArray[np.bool_]
 Floats: TypeAlias = NDArray[np.float64]
+Parts: TypeAlias = NDArray[np.intp]
 EmptyPolicy: TypeAlias = Literal["raise", "nan", "inf", "diagonal"]
 
 
@@ -90,7 +92,7 @@ def as_array(values: ArrayLike) -> NDArray[Any]:
     return array
 
 
-def checked_groups(name: str, groups: ArrayLike | None, count: int) -> NDArray[np.intp]:
+def checked_groups(name: str, groups: ArrayLike | None, count: int) -> Parts:
     """(count,) number of the group, such as the subject, of each row; without groups each row is its own."""
     if groups is None:
         return np.arange(count)
@@ -98,7 +100,7 @@ def checked_groups(name: str, groups: ArrayLike | None, count: int) -> NDArray[n
     if array.shape != (count,):
         raise ValueError(f"{name} must name one group for each of the {count} rows, but has shape {array.shape}")
     _, numbers = np.unique(array, return_inverse=True)
-    members: NDArray[np.intp] = numbers.astype(np.intp)
+    members: Parts = numbers.astype(np.intp)
     return members
 
 
@@ -114,6 +116,12 @@ def check_same_width(real_width: int, generated_width: int) -> None:
     """Features of two different extractors are not comparable."""
     if real_width != generated_width:
         raise ValueError(f"generated has {generated_width} features per row, but real has {real_width}")
+
+
+def check_level(level: float) -> None:
+    """The level of an interval."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, but is {level}")
 
 
 def check_count(name: str, value: int, *, at_least: int, at_most: int | None = None) -> None:

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vesselgan.metrics.inputs import Floats, check_count, checked_feature_pair, checked_numbers
+from vesselgan.metrics.inputs import Floats, Parts, check_count, checked_feature_pair, checked_numbers
 from vesselgan.metrics.kmeans import kmeans_labels
 
-__all__ = ["max_f_beta_pair", "prd_area", "prd_curve", "prd_curves", "prd_from_histograms"]
+__all__ = ["max_f_beta_pair", "prd_area", "prd_curve", "prd_curves", "prd_from_histograms", "prd_leave_outs"]
 
 _BETA = 8
 _SMALLEST_ANGLE = 1e-10
@@ -45,12 +45,62 @@ def prd_curves(
     check_count("angles", angles, at_least=2)
 
     rng = np.random.default_rng(seed)
-    union = np.concatenate([_thinned(real_rows, count, rng), _thinned(generated_rows, count, rng)])
-    labels = kmeans_labels(union, clusters=clusters, runs=runs, rng=rng)  # (2 count, runs)
-    shares = [
-        np.stack([np.bincount(run, minlength=clusters) for run in half.T]) / count for half in np.split(labels, 2)
-    ]
-    return _curves(reference=shares[0], evaluated=shares[1], angles=angles)
+    reference, evaluated = _cluster_counts(
+        _thinned(real_rows, count, rng), _thinned(generated_rows, count, rng), clusters=clusters, runs=runs, rng=rng
+    )
+    return _curves(reference=_shares(reference), evaluated=_shares(evaluated), angles=angles)
+
+
+def prd_leave_outs(
+    real: Floats,
+    generated: Floats,
+    parts: tuple[Parts, Parts],
+    *,
+    clusters: int,
+    runs: int,
+    rng: np.random.Generator,
+    angles: int = 1001,
+) -> tuple[tuple[Floats, Floats], list[tuple[Floats, Floats]]]:
+    """`prd_curves` of equally many rows, and the mean curve (angles,) without each part of both sets in turn.
+
+    What is left out leaves the histograms; the clusters stay, as their own chance is seen in the spread over the runs.
+    """
+    reference, evaluated = _cluster_counts(real, generated, clusters=clusters, runs=runs, rng=rng, parts=parts)
+    leave_outs = []
+    for part in range(len(reference)):
+        kept = np.arange(len(reference)) != part
+        precision, recall = _curves(
+            reference=_shares(reference[kept]), evaluated=_shares(evaluated[kept]), angles=angles
+        )
+        leave_outs.append((precision.mean(axis=0), recall.mean(axis=0)))
+    return _curves(reference=_shares(reference), evaluated=_shares(evaluated), angles=angles), leave_outs
+
+
+def _cluster_counts(
+    real: Floats,
+    generated: Floats,
+    *,
+    clusters: int,
+    runs: int,
+    rng: np.random.Generator,
+    parts: tuple[Parts, Parts] | None = None,
+) -> tuple[Floats, Floats]:
+    """(folds, runs, clusters) number of real rows, and of generated rows, in each cluster of their union."""
+    labels = kmeans_labels(np.concatenate([real, generated]), clusters=clusters, runs=runs, rng=rng)  # (N + M, runs)
+    part_of_row = np.zeros(len(labels), int) if parts is None else np.concatenate(parts)
+    folds = int(part_of_row.max()) + 1
+    cells = (part_of_row[:, None] * runs + np.arange(runs)) * clusters + labels
+    halves = cells[: len(real)], cells[len(real) :]
+    shape = folds, runs, clusters
+    counts = [np.bincount(half.ravel(), minlength=folds * runs * clusters).reshape(shape) for half in halves]
+    return counts[0].astype(np.float64), counts[1].astype(np.float64)
+
+
+def _shares(counts: Floats) -> Floats:
+    """(runs, clusters) shares of (folds, runs, clusters) counts."""
+    summed = counts.sum(axis=0)
+    shares: Floats = summed / summed.sum(axis=1, keepdims=True)
+    return shares
 
 
 def prd_from_histograms(*, reference: ArrayLike, evaluated: ArrayLike, angles: int = 1001) -> tuple[Floats, Floats]:
