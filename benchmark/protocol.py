@@ -12,6 +12,7 @@ __all__ = ["AXES", "CLAIM_METRICS", "Claim", "Matrix", "Profile", "Protocol", "R
 # Metric keys of results.json, with the direction that is better. They are the vocabulary of claims and references.
 CLAIM_METRICS: dict[str, Literal["lower", "higher"]] = {
     "fid": "lower",
+    "fid_infinite": "lower",
     "kid": "lower",
     "prd_f8": "higher",
     "prd_f1_8": "higher",
@@ -20,6 +21,12 @@ CLAIM_METRICS: dict[str, Literal["lower", "higher"]] = {
     "recall": "higher",
     "density": "higher",
     "coverage": "higher",
+    "label_volume_fraction": "lower",
+    "label_radius": "lower",
+    "label_branch_count": "lower",
+    "label_component_count": "lower",
+    "memorised_share/features": "lower",
+    "memorised_share/images": "lower",
     "dsc/all": "higher",
     "dsc/intracranial": "higher",
     "bavd_voxel/all": "lower",

@@ -33,7 +33,13 @@ class Stage:
 _SHARED = ("benchmark.stages.context", "vesselgan.recipe")
 _DATA = ("vesselgan.data", *_SHARED)
 _NETWORKS = ("vesselgan.networks", "vesselgan.training", *_SHARED)
-_FEATURES = ("benchmark.stages.scoring", "vesselgan.features", "vesselgan.networks.resnet3d", "vesselgan.metrics")
+_SCORING = (
+    "benchmark.stages.scoring",
+    "benchmark.scoring",
+    "vesselgan.features",
+    "vesselgan.networks.resnet3d",
+    "vesselgan.metrics",
+)
 
 STAGES = {
     stage.name: stage
@@ -50,8 +56,8 @@ STAGES = {
             external.import_pairs,
             ("benchmark.stages.external", "benchmark.stages.pairs", "vesselgan.data"),
         ),
-        Stage("reference", scoring.reference, ("benchmark.stages.scoring", "vesselgan.features", "vesselgan.metrics")),
-        Stage("score", scoring.score, ("benchmark.stages.scoring", "vesselgan.features", "vesselgan.metrics")),
+        Stage("reference", scoring.reference, _SCORING),
+        Stage("score", scoring.score, _SCORING),
         Stage("train_unet", segmentation.train, ("benchmark.stages.segmentation", *_DATA, *_NETWORKS)),
         Stage(
             "evaluate", evaluation.evaluate, ("benchmark.stages.evaluation", "vesselgan.inference", "vesselgan.metrics")
