@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmark.comparison import Comparison
 from benchmark.evaluation import Evaluation
 from benchmark.pictures import FOUND, INVENTED, MISSED
 from benchmark.report import templates
-from benchmark.views.folders import evaluation_view
+from benchmark.views.comparison import comparison_view
+from benchmark.views.evaluation import evaluation_view
 from vesselgan.files import write_text
 
-__all__ = ["write_evaluation"]
+__all__ = ["write_comparison", "write_evaluation"]
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
@@ -19,6 +21,13 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
     view = evaluation_view(evaluation.results, evaluation.shown)
     overlay = {"found": FOUND, "missed": MISSED, "invented": INVENTED}
     return _write(folder, "evaluation", evaluation.results, title="Evaluation of masks", view=view, overlay=overlay)
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> Path:
+    """Write `results.json` and `index.html` into `folder`; returns the page's path."""
+    return _write(
+        folder, "comparison", comparison.results, title="Score of generated patches", view=comparison_view(comparison)
+    )
 
 
 def _write(folder: Path, template: str, results: Mapping[str, Any], **page: Any) -> Path:

@@ -24,6 +24,7 @@ from vesselgan.metrics import memorisation_audit as audit
 
 __all__ = [
     "FEWEST_SUBJECTS",
+    "METRICS_OF",
     "Audits",
     "Distances",
     "audit_memory",
@@ -96,7 +97,8 @@ def compare_features(
     """The `wanted` metrics of a protocol between two sets of features, each with a jackknife interval over subjects.
 
     There are no intervals where the subjects are not known or fewer than FEWEST_SUBJECTS: patches of one subject are
-    alike, and intervals over patches would be too narrow. `swap_prd` is D5: the two sets change places in PRD. Raises ValueError for too few rows, clusters or neighbours.
+    alike, and intervals over patches would be too narrow. `swap_prd` is D5: the two sets change places in PRD. Raises
+    ValueError for too few rows, clusters or neighbours.
     """
     prd, neighbours = wanted.get("prd") or {}, wanted.get("neighbours") or {}
     enough = real_subjects is not None and len(np.unique(real_subjects)) >= FEWEST_SUBJECTS

@@ -4,10 +4,15 @@ from pathlib import Path
 
 from vesselgan.errors import InputError
 
-__all__ = ["MEDICALNET_FILE", "medicalnet_weights"]
+__all__ = ["MEDICALNET_FILE", "local_weights", "medicalnet_weights"]
 
 MEDICALNET_REPOSITORY = "TencentMedicalNet/MedicalNet-Resnet10"
 MEDICALNET_FILE = "resnet_10_23dataset.pth"
+
+
+def local_weights(name: str) -> Path:
+    """The file of this name, or for `hub` the downloaded one. Raises InputError as `medicalnet_weights`."""
+    return medicalnet_weights() if name == "hub" else Path(name)
 
 
 def medicalnet_weights() -> Path:

@@ -42,7 +42,7 @@ def evaluate(
 
 
 def _table(results: Mapping[str, Any]) -> Table:
-    from benchmark.views.folders import REGION_NAMES, mean_text, metric_rows
+    from benchmark.views.evaluation import REGION_NAMES, mean_text, metric_rows
     from benchmark.views.text import plural
 
     table = Table("", *REGION_NAMES.values(), box=None, title=plural(results["n"], "subject"), title_justify="left")

@@ -1,4 +1,4 @@
-"""The pages of `evaluate` and `score`: two folders compared, without a run."""
+"""The page of `evaluate`: masks against masks, without a run."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
