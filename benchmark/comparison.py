@@ -125,7 +125,7 @@ def compare_folders(
         "floor": floor or {"metrics": None, "reason": NO_SUBJECTS},
         "labels": labels,
         "memorisation": audits.described() if audits else {"reason": NO_TRAINING},
-        "warnings": distances.warnings,
+        "warnings": distances.warnings + [text for text in (floor or {}).get("warnings", ()) if "floor" in text],
     }
     closest = _closest(audits, folders, described) if audits else ()
     return Comparison(results, distances, ours.shown, theirs.shown, closest)

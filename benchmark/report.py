@@ -14,6 +14,7 @@ from benchmark.views.claims import claim_views
 from benchmark.views.costs import cost_view
 from benchmark.views.figures import prd_figure, sample_rows, segmented_subject, subject_figures, training_figures
 from benchmark.views.methods import methods_view
+from benchmark.views.scores import audit_views, label_table
 from benchmark.views.tables import distance_table, distance_warnings, segmentation_table
 from benchmark.views.text import label_marks
 from vesselgan.files import write_text
@@ -67,6 +68,8 @@ def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "floor_meaning": (results.get("floor") or {}).get("meaning"),
         "own_features": "random_resnet10" in extractors,
         "prd": prd_figure(run, marks),
+        "label_statistics": label_table(results, marks),
+        "audits": audit_views(run, marks),
         "samples": sample_rows(run, marks),
         "segmented": segmented_subject(run, results, marks),
         "overlay": {"found": FOUND, "missed": MISSED, "invented": INVENTED},

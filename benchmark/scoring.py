@@ -135,7 +135,7 @@ def floor_of(
     return {
         "metrics": {name: floor.metrics[name].mean for name in names},
         "sd": {name: floor.metrics[name].sd for name in names},
-        "warnings": list(floor.warnings),
+        "warnings": [*floor.warnings, *_unequal(floor.count, count)],
         "meaning": f"one half of {floor.subjects} real subjects against the other half, {floor.count} patches each, "
         f"mean of {FLOOR_SPLITS} ways to halve them",
     }
@@ -190,6 +190,14 @@ def load_label_statistics(path: Path) -> LabelStatistics:
     with np.load(path) as arrays:
         values = {name: arrays[name] for name in arrays.files}
     return LabelStatistics(**{**values, "empty": int(values["empty"])})
+
+
+def _unequal(floor: int, count: int) -> list[str]:
+    if floor >= count:
+        return []
+    return [
+        f"the floor has {floor} patches a side and the scores {count}: its FID is biased more; fid_infinite and kid not"
+    ]
 
 
 def _options(prd: Mapping[str, Any], neighbours: Mapping[str, Any]) -> dict[str, int]:

@@ -11,27 +11,14 @@ from benchmark.pictures import Picture, grey_picture, mask_picture
 from benchmark.plots import REAL_COLOUR, Curve, prd_chart
 from benchmark.scoring import METRICS_OF
 from benchmark.views.evaluation import environment_facts
+from benchmark.views.scores import STATISTICS, ClosestPair, audit_sentence, closeness
 from benchmark.views.tables import Column, Entry, Row, Table, column
 from benchmark.views.text import deviation, interval, number, unit_of
 
-__all__ = [
-    "ClosestPair",
-    "ComparisonView",
-    "MetricLine",
-    "audit_sentence",
-    "comparison_view",
-    "label_rows",
-    "metric_lines",
-]
+__all__ = ["ComparisonView", "MetricLine", "comparison_view", "metric_lines"]
 
 COLOUR = "#0173b2"
 SQUARE = (1.0, 1.0)  # a patch has no header that says how large a voxel is
-STATISTICS = {
-    "volume_fraction": ("vessel share", 4, "of a patch's voxels"),
-    "radius": ("radius", 3, "voxels, along centrelines"),
-    "branch_count": ("branches", 2, "per patch"),
-    "component_count": ("pieces", 2, "per patch"),
-}
 
 
 @dataclass(frozen=True)
@@ -46,15 +33,6 @@ class MetricLine:
     interval: str
     floor: str
     reason: str
-
-
-@dataclass(frozen=True)
-class ClosestPair:
-    """A generated patch beside the training patch that is nearest to it."""
-
-    generated: Picture
-    training: Picture
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -144,7 +122,7 @@ def comparison_view(comparison: Comparison) -> ComparisonView:
 def _caveat(extractor: Mapping[str, Any]) -> str:
     if extractor["comparable_with_paper"]:
         return (
-            "The features are MedicalNet's, as in the paper; compare with its numbers at equal numbers of patches only."
+            "The features are MedicalNet's, as in the paper; compare with its numbers at equal counts of patches only."
         )
     return (
         f"The features come from a ResNet-10 with random weights ({extractor['name']}). Numbers on them can be compared "
@@ -165,7 +143,7 @@ def _distance_table(results: Mapping[str, Any]) -> Table:
     return Table(columns, rows)
 
 
-def label_rows(labels: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[tuple[str, list[Entry]]]:
+def _label_rows(labels: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[tuple[str, list[Entry]]]:
     """Statistic, its means in real and in generated labels, and their Wasserstein-1 distance."""
     rows = []
     for name, (title, decimals, unit) in STATISTICS.items():
@@ -179,7 +157,7 @@ def label_rows(labels: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[tu
 def _label_table(results: Mapping[str, Any]) -> Table | None:
     if "means" not in results["labels"]:
         return None
-    rows = [Row(None, entries, title) for title, entries in label_rows(results["labels"], results["metrics"])]
+    rows = [Row(None, entries, title) for title, entries in _label_rows(results["labels"], results["metrics"])]
     return Table([Column("real", "mean"), Column("generated", "mean"), Column("Wasserstein-1", "distance", "↓")], rows)
 
 
@@ -192,23 +170,11 @@ def _memorisation(results: Mapping[str, Any]) -> Iterator[str]:
         yield audit_sentence(space, audit)
 
 
-def audit_sentence(space: str, audit: Mapping[str, Any]) -> str:
-    """What one audit found, in words."""
-    verdict = "more than chance allows: look at the pairs" if audit["memorised"] else "what chance allows"
-    return (
-        f"In {'feature' if space == 'features' else 'image'} space {audit['close_count']} of {audit['generated_count']} "
-        f"generated patches ({100 * audit['close_share']:.1f} %) lie closer to a training patch than all but "
-        f"{100 * audit['expected_share']:.1f} % of unseen real patches do: {verdict} (p = {audit['p_value']:.2g}). "
-        f"{audit['near_zero']} are nearly identical to one."
-    )
-
-
 def _closest(generated: ShownPair, training: ShownPair, distance: float, results: Mapping[str, Any]) -> ClosestPair:
-    threshold = results["memorisation"]["images"]["threshold"]
     return ClosestPair(
         grey_picture(generated.image, SQUARE, "generated", unit=True),
         grey_picture(training.image, SQUARE, "nearest training patch", unit=True),
-        f"{distance / threshold:.2f} of the threshold" if threshold else f"distance {distance:.3g}",
+        closeness(distance, results["memorisation"]["images"]["threshold"]),
     )
 
 
