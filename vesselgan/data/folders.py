@@ -92,7 +92,7 @@ def read_arrays(path: Path, names: Iterable[str] = ()) -> dict[str, NDArray[Any]
     try:
         if path.suffix == ".npy":
             return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             wanted = set(names) or set(archive.files)
             return {name: archive[name] for name in archive.files if name in wanted}
     except _DAMAGED as error:

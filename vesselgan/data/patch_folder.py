@@ -32,8 +32,8 @@ from vesselgan.errors import InputError
 __all__ = ["PatchBatch", "PatchFolder", "open_patches", "patch_files"]
 
 _PAIRED_FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))
-_RANGE_VOXELS = 8_000_000  # that the intensity range is taken from, evenly spread over all files
-_BLOCK = 64  # patches of a stack that are looked at together
+_RANGE_VOXELS = 2_000_000  # that the intensity range is taken from at most, evenly spread over the folder
+_BLOCK = 16  # patches of a stack that are looked at together
 _EXPECTED = "NAME.npz with image and label, NAME_image.nii.gz with NAME_label.nii.gz, or imagesTr/ with labelsTr/"
 
 
@@ -105,7 +105,7 @@ def open_patches(
     """
     files = _find(folder, option)
     problems: list[str] = []
-    sample: list[NDArray[np.float32]] = []
+    sample = _Sample()
     subjects: list[str] = []
     shapes: dict[tuple[int, ...], Path] = {}  # with the first file of each
     unlabelled: list[Path] = []
@@ -117,8 +117,7 @@ def open_patches(
                 with_label += 0 if content.labels is None else len(content.images)
                 subjects += content.subjects or ()
                 shapes.setdefault(content.images.shape[1:], file.image)
-                values = content.images.reshape(-1)
-                sample.append(values[:: 1 + len(values) * len(files) // _RANGE_VOXELS].copy())
+                sample.add(content.images.reshape(-1))
                 if content.labels is None and file.image not in unlabelled:
                     unlabelled.append(file.image)
         except InputError as error:
@@ -133,7 +132,7 @@ def open_patches(
         problems.append(f"{unlabelled[0]}: has no label{more}; add it, or take the labels of all others away")
     if problems:
         raise InputError("\n".join(problems))
-    low, high = intensity_range or robust_range(np.concatenate(sample))
+    low, high = intensity_range or robust_range(sample.values())
     if high <= low:
         raise InputError(f"{folder}: every voxel of every image is {low:g}; export the images again")
     known = tuple(subjects) if len(subjects) == count else None
@@ -148,6 +147,23 @@ class _Content:
     images: NDArray[np.float32]  # (n, X, Y, Z)
     labels: NDArray[np.bool_] | None
     subjects: tuple[str, ...] | None
+
+
+class _Sample:
+    """Evenly spread values of a stream whose length is not known: every n-th, where n doubles as the stream goes on."""
+
+    def __init__(self) -> None:
+        self._step = 1
+        self._kept: list[NDArray[np.float32]] = []
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        self._kept.append(values[:: self._step].copy())
+        if sum(map(len, self._kept)) > _RANGE_VOXELS:
+            self._kept = [self.values()[::2].copy()]
+            self._step *= 2
+
+    def values(self) -> NDArray[np.float32]:
+        return np.concatenate(self._kept)
 
 
 def _find(folder: Path, option: str) -> list[_File]:
