@@ -26,7 +26,7 @@ def evaluate(
     """Score segmentations: overlap, distances, centrelines and topology, per subject and over subjects."""
     from benchmark.evaluation import evaluate_folders
 
-    with Progress(console=log_console, transient=True) as progress:
+    with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
         task = progress.add_task("subjects")
         evaluation = evaluate_folders(
             truth, prediction, mask, lambda done, total: progress.update(task, completed=done, total=total)

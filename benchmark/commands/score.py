@@ -36,7 +36,7 @@ def score(
 
     where = choose_device(device)
     extractor = medicalnet(local_weights(weights), device=where) if weights else random_resnet10(device=where)
-    with Progress(console=log_console, transient=True) as progress:
+    with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
         task = progress.add_task("")
 
         def report(what: str, done: int, total: int) -> None:
