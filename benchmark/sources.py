@@ -107,7 +107,7 @@ def _weights_sha256(profile_name: str, profile: Profile, remember: Path | None) 
     if profile.score.weights is None:
         raise InputError(
             f"profile {profile_name!r} scores with MedicalNet features and has no weights: download "
-            "resnet_10_23dataset.pth (MedicalNet) and give it with --weights FILE, "
+            "resnet_10_23dataset.pth (MedicalNet) and give it with --weights FILE (or let --weights hub download it), "
             "or set score.extractor to random_resnet10"
         )
     return _sha256(Path(profile.score.weights), remember)

@@ -169,7 +169,7 @@ def write_patches(folder: Path, patches: PatchSet, images: NDArray[np.float32] |
 
 @pytest.fixture(scope="module")
 def folders(phantoms: PatchSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """real/ and training/ of eight subjects each, and generated/: others, blurred, eight of them copied from training."""
+    """real/ and training/ of eight subjects each; generated/: others, blurred, eight of them copied from training."""
     root = tmp_path_factory.mktemp("patches")
     real, training, others = (phantoms.of(phantoms.subjects % 3 == part) for part in range(3))
     write_patches(root / "real", real)

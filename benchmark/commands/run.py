@@ -30,6 +30,7 @@ from benchmark.protocol import Profile, Protocol
 from benchmark.sources import choose_source, find_externals
 from benchmark.store import Store
 from vesselgan.errors import InputError
+from vesselgan.hub import medicalnet_weights
 
 __all__ = ["list_cells", "run"]
 
@@ -109,6 +110,9 @@ def _plan(
     name, settings = _profile(loaded, profile)
     if weights is not None:
         score = settings.score.model_copy(update={"weights": str(weights), "extractor": "medicalnet"})
+        settings = settings.model_copy(update={"score": score})
+    if settings.score.extractor == "medicalnet" and settings.score.weights == "hub":
+        score = settings.score.model_copy(update={"weights": str(medicalnet_weights())})
         settings = settings.model_copy(update={"score": score})
     cells = cells_of(loaded, settings)
     source = choose_source(name, settings, data, layout, remember)

@@ -8,7 +8,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmark.commands.options import Device, Out, app, console, log_console
+from benchmark.commands.options import Device, Out, Weights, app, console, log_console
 from benchmark.environment import choose_device
 
 __all__ = ["score"]
@@ -22,9 +22,7 @@ def score(
         Path | None,
         typer.Option("--training", help="Folder of the patches that the generator learned from: audits memorisation"),
     ] = None,
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="MedicalNet's resnet_10_23dataset.pth, or 'hub' to download it")
-    ] = None,
+    weights: Weights = None,
     out: Out = Path(),
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json, and nothing else")] = False,
@@ -35,7 +33,7 @@ def score(
     from vesselgan.hub import local_weights
 
     where = choose_device(device)
-    extractor = medicalnet(local_weights(weights), device=where) if weights else random_resnet10(device=where)
+    extractor = medicalnet(local_weights(str(weights)), device=where) if weights else random_resnet10(device=where)
     with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
         task = progress.add_task("")
 
