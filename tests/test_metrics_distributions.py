@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vesselgan import metrics
-from vesselgan.metrics import kernel, neighbours
+from vesselgan.metrics import frechet, kernel, neighbours
 
 few_examples = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -105,6 +105,60 @@ def test_statistics_of_another_extractor_are_refused():
     reference, sample = metrics.feature_statistics(normal(20, 4, 0)), metrics.feature_statistics(normal(20, 5, 0))
     with pytest.raises(ValueError, match="generated has 5 features per row, but real has 4"):
         metrics.frechet_distance_of_statistics(real=reference, generated=sample)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seeds,
+    st.tuples(st.integers(2, 40), st.integers(2, 40)),
+    st.integers(1, 30),
+    st.sampled_from([0.0, 0.5, 2.0, 6.0]),
+    st.sampled_from(["plain", "dead columns", "duplicate rows", "constant", "float32", "fortran"]),
+)
+def test_frechet_distance_of_any_shape_equals_the_definition(seed, counts, width, decay, kind):
+    real, generated = (
+        np.maximum(normal(count, width, seed + side, decay=decay, mean=0.1 * side), -0.5)
+        for side, count in enumerate(counts)
+    )
+    if kind == "dead columns":
+        real[:, ::2] = 0
+        generated[:, 1::3] = 1
+    elif kind == "duplicate rows":
+        real, generated = np.repeat(real[:2], 10, axis=0), np.repeat(generated, 2, axis=0)
+    elif kind == "constant":
+        generated = np.ones((5, width))
+    elif kind == "float32":
+        real = real.astype(np.float32)
+    elif kind == "fortran":
+        real, generated = np.asfortranarray(real), np.repeat(generated, 2, axis=0)[::2]
+    expected = frechet_by_rows(real.astype(np.float64), generated)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", metrics.SmallSampleWarning)
+        value = metrics.frechet_distance(real=real, generated=generated)
+    singular = min(len(real), len(generated)) <= width
+    scale = total_variance(real.astype(np.float64), generated) + 1e-12
+    assert value == pytest.approx(expected, abs=(1e-8 if singular else 1e-9) * scale)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("counts", [(90, 80), (300, 60), (200, 150)])
+def test_the_shortcut_for_large_sets_keeps_its_promise(monkeypatch, counts, decay):
+    real, generated = normal(counts[0], 70, 1, decay=decay), normal(counts[1], 70, 2, decay=decay, mean=0.05)
+    monkeypatch.setattr(frechet, "_LARGE", 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", metrics.SmallSampleWarning)
+        value = metrics.frechet_distance(real=real, generated=generated)
+    assert value == pytest.approx(frechet_by_rows(real, generated), abs=1e-9 * total_variance(real, generated))
+
+
+@few_examples
+@given(seeds, st.integers(1, 6))
+def test_distances_do_not_depend_on_the_order_of_the_rows(seed, width):
+    real, generated = normal(40, width, seed), normal(35, width, seed + 1, scale=1.3)
+    rng = np.random.default_rng(seed)
+    for metric in (metrics.frechet_distance, metrics.kernel_distance, metrics.precision_recall_density_coverage):
+        value = metric(real=real, generated=generated)
+        assert metric(real=rng.permutation(real), generated=rng.permutation(generated)) == pytest.approx(value)
 
 
 @few_examples

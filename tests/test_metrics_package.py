@@ -11,6 +11,7 @@ from vesselgan import metrics
 
 DISTRIBUTION_METRICS = [
     metrics.frechet_distance,
+    metrics.frechet_distance_infinite,
     metrics.kernel_distance,
     metrics.prd_curve,
     metrics.precision_recall_density_coverage,
@@ -33,7 +34,7 @@ BAD_FEATURES = {
 
 
 @pytest.mark.parametrize("message", BAD_FEATURES)
-@pytest.mark.parametrize("metric", DISTRIBUTION_METRICS)
+@pytest.mark.parametrize("metric", [*DISTRIBUTION_METRICS, metrics.prd_curves, metrics.distribution_scores])
 def test_bad_features_are_refused_in_one_line_that_names_them(metric, message):
     real, generated = BAD_FEATURES[message]
     with pytest.raises(ValueError, match=f"^{message}.*$") as error:
@@ -41,7 +42,7 @@ def test_bad_features_are_refused_in_one_line_that_names_them(metric, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("metric", [*DISTRIBUTION_METRICS, metrics.prd_curves])
+@pytest.mark.parametrize("metric", [*DISTRIBUTION_METRICS, metrics.prd_curves, metrics.distribution_scores])
 def test_real_and_generated_cannot_be_passed_by_position(metric):
     with pytest.raises(TypeError):
         metric(normal(10, 3, 0), normal(10, 3, 1))
@@ -59,18 +60,54 @@ def test_features_may_be_tensors_and_are_left_as_they_were(metric):
     np.testing.assert_equal((real, generated), before)
 
 
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.zeros(10), r"features must be \(N, d\) with N >= 2 rows"),
+        (np.full((10, 3), np.nan), "features holds NaN or infinite features"),
+        (np.full((10, 3), "a"), "features must hold real numbers"),
+    ],
+)
+def test_bad_features_of_one_set_are_refused(features, message):
+    for metric in (metrics.feature_statistics, lambda rows: metrics.real_floor(rows, np.arange(10))):
+        with pytest.raises(ValueError, match=f"^{message}.*$"):
+            metric(features)
+
+
+def test_real_floor_refuses_subjects_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"^subjects must name one group for each of the 20 rows"):
+        metrics.real_floor(normal(20, 3, 0), np.arange(19))
+
+
+def test_tensors_that_need_gradients_or_are_of_half_precision_are_taken():
+    import torch
+
+    features = torch.from_numpy(normal(40, 3, 0)).requires_grad_()
+    value = metrics.frechet_distance(real=features, generated=features.detach() * 2)
+    assert value == metrics.frechet_distance(real=normal(40, 3, 0), generated=normal(40, 3, 0) * 2)
+    halves = features.detach().to(torch.bfloat16)
+    assert metrics.kernel_distance(real=halves, generated=halves) == metrics.kernel_distance(
+        real=halves.float().numpy(), generated=halves.float().numpy()
+    )
+    mask = torch.zeros(5, 5, 5, dtype=torch.bool)
+    mask[1:4, 2, 2] = True
+    assert metrics.betti_numbers(mask) == (1, 0, 0)
+    assert metrics.centreline_dice(mask, mask.to(torch.uint8)) == 1
+    assert metrics.segmentation_scores(mask, mask)["all"]["dsc"] == 1
+
+
 def test_all_public_names_exist_and_the_contract_is_among_them():
     assert sorted(metrics.__all__) == sorted(set(metrics.__all__))
     assert all(hasattr(metrics, name) for name in metrics.__all__)
     contract = {
-        "dice", "average_hausdorff", "balanced_average_hausdorff", "hausdorff_95", "frechet_distance",
+        "dice", "average_hausdorff", "balanced_average_hausdorff", "frechet_distance",
         "kernel_distance", "prd_curve", "prd_from_histograms", "max_f_beta_pair", "prd_area",
-        "precision_recall_density_coverage",
+        "precision_recall_density_coverage", "hausdorff_95", "centreline_dice", "betti_numbers",
     }  # fmt: skip
     assert contract <= set(metrics.__all__)
 
 
-def test_importing_the_metrics_does_not_import_torch():
-    code = "import sys, vesselgan.metrics; sys.exit('torch' in sys.modules)"
+def test_importing_the_metrics_imports_neither_torch_nor_scikit_image():
+    code = "import sys, vesselgan.metrics; sys.exit(bool({'torch', 'skimage'} & set(sys.modules)))"
     root = Path(__file__).parent.parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False, timeout=60).returncode == 0

@@ -1,12 +1,11 @@
 """Masks: agreement with the tools whose conventions the metrics claim, and what must hold for any mask."""
 
-import functools
 import math
 
 import numpy as np
 import pytest
 from golden_metrics import EXPECTED as GOLDEN
-from golden_metrics import cases
+from golden_metrics import cases, golden_masks
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -26,11 +25,6 @@ masks = arrays(bool, SHAPE)
 filled_masks = masks.filter(np.any)
 spacings = st.tuples(*[st.floats(0.1, 5)] * 3)
 few_examples = settings(max_examples=30, deadline=None)
-
-
-@functools.cache  # the tubes take a while to draw
-def golden_masks(name):
-    return cases.build_mask_case(cases.MASK_CASES[name])
 
 
 def box(shape=SHAPE, low=1, high=3):

@@ -49,7 +49,9 @@ Data = Annotated[
     Path | None, typer.Option("--data", help="Folder of labelled TOF-MRA; the embedded phantom if left out")
 ]
 Layout = Annotated[str, typer.Option("--layout", help="How --data names its files: auto, nnunet or pegasus")]
-Weights = Annotated[Path | None, typer.Option("--weights", help="MedicalNet's resnet_10_23dataset.pth, or 'hub' to download it")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="MedicalNet's resnet_10_23dataset.pth, or 'hub' to download it")
+]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run")]
 
 

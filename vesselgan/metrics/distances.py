@@ -128,11 +128,11 @@ def distance_map(
     truth_mask, prediction_mask = checked_volumes(truth, prediction)
     spacing = checked_spacing(spacing_mm)
     _refuse_empty(truth_mask, prediction_mask)
-    ours, theirs = MaskVoxels(truth_mask), MaskVoxels(prediction_mask)
+    ours, theirs = MaskVoxels.pair(truth_mask, prediction_mask)
     distances = np.zeros(truth_mask.shape, np.float32)
     for source, target in ((ours, theirs), (theirs, ours)):
         nearest = nearest_distances(source, target, spacing, surfaces=False)
-        distances[tuple(nearest.points.T)] = nearest.false
+        distances[tuple(source.points(nearest.places).T)] = nearest.false
     return distances
 
 
@@ -142,7 +142,7 @@ def diagonal(shape: Sequence[int], spacing: Floats) -> float:
 
 
 def _directed(truth: Mask, prediction: Mask, spacing: Floats) -> DirectedDistances:
-    ours, theirs = MaskVoxels(truth), MaskVoxels(prediction)
+    ours, theirs = MaskVoxels.pair(truth, prediction)
     return DirectedDistances(
         truth_to_prediction_sum=float(nearest_distances(ours, theirs, spacing, surfaces=False).false.sum()),
         prediction_to_truth_sum=float(nearest_distances(theirs, ours, spacing, surfaces=False).false.sum()),
@@ -152,7 +152,7 @@ def _directed(truth: Mask, prediction: Mask, spacing: Floats) -> DirectedDistanc
 
 
 def _surface_percentile_95(truth: Mask, prediction: Mask, spacing: Floats) -> float:
-    ours, theirs = MaskVoxels(truth), MaskVoxels(prediction)
+    ours, theirs = MaskVoxels.pair(truth, prediction)
     return larger_percentile_95(nearest_distances(ours, theirs, spacing), nearest_distances(theirs, ours, spacing))
 
 

@@ -97,6 +97,8 @@ def distribution_scores(
     chosen = tuple(_drawn(len(rows), count, rng) for rows in (real_rows, generated_rows))
     equal_real, equal_generated = real_rows[chosen[0]], generated_rows[chosen[1]]
     equal_parts = parts[0][chosen[0]], parts[1][chosen[1]]
+    fewest_left = count - max(int(np.bincount(side).max()) for side in equal_parts)
+    check_count("k", k, at_least=1, at_most=fewest_left - 1)
 
     metrics = {}
     halvings = random_halvings(members, rng)
@@ -239,7 +241,7 @@ def _compact(members: Parts) -> Parts:
 def _check_options(count: int, *, clusters: int, runs: int, k: int) -> None:
     check_count("clusters", clusters, at_least=1, at_most=2 * count)
     check_count("runs", runs, at_least=1)
-    check_count("k", k, at_least=1, at_most=count - 2)
+    check_count("k", k, at_least=1, at_most=count - 1)
 
 
 def _count_warnings(count: int, width: int, *, clusters: int, k: int) -> tuple[str, ...]:

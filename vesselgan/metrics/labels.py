@@ -48,7 +48,8 @@ def label_statistics(
 
     Volume: vessel voxels over all voxels. Components: pieces by 26 neighbours. Radius: distance from a centreline voxel
     to the nearest voxel centre outside the vessel, less half a voxel (the mean edge), so that a line one voxel wide has
-    a radius of half a voxel; what lies outside the patch counts as more of the vessel. Branches: pieces of the
+    a radius of half a voxel. It is right to about a voxel, and rather too low, as a centreline runs through voxels
+    beside the axis. What lies outside the patch counts as more of the vessel. Branches: pieces of the
     centreline that remain when its junctions, voxels with 3 or more of their 26 neighbours on it, are taken out.
 
     Binary patches (bool, or integers that are all 0 or 1); spacing_mm is (sx, sy, sz), in array order. Radii are in

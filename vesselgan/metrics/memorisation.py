@@ -41,7 +41,7 @@ class MemorisationAudit:
     """What `memorisation_audit` finds.
 
     threshold: 1st percentile of the held-out-to-training distances, the r-th smallest of H; expected_share: r / (H +
-    1), 0.01 but for rounding, and more with fewer than 100 held-out samples. close_count, close_share: generated samples
+    1), 0.01 but for rounding, more with under 100 held-out samples. close_count, close_share: generated samples
     nearer to the training set than that; excess: close_share - expected_share, its interval by the binomial law.
     near_zero: generated samples nearer than a tenth of the median held-out distance; held_out_near_zero the same of
     held-out ones. p_value: chance of as many close samples if generated and held-out samples followed one law;

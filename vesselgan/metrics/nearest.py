@@ -1,5 +1,6 @@
 """Distances from the voxels of one mask to the nearest voxel of another: exact, and in time of the foreground alone."""
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -12,36 +13,55 @@ from vesselgan.metrics.inputs import Floats, Mask
 
 __all__ = ["MaskVoxels", "NearestDistances", "nearest_distances"]
 
-Points: TypeAlias = NDArray[np.intp]
+Indices: TypeAlias = NDArray[np.intp]
+Order: TypeAlias = Literal["C", "F"]
 
 
 class MaskVoxels:
-    """The foreground voxels of an (X, Y, Z) mask, and which of them lie on its surface."""
+    """The foreground voxels of an (X, Y, Z) mask by their place in memory, and which of them lie on its surface."""
 
-    def __init__(self, mask: Mask) -> None:
-        self.mask = mask
-        self.points = _foreground(mask)  # (n, 3)
+    def __init__(self, mask: Mask, order: Order | None = None) -> None:
+        self.shape = mask.shape
+        # NIfTI volumes are read as F; both masks of a pair must be walked in the same order.
+        self.order: Order = order or ("F" if mask.flags.f_contiguous else "C")
+        self.bits: Mask = mask.ravel(self.order)
+        self.places: Indices = np.flatnonzero(self.bits)
+
+    @classmethod
+    def pair(cls, truth: Mask, prediction: Mask) -> tuple["MaskVoxels", "MaskVoxels"]:
+        """The voxels of both masks, in one order."""
+        first = cls(truth)
+        return first, cls(prediction, first.order)
 
     def __len__(self) -> int:
-        return len(self.points)
+        return len(self.places)
 
-    def holds(self, points: Points) -> Mask:
-        """(n,) whether each point is foreground."""
-        values: Mask = self.mask[points[:, 0], points[:, 1], points[:, 2]]
-        return values
+    @property
+    def steps(self) -> tuple[int, int, int]:
+        """How far the next voxel along each axis is in memory."""
+        x, y, z = self.shape
+        return (y * z, z, 1) if self.order == "C" else (1, x, x * y)
+
+    def points(self, places: Indices) -> Indices:
+        """(n, 3) array indices of places."""
+        return np.stack(np.unravel_index(places, self.shape, self.order), axis=1)
+
+    @cached_property
+    def at_border(self) -> Mask:
+        """(n,) whether a voxel has fewer than 26 neighbours within the image."""
+        at_border = np.zeros(len(self.places), bool)
+        for along, size in zip(np.unravel_index(self.places, self.shape, self.order), self.shape, strict=True):
+            at_border |= (along == 0) | (along == size - 1)
+        return at_border
 
     @cached_property
     def on_surface(self) -> Mask:
-        """(n,) whether a 6-neighbour of the voxel lies outside the mask or outside the image."""
-        surface = np.zeros(len(self.points), bool)
-        for axis, size in enumerate(self.mask.shape):
-            along = self.points[:, axis]
-            surface |= (along == 0) | (along == size - 1)
-            for step in (-1, 1):
-                neighbours = self.points.copy()
-                # At the border, already surface, the voxel stands in for the neighbour that it has not.
-                neighbours[:, axis] = np.clip(along + step, 0, size - 1)
-                surface |= ~self.holds(neighbours)
+        """(n,) whether a 6-neighbour of a voxel lies outside the mask or outside the image."""
+        surface = self.at_border.copy()
+        for step in self.steps:
+            for signed in (-step, step):
+                # Only at the border, which is surface already, does a step leave its line of voxels, or the image.
+                surface |= ~self.bits.take(self.places + signed, mode="clip")
         return surface
 
 
@@ -49,11 +69,11 @@ class MaskVoxels:
 class NearestDistances:
     """From one mask, the source, to another.
 
-    false: of the source's voxels outside the other mask, in the order of `points`; its other voxels are at distance 0.
+    false: of the source's voxels outside the other mask, which lie at `places`; its other voxels are at distance 0.
     surface: of the source's surface voxels to the other's surface, in no order that matters.
     """
 
-    points: Points
+    places: Indices
     false: Floats
     surface: Floats
 
@@ -62,24 +82,43 @@ def nearest_distances(
     source: MaskVoxels, target: MaskVoxels, spacing: Floats, *, surfaces: bool = True
 ) -> NearestDistances:
     """Distances from source to target, neither empty; without `surfaces` that half is left out, and empty."""
-    tree = KDTree(target.points[target.on_surface] * spacing, compact_nodes=False, balanced_tree=False)
-    inside = target.holds(source.points)
-    # A voxel of both masks is at distance 0. From outside a mask its nearest voxel lies on its surface, since one with
-    # all 6 neighbours in the mask has a nearer one a step towards the query. So one tree of surface voxels serves all.
-    points = source.points[~inside]
-    false = _query(tree, points * spacing)
-    if not surfaces:
-        return NearestDistances(points, false, np.empty(0))
-    hidden = source.points[inside & source.on_surface]
-    surface = np.concatenate([false[source.on_surface[~inside]], _query(tree, hidden * spacing)])
-    return NearestDistances(points, false, surface)
+    inside = target.bits[source.places]
+    places = source.places[~inside]
+    false = np.empty(len(places))
+    # Most voxels of a good prediction lie beside the other mask: for those a look at the neighbours is enough.
+    far = _beside(target, places, ~source.at_border[~inside], spacing, false)
+    hidden = source.places[inside & source.on_surface] if surfaces else places[:0]
+    if len(far) or len(hidden):
+        # A voxel of both masks is at distance 0. From outside a mask its nearest voxel lies on its surface, since one
+        # with all 6 neighbours in the mask has a nearer one a step towards the query. So this tree serves all queries.
+        surface_points = target.points(target.places[target.on_surface])
+        tree = KDTree(surface_points * spacing, compact_nodes=False, balanced_tree=False)
+        false[far] = _query(tree, source.points(places[far]) * spacing)
+        hidden_distances = _query(tree, source.points(hidden) * spacing)
+    else:
+        hidden_distances = np.empty(0)
+    surface = np.concatenate([false[source.on_surface[~inside]], hidden_distances]) if surfaces else hidden_distances
+    return NearestDistances(places, false, surface)
 
 
-def _foreground(mask: Mask) -> Points:
-    """(n, 3) indices of the foreground; several times faster than np.argwhere, which walks all axes at once."""
-    order: Literal["C", "F"] = "F" if mask.flags.f_contiguous else "C"  # NIfTI volumes are read as F
-    points: Points = np.stack(np.unravel_index(np.flatnonzero(mask.ravel(order)), mask.shape, order), axis=1)
-    return points
+def _beside(target: MaskVoxels, places: Indices, with_neighbours: Mask, spacing: Floats, distances: Floats) -> Indices:
+    """Fill in the distances of the places beside the target, and return the indices of the others."""
+    others = np.flatnonzero(~with_neighbours)
+    open_ = np.flatnonzero(with_neighbours)
+    offsets: dict[float, list[int]] = {}
+    for offset in itertools.product((-1, 0, 1), repeat=3):
+        length = float(np.linalg.norm(offset * spacing))
+        # Whatever is further than one voxel along an axis is at least this far, so what is nearer is nearest.
+        if 0 < length < 2 * spacing.min():
+            offsets.setdefault(length, []).append(int(np.dot(offset, target.steps)))
+    for length in sorted(offsets):
+        at = places[open_]
+        hit = np.zeros(len(open_), bool)
+        for step in offsets[length]:
+            hit |= target.bits[at + step]
+        distances[open_[hit]] = length
+        open_ = open_[~hit]
+    return np.concatenate([open_, others])
 
 
 def _query(tree: KDTree, points: Floats) -> Floats:

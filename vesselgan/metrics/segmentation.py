@@ -66,9 +66,9 @@ def _checked_regions(regions: Mapping[str, ArrayLike], shape: tuple[int, ...]) -
 
 
 def _scores(truth: Mask, prediction: Mask, spacing: Floats | None, empty: EmptyPolicy) -> dict[str, float]:
-    ours, theirs = MaskVoxels(truth), MaskVoxels(prediction)
+    ours, theirs = MaskVoxels.pair(truth, prediction)
     counts = OverlapCounts(
-        both=int(np.count_nonzero(theirs.holds(ours.points))), truth=len(ours), prediction=len(theirs)
+        both=int(np.count_nonzero(theirs.bits[ours.places])), truth=len(ours), prediction=len(theirs)
     )
     scores = {
         "dsc": counts.dice(empty),
@@ -101,7 +101,7 @@ def _distances(
     names = [f"{name}_{unit}" for name in ("ahd", "bavd", "hd95")]
     if not len(ours) or not len(theirs):
         # Under "raise" the overlaps and centrelines have raised already.
-        value = {"diagonal": diagonal(ours.mask.shape, spacing), "inf": np.inf}.get(empty, np.nan)
+        value = {"diagonal": diagonal(ours.shape, spacing), "inf": np.inf}.get(empty, np.nan)
         return dict.fromkeys(names, value)
     from_truth, from_prediction = nearest_distances(ours, theirs, spacing), nearest_distances(theirs, ours, spacing)
     directed = DirectedDistances(
