@@ -125,7 +125,7 @@ def _caveat(extractor: Mapping[str, Any]) -> str:
             "The features are MedicalNet's, as in the paper; compare with its numbers at equal counts of patches only."
         )
     return (
-        f"The features come from a ResNet-10 with random weights ({extractor['name']}). Numbers on them can be compared "
+        f"The features come from a ResNet-10 with random weights ({extractor['name']}). Numbers on them compare "
         "with each other, not with the paper's MedicalNet numbers."
     )
 
