@@ -1,6 +1,7 @@
 """Distances from the voxels of one mask to the nearest voxel of another: exact, and in time of the foreground alone."""
 
 import itertools
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -15,6 +16,8 @@ __all__ = ["MaskVoxels", "NearestDistances", "nearest_distances"]
 
 Indices: TypeAlias = NDArray[np.intp]
 Order: TypeAlias = Literal["C", "F"]
+
+_WORTH_THREADS = 10_000
 
 
 class MaskVoxels:
@@ -123,4 +126,9 @@ def _beside(target: MaskVoxels, places: Indices, with_neighbours: Mask, spacing:
 
 def _query(tree: KDTree, points: Floats) -> Floats:
     """(n,) distance of each point to the nearest of the tree."""
-    return np.asarray(tree.query(points)[0]) if len(points) else np.empty(0)
+    if not len(points):
+        return np.empty(0)
+    # As many threads as numpy's own products take; each query is answered by itself, so the values stay the same.
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    workers = int(threads) if threads.isdigit() and int(threads) > 0 else -1
+    return np.asarray(tree.query(points, workers=workers if len(points) > _WORTH_THREADS else 1)[0])
