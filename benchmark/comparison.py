@@ -168,7 +168,14 @@ def _describe(extractor: Extractor, folder: PatchFolder, count: int, seed: int, 
             report(f"features of {folder.folder.name}", sum(map(len, blocks)), count)
 
     features = extractor(batches())
-    return _Described(features, np.concatenate(blocks), rows, tuple(shown))
+    return _Described(features, _standardised(np.concatenate(blocks)), rows, tuple(shown))
+
+
+def _standardised(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each patch with mean 0 and SD 1: a copy stays a copy where its folder has another range of intensities."""
+    centred = blocks - blocks.mean(axis=(1, 2, 3), keepdims=True)
+    spread = centred.std(axis=(1, 2, 3), keepdims=True)
+    return np.asarray(centred / np.where(spread > 0, spread, 1))
 
 
 def _chosen(folder: PatchFolder, rows: NDArray[np.intp]) -> Iterator[tuple[Images, NDArray[np.bool_] | None]]:

@@ -78,10 +78,10 @@ def normalise(patches: NDArray[np.float32], rng: np.random.Generator | None = No
 def random_resnet10(*, noise: Literal["noise", "none"] = "none", device: str = "cpu") -> ResNetFeatures:
     """The offline default: 256 features of MedicalNet's architecture with fixed random weights.
 
-    They are the mean and the SD, over positions, of each channel of the stem and of the first stage. Chosen by
-    `vesselgan.qualification` among the pooled last stage, other stages, plain random filters, hand-made statistics of
-    intensities and gradients, and the nets of a brain extractor: the numbers are in CHANGELOG.md. Its distances rank
-    models on one dataset; they cannot be compared with published MedicalNet distances.
+    They are the mean and the SD, over positions, of each channel of the stem and of the first stage. Chosen with
+    `vesselgan.qualification` among other stages, plain random filters, hand-made statistics of intensities and
+    gradients, and the nets of a brain extractor. Its distances rank models on one dataset; they cannot be compared
+    with published MedicalNet distances.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
