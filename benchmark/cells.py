@@ -3,10 +3,10 @@
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmark.protocol import AXES, Matrix, Profile, Protocol
+from benchmark.protocol import AXES, External, Matrix, Profile, Protocol
 from vesselgan.errors import InputError
 from vesselgan.recipe import Recipe, resolve_recipe
 from vesselgan.variants import VARIANTS
@@ -19,7 +19,7 @@ BASELINE_RECIPE = ("pairing", "intensity_scaling")  # the deviations that a base
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the matrix, fully resolved; `norm` and the other GAN options are None for the baseline."""
+    """One point of the matrix, fully resolved; `norm` and the other GAN options are None where no GAN is trained."""
 
     id: str
     label: str
@@ -32,15 +32,21 @@ class Cell:
     filters: int | None = None
     batch: int | None = None
     private: bool = False  # differential privacy instead of a gradient penalty
+    external: str | None = None  # the label of `include` whose pairs take the place of a generator's
 
     @property
     def is_real(self) -> bool:
         """Whether this is the baseline."""
-        return self.norm is None
+        return self.norm is None and self.external is None
+
+    @property
+    def has_gan(self) -> bool:
+        """Whether a generator is trained for it, as for neither the baseline nor somebody else's pairs."""
+        return self.norm is not None
 
 
 def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
-    """Every cell of a profile: the baseline of each seed and recipe, then the matrix in its own order.
+    """Every cell of a profile: the baseline of each seed and recipe, the matrix in its own order, then `include`.
 
     Recipes whose baselines would be the same have one, under the name of the first. Raises InputError where two cells
     would have one id, and for a width that cannot be halved three times.
@@ -51,6 +57,9 @@ def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
         raise InputError(f"protocol {protocol.protocol}: 'exclude' leaves no cell of the matrix; remove a rule")
     baselines = [] if protocol.only == "costs" else [_baseline(point, matrix, profile) for point in points]
     cells = baselines + [_cell(point, matrix, profile) for point in points]
+    # Somebody else's pairs come from one trained model: more seeds would only repeat the U-Net.
+    first = [point for point in points if point["seed"] == matrix.seed[0]] or points[:1]
+    cells += [_external(external, point, matrix, profile) for external in protocol.include for point in first]
     kinds: dict[Any, Cell] = {}
     for cell in cells:
         kinds.setdefault(_identity(cell), cell)
@@ -146,16 +155,21 @@ def _label(point: Mapping[str, Any], matrix: Matrix) -> str:
     return " ".join([name, *(f"{axis}={value}" for axis, value in values.items())])
 
 
-def _baseline(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
+def _baseline(point: Mapping[str, Any], matrix: Matrix, profile: Profile, label: str = REAL) -> Cell:
     name, recipe = _recipe_of(point, profile)
     varies = len(matrix.recipe or []) > 1
     return Cell(
-        id=f"{REAL}_{name}_s{point['seed']}" if varies else f"{REAL}_s{point['seed']}",
-        label=f"{REAL} recipe={name}" if varies else REAL,
+        id=f"{label}_{name}_s{point['seed']}" if varies else f"{label}_s{point['seed']}",
+        label=f"{label} recipe={name}" if varies else label,
         seed=point["seed"],
         recipe_name=name,
         recipe=recipe,
     )
+
+
+def _external(external: External, point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
+    """Like the baseline, it has a seed and a recipe for its U-Net alone."""
+    return replace(_baseline(point, matrix, profile, external.label), external=external.label)
 
 
 def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:

@@ -4,12 +4,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any
 
 from benchmark.cells import Cell
 from benchmark.environment import machine, torch_minor
 from benchmark.protocol import Profile, Protocol
-from benchmark.sources import Source
+from benchmark.sources import ExternalSource, Source
 from benchmark.store import Spec
 from benchmark.versions import STAGE_VERSIONS
 from vesselgan.errors import InputError
@@ -55,9 +56,17 @@ class Plan:
 
 
 def build_plan(
-    protocol: Protocol, profile_name: str, profile: Profile, cells: Sequence[Cell], source: Source, device: str
+    protocol: Protocol,
+    profile_name: str,
+    profile: Profile,
+    cells: Sequence[Cell],
+    source: Source,
+    device: str,
+    externals: Mapping[str, ExternalSource] = MappingProxyType({}),
 ) -> Plan:
     """Plan the stages of `cells`. Equal work has an equal key, so it stands in the plan once.
+
+    `externals` has the folder and content of each external cell, by its label in the protocol.
 
     Raises InputError for a precision that the device lacks, and for a batch of more patches than there are.
     """
@@ -78,13 +87,18 @@ def build_plan(
     # Data first, since bad input must show before anything is spent on it; then the cost measurement, which wants the
     # machine for itself and would otherwise hold up workers.
     data = {cell.recipe.pairing: _add_prepare(plan, cell) for cell in cells}
-    costs = _add_measure(plan, [cell for cell in cells if not cell.is_real])
+    imported = {label: _add_import(plan, external) for label, external in externals.items()}
+    costs = _add_measure(plan, [cell for cell in cells if cell.has_gan])
     for cell in cells:
         roles = {"data": data[cell.recipe.pairing]}
-        if not cell.is_real:
+        if cell.has_gan:
             roles |= _add_gan(plan, cell, roles["data"])
             if costs:
                 roles["measure"] = costs
+        elif cell.external:
+            roles["pairs"] = imported[cell.external]
+        if "pairs" in roles:
+            roles |= _add_scores(plan, cell, roles)
         roles |= _add_segmentation(plan, cell, roles)
         plan.cells.append(CellPlan(cell, roles))
     return plan
@@ -162,6 +176,16 @@ def _add_gan(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
         "recipe": _recipe(cell, SYNTHESIS_RECIPE),
     }
     pairs = plan.add("synthesise", synthesis, {"gan": gan}, profile.threads)
+    return {"gan": gan, "pairs": pairs}
+
+
+def _add_import(plan: Plan, external: ExternalSource) -> str:
+    options = {"files": external.files, "patch": plan.profile.patch, "intensities": external.intensities}
+    return plan.add("import_pairs", options, {}, None, folder=str(external.folder))
+
+
+def _add_scores(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, str]:
+    profile = plan.profile
     score: dict[str, Any] = {
         "extractor": profile.score.extractor,
         "samples": profile.score.samples,
@@ -173,10 +197,10 @@ def _add_gan(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
     weights = {"weights": profile.score.weights} if profile.score.weights else {}
     if weights:
         score["weights_sha256"] = reference_options["weights_sha256"] = plan.source.weights_sha256
-    reference = plan.add("reference", reference_options, {"data": data}, profile.threads, **weights)
-    needs = {"data": data, "pairs": pairs, "reference": reference}
+    reference = plan.add("reference", reference_options, {"data": roles["data"]}, profile.threads, **weights)
+    needs = {"data": roles["data"], "pairs": roles["pairs"], "reference": reference}
     scored = plan.add("score", score, needs, profile.threads, **weights)
-    return {"gan": gan, "pairs": pairs, "reference": reference, "score": scored}
+    return {"reference": reference, "score": scored}
 
 
 def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, str]:

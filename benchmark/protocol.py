@@ -187,6 +187,20 @@ class Profile(Strict):
     matrix: Matrix | None = None
 
 
+class External(Strict):
+    """Somebody else's labelled patches as one more cell: scored, and a U-Net learns from them."""
+
+    external: Annotated[str, Field(min_length=1)]  # a folder, relative to the protocol file
+    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    intensities: tuple[float, float] | None = None  # what is black and what white; None: the folder's percentiles
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "External":
+        if self.intensities and self.intensities[0] >= self.intensities[1]:
+            raise ValueError(f"intensities {list(self.intensities)}: the first must be the lower one")
+        return self
+
+
 class KernelPRD(Strict):
     """Options of PRD."""
 
@@ -231,6 +245,7 @@ class Protocol(Strict):
     matrix: Matrix
     exclude: list[dict[str, Any]] = []  # axis -> a value, or a list of values
     only: Literal["costs"] | None = None  # measure what a training step costs, and train nothing
+    include: list[External] = []
     metrics: Metrics = Metrics()
     reference: dict[MetricAtLabel, Reference] = {}
     claims: list[ClaimLine] = []

@@ -21,11 +21,12 @@ from benchmark.views.figures import (
     training_figures,
 )
 from benchmark.views.methods import methods_view
+from benchmark.views.scores import audit_views, label_table
 from benchmark.views.tables import distance_table, distance_warnings, segmentation_table
 from benchmark.views.text import label_marks
 from vesselgan.files import write_text
 
-__all__ = ["render_report"]
+__all__ = ["render_report", "templates"]
 
 
 def render_report(run: Run, results: Mapping[str, Any], folder: Path) -> None:
@@ -33,10 +34,11 @@ def render_report(run: Run, results: Mapping[str, Any], folder: Path) -> None:
 
     Whatever the run lacks (failed cells, metrics, a brain mask, claims) is said on the page or left out.
     """
-    write_text(folder / "index.html", _environment().get_template("report.html.j2").render(_page(run, results)))
+    write_text(folder / "index.html", templates().get_template("report.html.j2").render(_page(run, results)))
 
 
-def _environment() -> Environment:
+def templates() -> Environment:
+    """The page templates: whatever comes from data is escaped, and an unknown name is an error."""
     return Environment(
         loader=PackageLoader("benchmark"),
         autoescape=True,
@@ -54,8 +56,10 @@ def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
     extractors = {
         entry["extractor"] for cell in results["cells"] for entry in cell["metrics"].values() if "extractor" in entry
     }
+    header = page_header(run, results, marks)
     return {
-        "header": page_header(run, results, marks),
+        "title": f"{header.title} · {header.run_name}",
+        "header": header,
         "headline": headline(results, marks),
         "marks": list(marks.values()),
         "real_colour": REAL_COLOUR,
@@ -71,6 +75,8 @@ def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "floor_meaning": (results.get("floor") or {}).get("meaning"),
         "own_features": "random_resnet10" in extractors,
         "prd": prd_figure(run, marks),
+        "label_statistics": label_table(results, marks),
+        "audits": audit_views(run, marks),
         "samples": sample_rows(run, marks),
         "segmented": segmented_subject(run, results, marks),
         "overlay": {"found": FOUND, "missed": MISSED, "invented": INVENTED},

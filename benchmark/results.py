@@ -137,6 +137,7 @@ def _cell_entry(run: Run, record: Mapping[str, Any], rows: pd.DataFrame) -> dict
     seconds = run.seconds(record)
     metrics = {**_score_metrics(score), **_cost_metrics(run, record), **_segmentation_metrics(rows, cell["id"])}
     return entry | {
+        "external": cell.get("external"),  # absent from the folders of earlier runs
         "recipe": cell["recipe_name"],
         "recipe_options": cell["recipe"],
         "status": run.status(record),

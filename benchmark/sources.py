@@ -3,17 +3,18 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.protocol import Profile
+from benchmark.protocol import External, Profile
 from vesselgan.data import Subject, find_subjects, pair_by_listing, split_subjects
+from vesselgan.data.patch_folder import patch_files
 from vesselgan.errors import InputError
 from vesselgan.files import write_text
 
-__all__ = ["Source", "choose_source"]
+__all__ = ["ExternalSource", "Source", "choose_source", "find_externals"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,32 @@ class Source:
     def training_patches(self, profile: Profile) -> int:
         """How many patches the training subjects give."""
         return len(self.split["train"]) * (math.prod(profile.patches.grid) + profile.patches.vessel)
+
+
+@dataclass(frozen=True)
+class ExternalSource:
+    """Somebody else's pairs: where they lie, what they are, and their intensities for black and white."""
+
+    folder: Path
+    files: Mapping[str, str]  # path in the folder -> SHA-256
+    intensities: tuple[float, float] | None
+
+
+def find_externals(
+    externals: Iterable[External], beside: Path, remember: Path | None = None
+) -> dict[str, ExternalSource]:
+    """The folders of `include` by label; relative ones start at the folder `beside`, that of the protocol file.
+
+    Raises InputError for a folder that is missing, or without patches.
+    """
+    found = {}
+    for external in externals:
+        folder = beside / external.external
+        files = {
+            path.relative_to(folder).as_posix(): _sha256(path, remember) for path in patch_files(folder, "external:")
+        }
+        found[external.label] = ExternalSource(folder.resolve(), files, external.intensities)
+    return found
 
 
 def choose_source(
@@ -101,7 +128,7 @@ def _weights_sha256(profile_name: str, profile: Profile, remember: Path | None) 
     if profile.score.weights is None:
         raise InputError(
             f"profile {profile_name!r} scores with MedicalNet features and has no weights: download "
-            "resnet_10_23dataset.pth (MedicalNet) and give it with --weights FILE, "
+            "resnet_10_23dataset.pth (MedicalNet) and give it with --weights FILE (or let --weights hub download it), "
             "or set score.extractor to random_resnet10"
         )
     return _sha256(Path(profile.score.weights), remember)

@@ -1,6 +1,11 @@
 """Feature extraction: input normalisation, the offline default, and MedicalNet's file."""
 
+import gc
+import sys
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 from vesselgan.data import make_phantom, open_store, phantom_subjects, write_store
 from vesselgan.errors import InputError
 from vesselgan.features import medicalnet, normalise, random_resnet10
+from vesselgan.hub import local_weights
 from vesselgan.metrics import frechet_distance
 from vesselgan.networks import ResNet10
 
@@ -57,8 +63,9 @@ def test_d9_fills_zero_voxels_with_noise_or_leaves_them() -> None:
 def test_features_do_not_depend_on_batches_and_repeat(patches: NDArray[np.float32]) -> None:
     extractor = random_resnet10()
     whole = extractor([patches[:6]])
+    assert extractor.version == 2
     parts = extractor([patches[:2], patches[2:6]])
-    assert whole.shape == (6, 512)
+    assert whole.shape == (6, 256)
     np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-6)
     assert random_resnet10().weights_sha256 == extractor.weights_sha256
 
@@ -92,6 +99,49 @@ def test_medicalnet_weights_load_with_and_without_the_prefix(tmp_path: Path, pre
         expected = net.eval()(torch.from_numpy(normalise(batch))[:, None]).double().numpy()
     np.testing.assert_allclose(extractor([batch]), expected, rtol=1e-5)
     assert len(extractor.weights_sha256) == 64
+
+
+def test_patches_stream_through_one_batch_at_a_time() -> None:
+    """11,750 patches of 128 x 128 x 64 would be 49 GB: no batch may be kept once its features are there."""
+    alive: list[weakref.ref[NDArray[np.float32]]] = []
+
+    def batches() -> Iterator[NDArray[np.float32]]:
+        for index in range(6):
+            batch = np.full((2, 16, 16, 16), index / 6, np.float32)
+            alive.append(weakref.ref(batch))
+            yield batch
+            del batch
+            gc.collect()
+            assert sum(reference() is not None for reference in alive) <= 1
+
+    assert random_resnet10()(batches()).shape == (12, 256)
+
+
+def test_the_hub_gives_a_file_or_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub = ModuleType("huggingface_hub")
+    asked: list[tuple[str, str]] = []
+
+    def download(repository: str, name: str) -> str:
+        asked.append((repository, name))
+        return str(tmp_path / name)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    hub.hf_hub_download = download  # type: ignore[attr-defined]
+    assert local_weights("hub") == tmp_path / "resnet_10_23dataset.pth"
+    assert asked == [("TencentMedicalNet/MedicalNet-Resnet10", "resnet_10_23dataset.pth")]
+    assert local_weights("a.pth") == Path("a.pth")
+
+    def offline(repository: str, name: str) -> str:
+        raise ConnectionError("no route\nto host")
+
+    hub.hf_hub_download = offline  # type: ignore[attr-defined]
+    with pytest.raises(
+        InputError, match=r"cannot be reached \(no route\); download resnet_10_23dataset.pth on another"
+    ):
+        local_weights("hub")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(InputError, match=r"needs huggingface_hub \(pip install 'vesselgan-benchmark\[hub\]'\)"):
+        local_weights("hub")
 
 
 @pytest.mark.parametrize("content", ["missing", "text", "other network"])

@@ -59,7 +59,20 @@ def test_results_hold_every_metric_of_every_cell(finished: Path) -> None:
     segmentation = {
         f"{name}/{region}" for name in ("dsc", "bavd_voxel", "bavd_mm") for region in ("all", "intracranial")
     }
-    distances = {"fid", "kid", "prd_f8", "prd_f1_8", "prd_auc", "precision", "recall", "density", "coverage"}
+    distances = {
+        "fid",
+        "fid_infinite",
+        "kid",
+        "prd_f8",
+        "prd_f1_8",
+        "prd_auc",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+    }
+    distances |= {"label_volume_fraction", "label_radius", "label_branch_count", "label_component_count"}
+    distances |= {"memorised_share/features", "memorised_share/images"}
     costs = {"step_time_ms", "patches_per_s", "peak_memory_mib"}
     for label, cell in cells.items():
         assert cell["status"] == "done"

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.protocol import Profile, Score, Split
+from benchmark.scoring import compare_features
 from benchmark.sources import choose_source
 from benchmark.stages import STAGES, Context
 from benchmark.stages.context import step_record
 from benchmark.stages.evaluation import _rows, _scaled
-from benchmark.stages.gan import INT16_SCALE, real_pairs
-from benchmark.stages.scoring import _distances
+from benchmark.stages.gan import real_pairs
+from benchmark.stages.pairs import INT16_SCALE
 from benchmark.stages.segmentation import _real_batch, _synthetic_batch
 from vesselgan.data import StoredSubject, Subject, VolumeStore, listing, open_store, pair_by_listing
 from vesselgan.recipe import CORRECTED, PAPER_CODE, Recipe
@@ -97,25 +98,27 @@ def test_test_volumes_have_the_scale_of_real_training_patches(store: VolumeStore
     assert (scaled.min(), scaled.max()) == (-1, 1)
 
 
-def distances_with(recipe: dict[str, Any], real: NDArray[np.float64], generated: NDArray[np.float64]) -> dict[str, Any]:
-    options = {"metrics": {"prd": {"clusters": 5, "runs": 3}}, "seed": 0, "recipe": recipe}
-    context = Context(options, {}, {}, {}, Path(), lambda done, total, what: None)
-    return _distances(real, generated, context)[0]["metrics"]
-
-
 def test_d5_swaps_precision_and_recall() -> None:
     rng = np.random.default_rng(0)
     real = rng.normal(size=(200, 4)) + 10 * rng.integers(0, 4, (200, 1))
     generated = rng.normal(size=(200, 4))  # one of four modes: precise, but it recalls little
-    named = distances_with({"prd_arguments": "named"}, real, generated)
-    swapped = distances_with({"prd_arguments": "swapped"}, real, generated)
+    wanted = {"prd": {"clusters": 5, "runs": 3}}
+    subjects = np.arange(200) // 10
+    named_all, swapped_all = (
+        compare_features(real, generated, wanted, real_subjects=subjects, seed=0, swap_prd=swap)
+        for swap in (False, True)
+    )
+    named, swapped = named_all.metrics, swapped_all.metrics
+    assert swapped_all.intervals["prd_f8"] == named_all.intervals["prd_f1_8"]
+    assert swapped_all.sd_kmeans["prd_f1_8"] == named_all.sd_kmeans["prd_f8"]
+    np.testing.assert_array_equal(swapped_all.curves["recall"], named_all.curves["precision"])
     assert named["prd_f1_8"] > named["prd_f8"] + 0.2
     assert swapped["prd_f1_8"] == pytest.approx(named["prd_f8"], abs=1e-3)
     assert swapped["prd_f8"] == pytest.approx(named["prd_f1_8"], abs=1e-3)
 
 
 def test_d15_chooses_the_reference_patches(prepared: Path, tmp_path: Path) -> None:
-    features = {}
+    shares = {}
     for kind in ("train", "held_out"):
         options = {
             "extractor": "random_resnet10",
@@ -127,9 +130,30 @@ def test_d15_chooses_the_reference_patches(prepared: Path, tmp_path: Path) -> No
         values = run(tmp_path / kind, "reference", options, {"data": prepared})
         assert values["facts"]["reference"] == kind
         assert any("8 samples" in warning for warning in values["warnings"])
-        features[kind] = np.load(tmp_path / kind / "features.npy")
-    assert features["train"].shape == features["held_out"].shape == (8, 512)
-    assert not np.array_equal(features["train"], features["held_out"])
+        with np.load(tmp_path / kind / "labels.npz") as statistics:
+            shares[kind] = statistics["volume_fraction"]
+    assert len(shares["train"]) == len(shares["held_out"]) == 8
+    assert not np.array_equal(shares["train"], shares["held_out"])
+
+
+def test_the_reference_knows_every_real_patch_and_says_why_its_floor_is_one_comparison(
+    prepared: Path, tmp_path: Path
+) -> None:
+    options = {
+        "extractor": "random_resnet10",
+        "samples": 10,
+        "seed": 0,
+        "metrics": {"fid": {}},
+        "recipe": {},
+    }
+    values = run(tmp_path, "reference", options, {"data": prepared})
+    assert values["metrics"].keys() == {"fid", "fid_infinite"}
+    assert any("fewer than 8 subjects" in warning for warning in values["warnings"])
+    for name, subjects in (("train", {0, 1}), ("held_out", {2, 3})):
+        with np.load(tmp_path / f"{name}.npz") as arrays:
+            assert arrays["features"].shape == (16, 256)
+            assert arrays["blocks"].shape == (16, 8, 8, 8)
+            assert set(arrays["subjects"].tolist()) == subjects
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,16 @@ means nothing without the features that it was taken on.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vesselgan.networks.importing import import_medicalnet
 from vesselgan.networks.resnet3d import ResNet10
@@ -35,24 +37,25 @@ class Extractor(Protocol):
 
 @dataclass
 class ResNetFeatures:
-    """Globally averaged activations (512) of a 3D ResNet-10."""
+    """Activations of a 3D ResNet-10, pooled over positions by `pool`."""
 
     name: str
-    net: ResNet10
+    version: int
     weights_sha256: str
+    net: ResNet10
+    pool: Callable[[ResNet10, Tensor], Tensor]  # the net and (B, 1, X, Y, Z) -> (B, d)
     noise: Literal["noise", "none"] = "none"
     device: str = "cpu"
-    version: int = 1
 
     def __call__(self, batches: Iterable[NDArray[np.float32]]) -> NDArray[np.float64]:
-        """Batches (B, X, Y, Z) in [-1, 1] -> features (N, 512), one batch in memory at a time."""
+        """Batches (B, X, Y, Z) in [-1, 1] -> features (N, d), one batch in memory at a time."""
         rng = np.random.default_rng(0)
         net = self.net.to(self.device).eval()
         rows = []
         with torch.inference_mode():
             for batch in batches:
                 patches = torch.from_numpy(normalise(batch, rng if self.noise == "noise" else None))[:, None]
-                rows.append(net(patches.to(self.device)).double().cpu().numpy())
+                rows.append(self.pool(net, patches.to(self.device)).double().cpu().numpy())
         return np.concatenate(rows)
 
 
@@ -73,21 +76,34 @@ def normalise(patches: NDArray[np.float32], rng: np.random.Generator | None = No
 
 
 def random_resnet10(*, noise: Literal["noise", "none"] = "none", device: str = "cpu") -> ResNetFeatures:
-    """The offline default: MedicalNet's architecture with fixed random weights.
+    """The offline default: 256 features of MedicalNet's architecture with fixed random weights.
 
-    Its distances rank models on one dataset; they cannot be compared with published MedicalNet distances.
+    They are the mean and the SD, over positions, of each channel of the stem and of the first stage. Chosen with
+    `vesselgan.qualification` among other stages, plain random filters, hand-made statistics of intensities and
+    gradients, and the nets of a brain extractor. Its distances rank models on one dataset; they cannot be compared
+    with published MedicalNet distances.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
         net = ResNet10()
     digest = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in net.state_dict().values())).hexdigest()
-    return ResNetFeatures("random_resnet10", net, digest, noise, device)
+    return ResNetFeatures("random_resnet10", 2, digest, net, _first_stages, noise, device)
 
 
 def medicalnet(weights: Path, *, noise: Literal["noise", "none"] = "none", device: str = "cpu") -> ResNetFeatures:
-    """The paper's extractor, from a local `resnet_10_23dataset.pth`; no code in the file is executed.
+    """The paper's extractor: globally averaged activations (512), from a local `resnet_10_23dataset.pth`.
 
+    `vesselgan.hub.medicalnet_weights` downloads that file. No code in it is executed.
     Raises InputError for a file that is not that network's, with the names that do not fit.
     """
     net, digest = import_medicalnet(weights)
-    return ResNetFeatures("medicalnet", net, digest, noise, device)
+    return ResNetFeatures("medicalnet", 1, digest, net, ResNet10.forward, noise, device)
+
+
+def _first_stages(net: ResNet10, images: Tensor) -> Tensor:
+    """Mean and SD over positions of the stem's and the first stage's channels (B, 256): texture, not whole objects."""
+    pooled = []
+    for stage in islice(net.stages(images), 2):
+        positions = stage.flatten(2)  # (B, 64, x y z)
+        pooled += [positions.mean(dim=2), positions.std(dim=2)]
+    return torch.cat(pooled, dim=1)

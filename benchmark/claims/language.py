@@ -23,6 +23,7 @@ __all__ = [
 # Those with a region have one value per subject, costs one per round, all others one per trained model.
 CLAIM_METRICS: dict[str, Literal["lower", "higher"]] = {
     "fid": "lower",
+    "fid_infinite": "lower",
     "kid": "lower",
     "prd_f8": "higher",
     "prd_f1_8": "higher",
@@ -31,6 +32,12 @@ CLAIM_METRICS: dict[str, Literal["lower", "higher"]] = {
     "recall": "higher",
     "density": "higher",
     "coverage": "higher",
+    "label_volume_fraction": "lower",
+    "label_radius": "lower",
+    "label_branch_count": "lower",
+    "label_component_count": "lower",
+    "memorised_share/features": "lower",
+    "memorised_share/images": "lower",
     "dsc/all": "higher",
     "dsc/intracranial": "higher",
     "bavd_voxel/all": "lower",

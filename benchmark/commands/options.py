@@ -20,6 +20,7 @@ __all__ = [
     "app",
     "complain",
     "console",
+    "log_console",
 ]
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 # Away from a terminal, tables are for other programs and for logs: nothing is folded at 80 columns.
 console = Console(width=None if sys.stdout.isatty() else 200)
+log_console = Console(stderr=True)  # for progress, which is no part of the output
 
 ProtocolName = Annotated[
     str, typer.Argument(metavar="PROTOCOL", help="A protocol file, or the name of a packaged one: paper")
@@ -47,7 +49,9 @@ Data = Annotated[
     Path | None, typer.Option("--data", help="Folder of labelled TOF-MRA; the embedded phantom if left out")
 ]
 Layout = Annotated[str, typer.Option("--layout", help="How --data names its files: auto, nnunet or pegasus")]
-Weights = Annotated[Path | None, typer.Option("--weights", help="MedicalNet's resnet_10_23dataset.pth")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="MedicalNet's resnet_10_23dataset.pth, or 'hub' to download it")
+]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run")]
 
 

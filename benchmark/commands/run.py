@@ -27,9 +27,10 @@ from benchmark.environment import choose_device
 from benchmark.loading import find_protocol, load_protocol
 from benchmark.plan import CellPlan, Plan, build_plan
 from benchmark.protocol import Profile, Protocol
-from benchmark.sources import choose_source
+from benchmark.sources import choose_source, find_externals
 from benchmark.store import Store
 from vesselgan.errors import InputError
+from vesselgan.hub import medicalnet_weights
 
 __all__ = ["list_cells", "run"]
 
@@ -110,9 +111,13 @@ def _plan(
     if weights is not None:
         score = settings.score.model_copy(update={"weights": str(weights), "extractor": "medicalnet"})
         settings = settings.model_copy(update={"score": score})
+    if settings.score.extractor == "medicalnet" and settings.score.weights == "hub":
+        score = settings.score.model_copy(update={"weights": str(medicalnet_weights())})
+        settings = settings.model_copy(update={"score": score})
     cells = cells_of(loaded, settings)
     source = choose_source(name, settings, data, layout, remember, scored=loaded.only != "costs")
-    return path, build_plan(loaded, name, settings, cells, source, choose_device(device))
+    externals = find_externals(loaded.include, path.parent, remember)
+    return path, build_plan(loaded, name, settings, cells, source, choose_device(device), externals)
 
 
 def _profile(protocol: Protocol, name: str | None) -> tuple[str, Profile]:

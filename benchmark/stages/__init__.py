@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.stages import data, evaluation, gan, scoring, segmentation
+from benchmark.stages import data, evaluation, external, gan, scoring, segmentation
 from benchmark.stages.context import Context
 from benchmark.stages.costs import measure
 from benchmark.versions import STAGE_VERSIONS
@@ -33,7 +33,13 @@ class Stage:
 _SHARED = ("benchmark.stages.context", "vesselgan.recipe")
 _DATA = ("vesselgan.data", *_SHARED)
 _NETWORKS = ("vesselgan.networks", "vesselgan.training", *_SHARED)
-_FEATURES = ("benchmark.stages.scoring", "vesselgan.features", "vesselgan.networks.resnet3d", "vesselgan.metrics")
+_SCORING = (
+    "benchmark.stages.scoring",
+    "benchmark.scoring",
+    "vesselgan.features",
+    "vesselgan.networks.resnet3d",
+    "vesselgan.metrics",
+)
 
 STAGES = {
     stage.name: stage
@@ -41,10 +47,17 @@ STAGES = {
         Stage("prepare", data.prepare, ("benchmark.stages.data", *_DATA)),
         Stage("train_gan", gan.train, ("benchmark.stages.gan", "benchmark.stages.course", *_DATA, *_NETWORKS)),
         Stage(
-            "synthesise", gan.synthesise_pairs, ("benchmark.stages.gan", "vesselgan.synthesis", "vesselgan.networks")
+            "synthesise",
+            gan.synthesise_pairs,
+            ("benchmark.stages.gan", "benchmark.stages.pairs", "vesselgan.synthesis", "vesselgan.networks"),
         ),
-        Stage("reference", scoring.reference, ("benchmark.stages.scoring", "vesselgan.features", "vesselgan.metrics")),
-        Stage("score", scoring.score, ("benchmark.stages.scoring", "vesselgan.features", "vesselgan.metrics")),
+        Stage(
+            "import_pairs",
+            external.import_pairs,
+            ("benchmark.stages.external", "benchmark.stages.pairs", "vesselgan.data"),
+        ),
+        Stage("reference", scoring.reference, _SCORING),
+        Stage("score", scoring.score, _SCORING),
         Stage("train_unet", segmentation.train, ("benchmark.stages.segmentation", *_DATA, *_NETWORKS)),
         Stage(
             "evaluate", evaluation.evaluate, ("benchmark.stages.evaluation", "vesselgan.inference", "vesselgan.metrics")

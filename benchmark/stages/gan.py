@@ -13,16 +13,15 @@ from torch import Tensor
 
 from benchmark.stages.context import Context, dataclass_from, step_record, throttled
 from benchmark.stages.course import OBSERVATIONS, CourseRecorder, evenly_spaced
+from benchmark.stages.pairs import INT16_SCALE, describe_pairs
 from vesselgan.data import EpochSampler, PoissonSampler, VolumeStore, open_store
 from vesselgan.networks import Generator
 from vesselgan.recipe import Recipe
 from vesselgan.synthesis import synthesise
 from vesselgan.training import Privacy, WGANConfig, choose_precision, epsilon_spent, train_wgan
 
-__all__ = ["INT16_SCALE", "load_generator", "privacy_from", "synthesise_pairs", "train"]
+__all__ = ["load_generator", "privacy_from", "synthesise_pairs", "train"]
 
-INT16_SCALE = 32767  # synthetic intensities in [-1, 1] are stored as 16-bit integers, half the bytes of float32
-SHOWN_PAIRS = 16  # kept in a small file of their own for the report
 CHECKPOINT_EVERY_S = 30.0
 LOSSES = ("critic_loss", "generator_loss", "penalty", "wasserstein")
 GRADIENTS = ("critic_gradient_norm", "generator_gradient_norm")
@@ -161,6 +160,4 @@ def synthesise_pairs(context: Context) -> dict[str, Any]:
         progress(done, count, "synthetic pairs")
     images.flush()
     labels.flush()
-    np.savez(context.folder / "shown.npz", images=images[:SHOWN_PAIRS], labels=labels[:SHOWN_PAIRS])
-    shares = labels.reshape(count, -1).mean(axis=1)
-    return {"pairs": count, "vessel_share": float(shares.mean()), "without_vessel": int((shares == 0).sum())}
+    return describe_pairs(context.folder, images, labels)

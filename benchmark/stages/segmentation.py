@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmark.stages.context import Context, dataclass_from, step_record, throttled
-from benchmark.stages.gan import INT16_SCALE
+from benchmark.stages.pairs import INT16_SCALE
 from vesselgan.data import EpochSampler, VolumeStore, cut, minmax_scale, open_store
 from vesselgan.networks import UNet
 from vesselgan.recipe import Recipe

@@ -63,7 +63,9 @@ class PublishedRow:
 
 def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Header:
     """Title, sentence and notes."""
-    synthetic = [mark.name for mark in marks.values() if not mark.is_real]
+    external = list(dict.fromkeys(cell["label"] for cell in results["cells"] if cell["external"]))
+    synthetic = [mark.name for mark in marks.values() if not mark.is_real and mark.name not in external]
+    elsewhere = f" Pairs that were made elsewhere stand beside them ({join(external)})." if external else ""
     seeds = sorted({cell["seed"] for cell in results["cells"]})
     subjects = _subjects(run, results)
     models = (
@@ -79,9 +81,9 @@ def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelM
         _costs_only(results)
         if only_costs
         else (
-            f"{models} {learned}. A 3D U-Net learned from each one's synthetic pairs, another from real patches; all "
-            f"were chosen on {plural(subjects['validation'], 'validation subject')} and tested on whole volumes of "
-            f"{plural(subjects['test'], 'subject')} that none had seen. {_repeats(seeds)}"
+            f"{models} {learned}. A 3D U-Net learned from each one's synthetic pairs, another from the real patches; "
+            f"all were chosen on {plural(subjects['validation'], 'validation subject')} and tested on whole volumes of "
+            f"{plural(subjects['test'], 'subject')} that none had seen. {_repeats(seeds)}{elsewhere}"
         )
     )
     return Header(

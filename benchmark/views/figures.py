@@ -23,6 +23,8 @@ __all__ = [
     "Segmented",
     "Tile",
     "course_rows",
+    "first_files",
+    "plane_spacing",
     "prd_figure",
     "sample_rows",
     "segmented_subject",
@@ -134,11 +136,11 @@ def _prd(path: Path | None) -> tuple[NDArray[np.float64], NDArray[np.float64]] |
 def sample_rows(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[SampleRow]:
     """Real patches, then the first synthetic pairs of each label's first finished seed."""
     store = _store(run)
-    spacing = (1.0, 1.0) if store is None else _in_plane(store.subjects[0].spacing_mm)
+    spacing = plane_spacing(run)
     rows = []
     if store is not None and (pairs := _real_pairs(store)):
         rows.append(SampleRow(None, None, [_pair(image, label, spacing, "#c9c9c9", "real") for image, label in pairs]))
-    for mark, record, path in _first_files(run, marks, "pairs", "shown.npz"):
+    for mark, record, path in first_files(run, marks, "pairs", "shown.npz"):
         with np.load(path) as shown:
             images, labels = shown["images"][:SHOWN].astype(np.float32) / INT16_SCALE, shown["labels"][:SHOWN]
         pictures = [
@@ -146,6 +148,12 @@ def sample_rows(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[SampleRow]
         ]
         rows.append(SampleRow(mark, record["cell"]["seed"], pictures))
     return rows
+
+
+def plane_spacing(run: Run) -> tuple[float, float]:
+    """Of the first subject, for pictures of patches."""
+    store = _store(run)
+    return (1.0, 1.0) if store is None else _in_plane(store.subjects[0].spacing_mm)
 
 
 def _store(run: Run) -> VolumeStore | None:
@@ -180,7 +188,7 @@ def segmented_subject(run: Run, results: Mapping[str, Any], marks: Mapping[str, 
     store = _store(run)
     subject = store.keys("test")[0] if store is not None and store.keys("test") else ""
     tiles, first = [], None
-    for mark, record, path in _first_files(run, marks, "evaluate", "shown.npz"):
+    for mark, record, path in first_files(run, marks, "evaluate", "shown.npz"):
         with np.load(path) as shown:
             if "image" not in shown:  # a split without test subjects
                 continue
@@ -213,7 +221,7 @@ def _subject_score(results: Mapping[str, Any], cell: str, subject: str) -> str:
     return ""
 
 
-def _first_files(
+def first_files(
     run: Run, marks: Mapping[str, LabelMark], role: str, name: str
 ) -> Iterator[tuple[LabelMark, Mapping[str, Any], Path]]:
     """Of each label the file of its first cell that has one."""
@@ -228,10 +236,9 @@ def _first_files(
 
 def course_rows(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[CourseRow]:
     """What each label's first finished seed makes of the same noise, over its training."""
-    store = _store(run)
-    spacing = (1.0, 1.0) if store is None else _in_plane(store.subjects[0].spacing_mm)
+    spacing = plane_spacing(run)
     rows = []
-    for mark, record, path in _first_files(run, marks, "gan", "course.npz"):
+    for mark, record, path in first_files(run, marks, "gan", "course.npz"):
         with np.load(path) as course:
             steps, images, labels = (course[name] for name in ("steps", "images", "labels"))
         chosen = np.unique(np.linspace(0, len(steps) - 1, min(SHOWN, len(steps))).round().astype(int))

@@ -10,7 +10,18 @@ from benchmark.views.text import LabelMark, deviation, join, number, plural, spr
 
 __all__ = ["Column", "Entry", "Row", "Table", "distance_table", "distance_warnings", "segmentation_table"]
 
-DISTANCES = ("fid", "kid", "prd_f8", "prd_f1_8", "prd_auc", "precision", "recall", "density", "coverage")
+DISTANCES = (
+    "fid",
+    "fid_infinite",
+    "kid",
+    "prd_f8",
+    "prd_f1_8",
+    "prd_auc",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+)
 ARROWS = {"lower": "↓", "higher": "↑"}
 NOT_YET = "no cell of this label has got this far"
 WIDE = 8  # columns
@@ -178,7 +189,11 @@ def distance_table(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -
     real_shares = [share for column in _vessel_shares(results, "vessel_share_real").values() for share in column]
     rows = []
     if floor:
-        entries = [_mean_entry({"value": floor["metrics"].get(name)}, name, notes) for name in known]
+        sd = floor.get("sd", {})
+        entries = [
+            _mean_entry({"value": floor["metrics"].get(name), "sd": sd.get(name)}, name, notes, stacked=True)
+            for name in known
+        ]
         rows.append(Row(None, [*entries, _share_entry(real_shares[:1])], "real vs real"))
     for group in results["groups"]:
         mark = marks[group["label"]]

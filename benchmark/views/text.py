@@ -37,7 +37,7 @@ class LabelMark:
 
 def label_marks(results: Mapping[str, Any]) -> dict[str, LabelMark]:
     """Every label of the run, in the order of the results; the baselines are the cells without a critic."""
-    real = {cell["label"]: cell["norm"] is None for cell in results["cells"]}
+    real = {cell["label"]: cell["norm"] is None and not cell["external"] for cell in results["cells"]}
     colours = label_colours(real)
     return {name: LabelMark(name, colours[name], is_real) for name, is_real in real.items()}
 

@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vesselgan.data.nifti import load_mask, load_volume
+from vesselgan.data.nifti import check_same_grid, load_mask, load_volume
 from vesselgan.errors import InputError
 
 __all__ = ["LAYOUTS", "Layout", "LoadedSubject", "Subject", "find_subjects", "load_subject", "split_subjects"]
-
-_LARGEST_SHIFT_VOXELS = 0.1  # between two grids that count as the same: other tools round affines
 
 
 @dataclass(frozen=True)
@@ -109,16 +107,7 @@ def load_subject(subject: Subject) -> LoadedSubject:
 
     def on_the_same_grid(path: Path) -> NDArray[np.bool_]:
         mask = load_mask(path)
-        if mask.data.shape != image.data.shape:
-            raise InputError(
-                f"{path}: shape {mask.data.shape}, but its image {subject.image} has {image.data.shape}; resample it"
-            )
-        shift_mm = (np.abs(mask.affine - image.affine)[:3] @ [*mask.data.shape, 1]).max()  # no voxel moves further
-        if shift_mm > _LARGEST_SHIFT_VOXELS * min(image.spacing_mm):
-            raise InputError(
-                f"{path}: affine differs from that of its image {subject.image} by up to {shift_mm:.3g} mm; "
-                "resample it to the image, or copy the affine if the voxels do match"
-            )
+        check_same_grid(path, mask.data.shape, mask.affine, subject.image, image.data.shape, image.affine)
         return mask.data
 
     label = on_the_same_grid(subject.label)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vesselgan.errors import InputError
 from vesselgan.files import atomic_path
 
-__all__ = ["Volume", "load_mask", "load_volume", "save_volume"]
+__all__ = ["Volume", "check_same_grid", "load_mask", "load_volume", "save_volume"]
 
 nib: Any = nibabel  # half of it carries no types
 
@@ -23,6 +23,7 @@ _MAGIC_AT = {1: (344, b"n+1\0"), 2: (4, b"n+2\0")}  # "+": header and voxels in 
 _LARGEST_DEFLATE_RATIO = 1032  # 258 bytes from 2 bits; more cannot come out of a gzip stream
 _MOST_VOXELS = 1024**3
 _SENSIBLE_SPACING_MM = (0.01, 20.0)
+_LARGEST_SHIFT_VOXELS = 0.1  # between two grids that count as the same: other tools round affines
 _HeaderDataError = nib.spatialimages.HeaderDataError
 _DAMAGED = (EOFError, OSError, ValueError, zlib.error, _HeaderDataError, nib.filebasedimages.ImageFileError)
 
@@ -84,6 +85,25 @@ def load_mask(path: Path | str, *, allow_uniform: bool = False) -> Volume:
         listed = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if len(values) > 6 else "")
         raise InputError(f"{path}: values {listed}; a mask holds exactly two, 0 and one other: binarise it")
     return Volume(mask, volume.affine, volume.spacing_mm)
+
+
+def check_same_grid(
+    path: Path,
+    shape: tuple[int, ...],
+    affine: NDArray[np.float64],
+    other: Path,
+    other_shape: tuple[int, ...],
+    other_affine: NDArray[np.float64],
+) -> None:
+    """Raise InputError where the voxels of `path` are not those of the `other` file that it belongs to."""
+    if shape != other_shape:
+        raise InputError(f"{path}: shape {shape}, but {other} has {other_shape}; resample it")
+    shift_mm = (np.abs(affine - other_affine)[:3] @ [*shape, 1]).max()  # no voxel moves further
+    if shift_mm > _LARGEST_SHIFT_VOXELS * min(_column_lengths(other_affine)):
+        raise InputError(
+            f"{path}: affine differs from that of {other} by up to {shift_mm:.3g} mm; "
+            "resample it to the image, or copy the affine if the voxels do match"
+        )
 
 
 def save_volume(path: Path | str, data: NDArray[Any], affine: NDArray[np.float64], description: str = "") -> None:

@@ -1,5 +1,7 @@
 """MedicalNet's ResNet-10 (Chen et al. 2019, "Med3D"), the paper's feature extractor."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,10 +30,17 @@ class ResNet10(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 1, X, Y, Z), z-scored -> globally averaged features (B, 512)."""
-        hidden = F.max_pool3d(torch.relu_(self.bn1(self.conv1(images))), kernel_size=3, stride=2, padding=1)
+        *_, last = self.stages(images)
+        return last.mean(dim=(2, 3, 4))
+
+    def stages(self, images: Tensor) -> Iterator[Tensor]:
+        """Activations (B, 64 to 512, x, y, z) of the stem and of each stage, each computed when it is asked for."""
+        hidden = torch.relu_(self.bn1(self.conv1(images)))
+        yield hidden
+        hidden = F.max_pool3d(hidden, kernel_size=3, stride=2, padding=1)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             hidden = stage(hidden)
-        return hidden.mean(dim=(2, 3, 4))
+            yield hidden
 
 
 class _BasicBlock(nn.Module):

@@ -1,0 +1,51 @@
+"""`evaluate`: somebody's segmentations against the truth, folder against folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from benchmark.commands.options import Out, app, console, log_console
+
+__all__ = ["evaluate"]
+
+
+@app.command()
+def evaluate(
+    truth: Annotated[Path, typer.Option("--truth", help="Folder of true masks: NIfTI, npy or npz (array label)")],
+    prediction: Annotated[Path, typer.Option("--prediction", help="Folder of predicted masks with the same names")],
+    mask: Annotated[
+        Path | None, typer.Option("--mask", help="Folder of brain masks with the same names, for intracranial values")
+    ] = None,
+    out: Out = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json, and nothing else")] = False,
+) -> None:
+    """Score segmentations: overlap, distances, centrelines and topology, per subject and over subjects."""
+    from benchmark.evaluation import evaluate_folders
+
+    with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
+        task = progress.add_task("subjects")
+        evaluation = evaluate_folders(
+            truth, prediction, mask, lambda done, total: progress.update(task, completed=done, total=total)
+        )
+    from benchmark.pages import write_evaluation
+
+    page = write_evaluation(evaluation, out / "reports" / f"evaluate-{prediction.resolve().name}")
+    if as_json:
+        print((page.parent / "results.json").read_text(encoding="utf-8"))
+        return
+    console.print(_table(evaluation.results))
+    console.print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+def _table(results: Mapping[str, Any]) -> Table:
+    from benchmark.views.evaluation import REGION_NAMES, mean_text, metric_rows
+    from benchmark.views.text import plural
+
+    table = Table("", *REGION_NAMES.values(), box=None, title=plural(results["n"], "subject"), title_justify="left")
+    for metric, title, entries in metric_rows(results):
+        table.add_row(title, *(mean_text(entry, metric) for entry in entries))
+    return table

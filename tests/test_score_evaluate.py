@@ -1,0 +1,271 @@
+"""`score` and `evaluate`: folders in, numbers out; and what they refuse."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from benchmark.comparison import Comparison, compare_folders
+from benchmark.evaluation import evaluate_folders
+from benchmark.pages import write_comparison, write_evaluation
+from vesselgan.data import phantom_subjects, save_volume
+from vesselgan.errors import InputError
+from vesselgan.features import random_resnet10
+from vesselgan.metrics import balanced_average_hausdorff, dice
+from vesselgan.qualification import PatchSet, cut_patches
+
+PER_SUBJECT = 8
+CONTRACT = ["fid", "kid", "prd_f8", "prd_f1_8", "prd_auc", "precision", "recall", "density", "coverage"]
+
+
+def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    run = [sys.executable, "-m", "benchmark", *map(str, arguments)]
+    return subprocess.run(run, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+# ------------------------------------------------------------------ evaluate
+
+
+@pytest.fixture
+def masks(tmp_path: Path) -> Path:
+    """truth/, prediction/ and mask/ of three subjects; the last prediction is empty."""
+    rng = np.random.default_rng(0)
+    affine = np.diag([0.5, 0.5, 2.0, 1.0])
+    for index in range(3):
+        truth = rng.random((12, 10, 8)) > 0.8
+        prediction = np.zeros_like(truth) if index == 2 else np.roll(truth, index, axis=0)
+        brain = np.zeros_like(truth)
+        brain[:6] = True
+        for name, mask in (("truth", truth), ("prediction", prediction), ("mask", brain)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            save_volume(tmp_path / name / f"case_{index}.nii.gz", mask, affine)
+    return tmp_path
+
+
+def evaluated(folder: Path, mask: bool = True, **changes: Path) -> dict[str, Any]:
+    paths = {"truth": folder / "truth", "prediction": folder / "prediction"} | changes
+    brain = folder / "mask" if mask else None
+    return dict(evaluate_folders(paths["truth"], paths["prediction"], brain, lambda done, total: None).results)
+
+
+def test_evaluate_gives_the_contracts_metrics_per_subject_and_over_subjects(masks: Path) -> None:
+    results = evaluated(masks)
+    rows = {(row["subject"], row["metric"]): row for row in results["subjects"]}
+    assert rows["case_0", "dsc/all"]["value"] == 1
+    for region in ("all", "intracranial"):
+        for metric in ("dsc", "bavd_voxel", "bavd_mm", "cldice"):
+            entry = results["metrics"][f"{metric}/{region}"]
+            assert entry["n"] == 3
+            assert entry["empty"] == 1
+            values = [rows[f"case_{index}", f"{metric}/{region}"]["value"] for index in range(3)]
+            assert entry["value"] == pytest.approx(np.mean(values))
+    assert rows["case_2", "bavd_voxel/all"]["value"] == pytest.approx(np.sqrt(12**2 + 10**2 + 8**2))
+    assert rows["case_2", "bavd_voxel/all"]["empty"] == 1
+    json.dumps(results, allow_nan=False)
+
+
+def test_evaluate_takes_the_spacing_from_the_header(masks: Path) -> None:
+    import nibabel
+
+    results = evaluated(masks)
+    truth, prediction = (
+        np.asarray(nibabel.load(masks / name / "case_1.nii.gz").dataobj) > 0 for name in ("truth", "prediction")
+    )
+    rows = {row["metric"]: row["value"] for row in results["subjects"] if row["subject"] == "case_1"}
+    assert rows["dsc/all"] == pytest.approx(dice(truth, prediction))
+    assert rows["bavd_mm/all"] == pytest.approx(
+        balanced_average_hausdorff(truth, prediction, spacing_mm=(0.5, 0.5, 2.0))
+    )
+
+
+def test_without_mask_or_header_values_are_null_with_their_reason(masks: Path) -> None:
+    entry = evaluated(masks, mask=False)["metrics"]["dsc/intracranial"]
+    assert (entry["value"], entry["n"]) == (None, 0)
+    assert "--mask DIR" in entry["reason"]
+    for name in ("truth", "prediction"):
+        (masks / "arrays" / name).mkdir(parents=True)
+        np.save(masks / "arrays" / name / "a.npy", np.ones((4, 4, 4), bool))
+    results = evaluated(masks / "arrays", mask=False)
+    assert results["metrics"]["dsc/all"]["value"] == 1
+    assert "NIfTI for millimetres" in results["metrics"]["bavd_mm/all"]["reason"]
+    assert results["metrics"]["dsc/all"]["reason"] == "no interval from one subject"
+
+
+def test_every_file_that_cannot_be_evaluated_has_its_line(masks: Path) -> None:
+    affine = np.diag([0.5, 0.5, 2.0, 1.0])
+    save_volume(masks / "prediction/case_0.nii.gz", np.ones((4, 4, 4), bool), affine)
+    save_volume(masks / "prediction/case_1.nii.gz", np.arange(960, dtype=np.int16).reshape(12, 10, 8) % 3, affine)
+    affine[0, 3] = 4
+    save_volume(masks / "mask/case_2.nii.gz", np.ones((12, 10, 8), bool), affine)
+    with pytest.raises(InputError) as caught:
+        evaluated(masks)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert re.search(r"prediction/case_0.nii.gz: shape \(4, 4, 4\), but .*truth/case_0.nii.gz has", lines[0])
+    assert "prediction/case_1.nii.gz: values 0, 1, 2; a mask holds exactly two" in lines[1]
+    assert "mask/case_2.nii.gz: affine differs" in lines[2]
+
+
+def test_evaluate_refuses_names_that_do_not_match_and_writes_nothing(masks: Path) -> None:
+    (masks / "prediction/case_1.nii.gz").rename(masks / "prediction/other.nii.gz")
+    result = command("evaluate", "--truth", "truth", "--prediction", "prediction", cwd=masks)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "error: truth: no file named other; --truth needs one for each subject",
+        "error: prediction: no file named case_1; --prediction needs one for each subject",
+    ]
+    assert not (masks / "reports").exists()
+
+
+def test_evaluate_prints_a_table_or_json_and_writes_a_page(masks: Path) -> None:
+    result = command(
+        "evaluate", "--truth", "truth", "--prediction", "prediction", "--mask", "mask", "--json", cwd=masks
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["metrics"]["dsc/all"]["n"] == 3
+    page = (masks / "reports/evaluate-prediction/index.html").read_text()
+    assert "In 1 of 3 subjects the prediction or the truth is empty" in " ".join(page.split())
+    assert "<script" not in page
+    assert "http" not in re.sub(r"http://www.w3.org/\S+", "", page), "needs nothing else"
+
+
+def test_names_of_files_are_escaped_on_the_page(tmp_path: Path) -> None:
+    for name in ("truth", "prediction"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "<b>x.npy", np.eye(8, dtype=bool)[None])
+    evaluation = evaluate_folders(tmp_path / "truth", tmp_path / "prediction", None, lambda done, total: None)
+    page = write_evaluation(evaluation, tmp_path / "page").read_text()
+    assert "<b>x" not in page
+    assert "&lt;b&gt;x" in page
+
+
+# ------------------------------------------------------------------ score
+
+
+@pytest.fixture(scope="module")
+def phantoms() -> PatchSet:
+    subjects = phantom_subjects(24, (48, 48, 32), seed=2)
+    return cut_patches(subjects, (16, 16, 16), grid=(1, 1, 1), vessel=PER_SUBJECT - 1, rng=np.random.default_rng(0))
+
+
+def write_patches(folder: Path, patches: PatchSet, images: NDArray[np.float32] | None = None) -> Path:
+    """A stack that names each patch's subject."""
+    folder.mkdir(parents=True)
+    np.savez(
+        folder / "all.npz",
+        images=patches.images if images is None else images,
+        labels=patches.labels,
+        subjects=patches.subjects,
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(phantoms: PatchSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """real/ and training/ of eight subjects each; generated/: others, blurred, eight of them copied from training."""
+    root = tmp_path_factory.mktemp("patches")
+    real, training, others = (phantoms.of(phantoms.subjects % 3 == part) for part in range(3))
+    write_patches(root / "real", real)
+    write_patches(root / "training", training)
+    images = np.asarray(gaussian_filter(others.images, (0, 1, 1, 1)))
+    images[:8] = training.images[:8, ::-1]  # mirrored copies
+    write_patches(root / "generated", others, images)
+    return root
+
+
+@pytest.fixture(scope="module")
+def comparison(folders: Path) -> Comparison:
+    return compare_folders(
+        folders / "real", folders / "generated", folders / "training", random_resnet10(), lambda *_: None
+    )
+
+
+def test_score_gives_every_metric_with_its_interval_and_floor(comparison: Comparison) -> None:
+    results = comparison.results
+    json.dumps(results, allow_nan=False)
+    assert results["n"] == 8 * PER_SUBJECT
+    for name in [*CONTRACT, "fid_infinite"]:
+        entry = results["metrics"][name]
+        assert entry["ci_low"] <= entry["value"] <= entry["ci_high"], name
+        assert (entry["n"], entry["extractor"]) == (64, "random_resnet10")
+    assert results["floor"]["metrics"].keys() == {*CONTRACT, "fid_infinite"}
+    assert results["metrics"]["fid_infinite"]["value"] > results["floor"]["metrics"]["fid_infinite"]
+    assert {"label_volume_fraction", "label_radius", "label_branch_count", "label_component_count"} <= results[
+        "metrics"
+    ].keys()
+    assert not results["extractor"]["comparable_with_paper"]
+    assert any("the floor has 32 patches a side" in warning for warning in results["warnings"])
+
+
+def test_score_catches_replayed_training_patches_also_mirrored(comparison: Comparison) -> None:
+    audit = comparison.results["memorisation"]["images"]
+    assert audit["near_zero"] == 8
+    assert audit["memorised"]
+    assert comparison.results["metrics"]["memorised_share/images"]["value"] >= 8 / 64
+    assert len(comparison.closest) == 6
+    for generated, training, distance in comparison.closest:
+        assert distance < audit["threshold"] / 2
+        np.testing.assert_allclose(generated.image, training.image, atol=0.3)
+
+
+def test_the_page_of_score_says_what_its_numbers_are_worth(comparison: Comparison, tmp_path: Path) -> None:
+    page = " ".join(write_comparison(comparison, tmp_path).read_text().split())
+    assert "not with the paper&#39;s MedicalNet numbers" in page
+    assert "8 are nearly identical to one" in page
+    assert page.count("data:image/png;base64,") == 2 * 6 + 2 * 2 * 8
+    assert "<script" not in page
+
+
+def test_a_folder_scored_against_itself_is_at_no_distance(folders: Path) -> None:
+    results = compare_folders(folders / "real", folders / "real", None, random_resnet10(), lambda *_: None).results
+    assert results["metrics"]["fid"]["value"] == pytest.approx(0, abs=1e-6)
+    assert results["metrics"]["label_radius"]["value"] == 0
+    entry = results["metrics"]["memorised_share/images"]
+    assert entry["value"] is None
+    assert "--training DIR" in entry["reason"]
+
+
+def test_without_subjects_or_labels_values_are_null_with_their_reason(phantoms: PatchSet, tmp_path: Path) -> None:
+    for name, part in (("real", slice(None, 40)), ("generated", slice(40, 100))):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "images.npy", phantoms.images[part])
+    results = compare_folders(
+        tmp_path / "real", tmp_path / "generated", None, random_resnet10(), lambda *_: None
+    ).results
+    assert (results["n"], results["patches"]) == (40, {"real": 40, "generated": 60})
+    assert results["metrics"]["fid"]["ci_low"] is None
+    assert "does not tell" in results["metrics"]["fid"]["reason"]
+    assert results["floor"]["metrics"] is None
+    assert "no labels in" in results["metrics"]["label_radius"]["reason"]
+
+
+def test_score_refuses_folders_of_different_shapes_and_too_few_patches(phantoms: PatchSet, tmp_path: Path) -> None:
+    for name, images in (("real", phantoms.images), ("small", phantoms.images[..., :8]), ("few", phantoms.images[:5])):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "images.npy", images)
+
+    def refusal(name: str) -> str:
+        with pytest.raises(InputError) as caught:
+            compare_folders(tmp_path / "real", tmp_path / name, None, random_resnet10(), lambda *_: None)
+        return str(caught.value)
+
+    assert "small: patches of (16, 16, 8), but those of" in refusal("small")
+    assert "few: 5 patches; --generated needs 10 or more" in refusal("few")
+
+
+def test_score_prints_a_table_and_refuses_in_one_line(folders: Path, tmp_path: Path) -> None:
+    result = command("score", "--real", folders / "real", "--generated", folders / "generated", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"FID +0\.\d+ +\[0\.\d+, 0\.\d+\] +0\.\d+ ± 0\.\d+", result.stdout)
+    assert "report: reports/score-generated/index.html" in result.stdout
+    refused = command("score", "--real", folders / "real", "--generated", "nowhere", "--out", "other", cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "error: nowhere: no such folder; point to one with --generated DIR\n"
+    assert not (tmp_path / "other").exists()

@@ -1,0 +1,141 @@
+"""Folders of arrays from anywhere: NIfTI, npy and npz files, found by name and read with the checks of a scan.
+
+Sorted by name, so that equal folders give equal results whatever the file system lists first.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vesselgan.data.nifti import check_same_grid, load_mask
+from vesselgan.errors import InputError
+
+__all__ = [
+    "MaskFile",
+    "array_files",
+    "checked_images",
+    "checked_labels",
+    "folders_within",
+    "is_nifti",
+    "read_arrays",
+    "read_mask",
+]
+
+_ENDINGS = (".nii.gz", ".nii", ".npz", ".npy")
+_DAMAGED = (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskFile:
+    """One mask; a file without header (npy, npz) has neither affine nor spacing."""
+
+    path: Path
+    data: NDArray[np.bool_]  # (X, Y, Z)
+    affine: NDArray[np.float64] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+
+    def check_grid(self, other: "MaskFile") -> None:
+        """Raises InputError where the other's voxels are not this one's; without a header only shapes can say."""
+        if self.affine is not None and other.affine is not None:
+            check_same_grid(other.path, other.data.shape, other.affine, self.path, self.data.shape, self.affine)
+        elif self.data.shape != other.data.shape:
+            raise InputError(f"{other.path}: shape {other.data.shape}, but {self.path} has {self.data.shape}; resample")
+
+
+def array_files(folder: Path, option: str) -> dict[str, Path]:
+    """Name without ending -> file, of the arrays that lie in `folder` itself; other files are passed over.
+
+    Raises InputError: no such folder, a link that leads nowhere, two files of one name.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; point to one with {option} DIR")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        ending = next((ending for ending in _ENDINGS if path.name.endswith(ending)), None)
+        if ending is None or path.name.startswith(".") or path.is_dir():
+            continue
+        if not path.is_file():  # a named pipe would be waited for, a link can lead to itself
+            raise InputError(f"{path}: is no file (a broken link, or a device); remove it or put the file there")
+        name = path.name.removesuffix(ending)
+        if name in found:
+            raise InputError(f"{path}: has the name of {found[name].name}; keep one of the two")
+        found[name] = path
+    return found
+
+
+def folders_within(folder: Path) -> list[Path]:
+    """The folders in `folder`, one level down. Raises InputError for a link that leads back into it."""
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    home = folder.resolve()
+    for path in inside:
+        if home.is_relative_to(path.resolve()):
+            raise InputError(f"{path}: a link back to the folder that holds it; remove it")
+    return inside
+
+
+def is_nifti(path: Path) -> bool:
+    """By its ending."""
+    return path.name.endswith((".nii", ".nii.gz"))
+
+
+def read_arrays(path: Path, names: Iterable[str] = ()) -> dict[str, NDArray[Any]]:
+    """The arrays of an npz of these names (all of them without `names`), or an npy's one array under the name "".
+
+    An npy is memory-mapped. Raises InputError for a file that cannot be read or holds Python objects.
+    """
+    try:
+        if path.suffix == ".npy":
+            return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            wanted = set(names) or set(archive.files)
+            return {name: archive[name] for name in archive.files if name in wanted}
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: cannot be read ({reason}); write it again with numpy") from None
+
+
+def read_mask(path: Path) -> MaskFile:
+    """One mask, which may be empty: NIfTI, npy, or npz with a `label` (or only one array).
+
+    Raises InputError as `load_mask`, for what is not (X, Y, Z), and for other values than 0 and one other.
+    """
+    if is_nifti(path):
+        volume = load_mask(path, allow_uniform=True)
+        return MaskFile(path, volume.data, volume.affine, volume.spacing_mm)
+    arrays = read_arrays(path)
+    if "label" not in arrays and len(arrays) != 1:
+        raise InputError(f"{path}: arrays {', '.join(sorted(arrays)) or 'none'}; give the mask the name 'label'")
+    data = arrays["label"] if "label" in arrays else next(iter(arrays.values()))
+    if data.ndim != 3:
+        raise InputError(f"{path}: shape {data.shape}; needs one mask (X, Y, Z)")
+    return MaskFile(path, checked_labels(path, data))
+
+
+def checked_labels(path: Path, data: NDArray[Any]) -> NDArray[np.bool_]:
+    """A mask of any shape as bool. Raises InputError for other values than 0 and one other."""
+    if data.dtype.kind not in "biuf":
+        raise InputError(f"{path}: values of type {data.dtype}; a mask holds 0 and 1")
+    mask = np.asarray(data != 0)
+    marked = data[mask]
+    if (marked[1:] != marked[:1]).any() or not np.isfinite(marked[:1]).all():
+        listed = ", ".join(f"{value:g}" for value in np.unique(data)[:6])
+        raise InputError(f"{path}: values {listed}, ...; a mask holds exactly two, 0 and one other: binarise it")
+    return mask
+
+
+def checked_images(path: Path, data: NDArray[Any]) -> NDArray[np.float32]:
+    """Intensities of any shape as float32. Raises InputError for what is no number, NaN or infinite."""
+    if data.dtype.kind not in "iufb":
+        raise InputError(f"{path}: values of type {data.dtype}; needs one real number per voxel")
+    with np.errstate(over="ignore"):
+        values = np.asarray(data, dtype=np.float32)
+    if not np.isfinite(values).all():
+        bad = int(values.size - np.isfinite(values).sum())
+        raise InputError(f"{path}: {bad} of {values.size} voxels are NaN or infinite; replace them with numbers")
+    return values
