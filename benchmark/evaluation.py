@@ -11,17 +11,13 @@ from numpy.typing import NDArray
 from benchmark import __version__
 from benchmark.environment import environment
 from benchmark.results import mean_with_interval
+from benchmark.vocabulary import REGIONS, SEGMENTATION_METRICS
 from vesselgan.data.folders import MaskFile, array_files, read_mask
 from vesselgan.errors import InputError
 from vesselgan.metrics import segmentation_scores
 
 __all__ = ["Case", "Evaluation", "evaluate_folders", "paired_files"]
 
-OVERLAPS = ("dsc", "cldice", "sensitivity", "precision", "volume_similarity")
-DISTANCES = ("bavd_voxel", "bavd_mm", "ahd_voxel", "ahd_mm", "hd95_voxel", "hd95_mm")
-TOPOLOGY = ("betti_0_error", "betti_1_error", "betti_2_error")
-METRICS = (*OVERLAPS, *DISTANCES, *TOPOLOGY)
-REGIONS = ("all", "intracranial")
 NO_MASK = "no brain mask was given (--mask DIR), so intracranial vessels cannot be told apart"
 NO_SPACING = "the files have no header that says how large a voxel is: give NIfTI for millimetres"
 
@@ -147,14 +143,14 @@ def _rows(subject: str, truth: MaskFile, prediction: MaskFile, brain: MaskFile |
             "empty": int(of_region["truth_empty"] or of_region["prediction_empty"]),
         }
         for region, of_region in scores.items()
-        for metric in METRICS
+        for metric in SEGMENTATION_METRICS
     ]
 
 
 def _aggregates(rows: list[dict[str, Any]], *, has_mask: bool) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     for region in REGIONS:
-        for metric in METRICS:
+        for metric in SEGMENTATION_METRICS:
             name = f"{metric}/{region}"
             known = [row for row in rows if row["metric"] == name and row["value"] is not None]
             if known:

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmark.claims.language import COST_METRICS, REGIONS
+from benchmark.claims.language import COST_METRICS
 from benchmark.store import Store
+from benchmark.vocabulary import REGIONS, SEGMENTATION_METRICS
 from vesselgan.errors import InputError
 
 __all__ = ["Run", "cell_line", "load_run", "mean_with_interval", "subject_rows", "summarise"]
 
 CONFIDENCE = 0.95
-SEGMENTATION_METRICS = ("dsc", "bavd_voxel", "bavd_mm")
 
 
 class Run:
@@ -153,20 +153,24 @@ def _cell_entry(run: Run, record: Mapping[str, Any], rows: pd.DataFrame) -> dict
 
 
 def _score_metrics(values: Mapping[str, Any]) -> dict[str, Any]:
-    facts = values.get("facts", {})
-    return {
-        name: {
+    facts, intervals = values.get("facts", {}), values.get("intervals", {})
+    entries = {}
+    for name, value in values.get("metrics", {}).items():
+        low, high = intervals.get(name, (None, None))
+        # Whose sampling the interval is about; a training repeated with another seed is not in it.
+        about = {"interval": "jackknife over subjects and synthetic patches, one trained model"}
+        absent = {"reason": "one trained model gives one value: its uncertainty is the spread over seeds"}
+        entries[name] = {
             "value": value,
             "n": facts["samples"],
             "unit": "synthetic patches, one trained model",
-            "ci_low": None,
-            "ci_high": None,
-            "reason": "one trained model gives one value: its uncertainty is the spread over seeds",
+            "ci_low": low,
+            "ci_high": high,
+            **(absent if low is None else about),
             **{key: facts[key] for key in ("extractor", "reference") if key in facts},
             **({"sd_kmeans": values["sd_kmeans"][name]} if name in values.get("sd_kmeans", {}) else {}),
         }
-        for name, value in values.get("metrics", {}).items()
-    }
+    return entries
 
 
 def _cost_metrics(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,13 +100,12 @@ def compare_features(
     alike, and intervals over patches would be too narrow. `swap_prd` is D5: the two sets change places in PRD. Raises
     ValueError for too few rows, clusters or neighbours.
     """
-    prd, neighbours = wanted.get("prd") or {}, wanted.get("neighbours") or {}
     enough = real_subjects is not None and len(np.unique(real_subjects)) >= FEWEST_SUBJECTS
     scores = distribution_scores(
         real=real,
         generated=generated,
         real_subjects=real_subjects if enough else None,
-        **_options(prd, neighbours),
+        **_options(wanted),
         seed=seed,
     )
     names = [name for entry, names in METRICS_OF.items() if wanted.get(entry) is not None for name in names]
@@ -129,8 +128,7 @@ def floor_of(
     features: Features, subjects: ArrayLike, wanted: Mapping[str, Any], *, count: int, seed: int
 ) -> dict[str, Any]:
     """Real against real, other subjects: mean and SD of each wanted metric over splits of the subjects in halves."""
-    prd, neighbours = wanted.get("prd") or {}, wanted.get("neighbours") or {}
-    floor = real_floor(features, subjects, splits=FLOOR_SPLITS, count=count, **_options(prd, neighbours), seed=seed)
+    floor = real_floor(features, subjects, splits=FLOOR_SPLITS, count=count, **_options(wanted), seed=seed)
     names = [name for entry, names in METRICS_OF.items() if wanted.get(entry) is not None for name in names]
     return {
         "metrics": {name: floor.metrics[name].mean for name in names},
@@ -200,10 +198,12 @@ def _unequal(floor: int, count: int) -> list[str]:
     ]
 
 
-def _options(prd: Mapping[str, Any], neighbours: Mapping[str, Any]) -> dict[str, int]:
-    return {
-        name: options[name] for options in (prd, neighbours) for name in ("clusters", "runs", "k") if name in options
-    }
+def _options(wanted: Mapping[str, Any]) -> dict[str, int]:
+    """Clusters, runs and neighbours as the protocol has them; the least for what it does not ask for."""
+    prd, neighbours = wanted.get("prd"), wanted.get("neighbours")
+    chosen = {"clusters": 2, "runs": 1} if prd is None else prd
+    chosen = {**chosen, **({"k": 1} if neighbours is None else neighbours)}
+    return {name: chosen[name] for name in ("clusters", "runs", "k") if name in chosen}
 
 
 def _prd_values(precision: Features, recall: Features) -> dict[str, float]:

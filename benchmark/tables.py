@@ -6,18 +6,18 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.vocabulary import REGION_NAMES, SEGMENTATION_NAMES
 from vesselgan.files import write_text
 
 __all__ = ["METRIC_NAMES", "cell_rows", "claim_rows", "flatten", "group_rows", "write_tables"]
 
 # Name, decimals, unit: the columns in the order in which a reader asks for them.
 METRIC_NAMES: dict[str, tuple[str, int, str]] = {
-    "dsc/all": ("DSC, all vessels", 3, ""),
-    "dsc/intracranial": ("DSC, intracranial", 3, ""),
-    "bavd_voxel/all": ("bAVD, all vessels", 3, "voxels"),
-    "bavd_voxel/intracranial": ("bAVD, intracranial", 3, "voxels"),
-    "bavd_mm/all": ("bAVD, all vessels", 3, "mm"),
-    "bavd_mm/intracranial": ("bAVD, intracranial", 3, "mm"),
+    **{
+        f"{metric}/{region}": (f"{name}, {region_name}", decimals, unit)
+        for metric, (name, decimals, unit, _) in SEGMENTATION_NAMES.items()
+        for region, region_name in REGION_NAMES.items()
+    },
     "fid": ("FID", 4, ""),
     "fid_infinite": ("FID∞ (infinite n)", 4, ""),
     "kid": ("KID", 4, ""),
@@ -116,8 +116,8 @@ def _cell(row: Mapping[str, Any] | None, metric: str) -> str:
 
 def _markdown(results: Mapping[str, Any], groups: list[dict[str, Any]]) -> str:
     header, lines = _wide(groups)
-    rows = [header, ["---"] * len(header), *lines]
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    first, *others = zip(header, *lines, strict=True)  # a line per metric: there are more of them than labels
+    table = "\n".join("| " + " | ".join(row) + " |" for row in (first, ["---"] * len(first), *others))
     return f"# {results['title']}: {results['profile']}\n\nMean ± SD over seeds (costs: over rounds).\n\n{table}\n"
 
 

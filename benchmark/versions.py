@@ -10,6 +10,6 @@ STAGE_VERSIONS = {
     "reference": 2,
     "score": 2,
     "train_unet": 2,
-    "evaluate": 1,
+    "evaluate": 2,
     "measure": 2,
 }

@@ -56,8 +56,11 @@ def test_results_hold_every_metric_of_every_cell(finished: Path) -> None:
     assert {"protocol", "profile", "environment", "cells", "claims", "subjects"} <= results.keys()
     cells = {cell["label"]: cell for cell in results["cells"]}
     assert list(cells) == ["real", "GP", "SN", "SN-MP", "c-SN-MP"]
+    overlaps = ("dsc", "cldice", "sensitivity", "precision", "volume_similarity")
+    distances_of_masks = (f"{name}_{unit}" for name in ("bavd", "ahd", "hd95") for unit in ("voxel", "mm"))
+    bettis = (f"betti_{number}_error" for number in range(3))
     segmentation = {
-        f"{name}/{region}" for name in ("dsc", "bavd_voxel", "bavd_mm") for region in ("all", "intracranial")
+        f"{name}/{region}" for name in (*overlaps, *distances_of_masks, *bettis) for region in ("all", "intracranial")
     }
     distances = {
         "fid",

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from benchmark.vocabulary import DISTANCES, OVERLAPS, REGIONS, TOPOLOGY
+
 __all__ = [
     "CLAIM_METRICS",
     "COST_METRICS",
-    "REGIONS",
     "Claim",
     "ClaimLine",
     "MetricAtLabel",
@@ -38,17 +39,12 @@ CLAIM_METRICS: dict[str, Literal["lower", "higher"]] = {
     "label_component_count": "lower",
     "memorised_share/features": "lower",
     "memorised_share/images": "lower",
-    "dsc/all": "higher",
-    "dsc/intracranial": "higher",
-    "bavd_voxel/all": "lower",
-    "bavd_voxel/intracranial": "lower",
-    "bavd_mm/all": "lower",
-    "bavd_mm/intracranial": "lower",
+    **{f"{name}/{region}": "higher" for region in REGIONS for name in OVERLAPS},
+    **{f"{name}/{region}": "lower" for region in REGIONS for name in (*DISTANCES, *TOPOLOGY)},
     "step_time_ms": "lower",
     "patches_per_s": "higher",
     "peak_memory_mib": "lower",
 }
-REGIONS = ("all", "intracranial")
 COST_METRICS = ("step_time_ms", "patches_per_s", "peak_memory_mib")
 
 Scope = Literal["trained models", "training procedure"]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from benchmark.claims.language import COST_METRICS, Scope, has_subjects
 from benchmark.claims.statistics import LEAST_PAIRS, LEAST_SEEDS, Crossed, Effect, SignFlip, Student
+from benchmark.vocabulary import OVERLAPS
 
 __all__ = ["COUNT", "ROUND", "SEED", "SUBJECT", "Evidence", "MissingDataError", "Pairs", "effect_of", "obstacle_of"]
 
@@ -17,7 +18,7 @@ Array = NDArray[np.float64]
 SUBJECT, SEED, ROUND, COUNT = "test subject", "seed", "interleaved round", "exact count"
 PUBLISHED = "published"
 # What a metric cannot leave; None: the largest value that any cell of the run has.
-SHARES = ("dsc", "precision", "recall", "coverage", "prd_f8", "prd_f1_8", "prd_auc", "memorised_share")
+SHARES = (*OVERLAPS, "recall", "coverage", "prd_f8", "prd_f1_8", "prd_auc", "memorised_share")
 LIMITS: Mapping[str, tuple[float, float | None]] = dict.fromkeys(SHARES, (0.0, 1.0))
 LEAST_SUBJECTS = 5  # beside seeds: fewer say too little about other subjects
 
@@ -218,7 +219,7 @@ class Evidence:
         if np.isnan(values[0] - values[1]).all():
             raise MissingDataError(f"no seed of {labels[0]} and {labels[1]} has {metric} on both sides")
         # An empty prediction overlaps with nothing, which is a DSC of 0; a distance from it does not exist.
-        undefined = empty & (metric.split("/")[0] != "dsc")
+        undefined = empty & (metric.split("/")[0] not in OVERLAPS)
         return Pairs(
             metric,
             labels,

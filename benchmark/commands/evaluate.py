@@ -42,8 +42,9 @@ def evaluate(
 
 
 def _table(results: Mapping[str, Any]) -> Table:
-    from benchmark.views.evaluation import REGION_NAMES, mean_text, metric_rows
+    from benchmark.views.evaluation import mean_text, metric_rows
     from benchmark.views.text import plural
+    from benchmark.vocabulary import REGION_NAMES
 
     table = Table("", *REGION_NAMES.values(), box=None, title=plural(results["n"], "subject"), title_justify="left")
     for metric, title, entries in metric_rows(results):

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from benchmark.stages.context import Context
 from benchmark.stages.segmentation import load_unet
+from benchmark.vocabulary import REGIONS, SEGMENTATION_METRICS
 from vesselgan.data import StoredSubject, VolumeStore, apply_range, open_store
 from vesselgan.inference import segment_volume
-from vesselgan.metrics import balanced_average_hausdorff, dice
+from vesselgan.metrics import segmentation_scores
 from vesselgan.training import choose_precision
 
 __all__ = ["evaluate"]
@@ -23,8 +24,8 @@ SPLITS = ("validation", "test")
 def evaluate(context: Context) -> dict[str, Any]:
     """Write `subjects.csv` (one row per subject and metric) and `shown.npz` (projections of one test subject).
 
-    Distances are in voxels and in millimetres. Where truth or prediction is empty, distances are the image's diagonal
-    and the row is marked. A subject without brain mask has empty values for intracranial vessels.
+    Distances are in voxels and in millimetres. Where truth or prediction is empty, distances are the image's diagonal,
+    shares are 0, and the row is marked. A subject without brain mask has empty values for intracranial vessels.
     """
     store = open_store(context.inputs["data"] / "store")
     unet, precision_name = load_unet(context)
@@ -64,28 +65,21 @@ def _scaled(store: VolumeStore, subject: StoredSubject, scaling: str) -> NDArray
 def _rows(
     subject: StoredSubject, truth: NDArray[np.bool_], prediction: NDArray[np.bool_], mask: NDArray[np.bool_] | None
 ) -> list[dict[str, Any]]:
+    regions = {} if mask is None else {"intracranial": mask}
+    scores = segmentation_scores(truth, prediction, regions=regions, spacing_mm=subject.spacing_mm, empty="diagonal")
     rows = []
-    for region in ("all", "intracranial"):
-        values: dict[str, float | str] = dict.fromkeys(("dsc", "bavd_voxel", "bavd_mm"), "")
-        empty = False
-        if region == "all" or mask is not None:
-            g, s = (truth, prediction) if region == "all" or mask is None else (truth & mask, prediction & mask)
-            empty = not g.any() or not s.any()
-            values = {
-                # Two empty masks agree; one empty mask misses everything.
-                "dsc": float(not g.any() and not s.any()) if empty else dice(g, s),
-                "bavd_voxel": balanced_average_hausdorff(g, s, empty="diagonal"),
-                "bavd_mm": balanced_average_hausdorff(g, s, spacing_mm=subject.spacing_mm, empty="diagonal"),
-            }
-            assert all(math.isfinite(float(value)) for value in values.values())
-        rows += [
-            {
-                "split": subject.split,
-                "subject": subject.key,
-                "metric": f"{name}/{region}",
-                "value": value,
-                "empty": int(empty),
-            }
-            for name, value in values.items()
-        ]
+    for region in REGIONS:
+        values = scores.get(region)
+        empty = values is not None and bool(values["truth_empty"] or values["prediction_empty"])
+        for metric in SEGMENTATION_METRICS:
+            assert values is None or math.isfinite(values[metric])
+            rows.append(
+                {
+                    "split": subject.split,
+                    "subject": subject.key,
+                    "metric": f"{metric}/{region}",
+                    "value": "" if values is None else values[metric],
+                    "empty": int(empty),
+                }
+            )
     return rows

@@ -6,32 +6,15 @@ from typing import Any
 
 from markupsafe import Markup
 
-from benchmark.evaluation import METRICS, REGIONS, Case
+from benchmark.evaluation import Case
 from benchmark.pictures import Picture, overlay_picture
 from benchmark.plots import subject_chart
 from benchmark.views.tables import ARROWS, BETTER, Column, Entry, Footnotes, Row, Table
 from benchmark.views.text import deviation, interval, number, plural
+from benchmark.vocabulary import REGION_NAMES, REGIONS, SEGMENTATION_METRICS, SEGMENTATION_NAMES
 
 __all__ = ["CasePicture", "EvaluationView", "environment_facts", "evaluation_view", "mean_text", "metric_rows"]
 
-# Name, decimals, unit, better side.
-NAMES: Mapping[str, tuple[str, int, str, str]] = {
-    "dsc": ("DSC", 3, "", "higher"),
-    "cldice": ("clDice", 3, "", "higher"),
-    "sensitivity": ("sensitivity", 3, "", "higher"),
-    "precision": ("precision", 3, "", "higher"),
-    "volume_similarity": ("volume similarity", 3, "", "higher"),
-    "bavd_voxel": ("bAVD", 3, "voxels", "lower"),
-    "bavd_mm": ("bAVD", 3, "mm", "lower"),
-    "ahd_voxel": ("AHD", 3, "voxels", "lower"),
-    "ahd_mm": ("AHD", 3, "mm", "lower"),
-    "hd95_voxel": ("HD95", 2, "voxels", "lower"),
-    "hd95_mm": ("HD95", 2, "mm", "lower"),
-    "betti_0_error": ("error in pieces (Betti 0)", 1, "", "lower"),
-    "betti_1_error": ("error in loops (Betti 1)", 1, "", "lower"),
-    "betti_2_error": ("error in cavities (Betti 2)", 1, "", "lower"),
-}
-REGION_NAMES = {"all": "all vessels", "intracranial": "intracranial"}
 BY_SUBJECT = (
     "dsc/all",
     "cldice/all",
@@ -67,13 +50,14 @@ class EvaluationView:
 def metric_rows(results: Mapping[str, Any]) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
     """Metric, its name with unit, and its aggregate in each region."""
     return [
-        (metric, metric_title(metric), [results["metrics"][f"{metric}/{r}"] for r in REGIONS]) for metric in METRICS
+        (metric, metric_title(metric), [results["metrics"][f"{metric}/{r}"] for r in REGIONS])
+        for metric in SEGMENTATION_METRICS
     ]
 
 
 def metric_title(metric: str) -> str:
     """`bAVD (voxels)`."""
-    name, _, unit, _ = NAMES[metric]
+    name, _, unit, _ = SEGMENTATION_NAMES[metric]
     return f"{name} ({unit})" if unit else name
 
 
@@ -122,14 +106,14 @@ def mean_text(entry: Mapping[str, Any], metric: str) -> str:
     """Mean ± SD over subjects."""
     if entry["value"] is None:
         return "n/a"
-    decimals = NAMES[metric][1]
+    decimals = SEGMENTATION_NAMES[metric][1]
     spread = f" ± {deviation(entry['sd'], decimals)}" if entry["sd"] is not None else ""
     return number(entry["value"], decimals) + spread
 
 
 def _mean_and_interval(entry: Mapping[str, Any], metric: str, notes: Footnotes) -> tuple[Entry, Entry]:
     mark = notes.mark(entry["reason"]) if entry["value"] is None else ""
-    bounds = interval(entry["ci_low"], entry["ci_high"], NAMES[metric][1])
+    bounds = interval(entry["ci_low"], entry["ci_high"], SEGMENTATION_NAMES[metric][1])
     return Entry(mean_text(entry, metric), "", mark), Entry(bounds or "–")
 
 
@@ -145,14 +129,17 @@ def _subject_table(results: Mapping[str, Any]) -> Table:
     rows = []
     for subject, values in _by_subject(results).items():
         entries = [
-            Entry(number(values[name]["value"], NAMES[name.split("/")[0]][1]), "empty" if values[name]["empty"] else "")
+            Entry(
+                number(values[name]["value"], SEGMENTATION_NAMES[name.split("/")[0]][1]),
+                "empty" if values[name]["empty"] else "",
+            )
             for name in known
         ]
         rows.append(Row(None, entries, subject))
     columns = []
     for name in known:
         metric, region = name.split("/")
-        title, _, unit, better = NAMES[metric]
+        title, _, unit, better = SEGMENTATION_NAMES[metric]
         detail = ", ".join(part for part in (REGION_NAMES[region], unit) if part)
         columns.append(Column(title, detail, ARROWS[better], BETTER[better]))
     return Table(columns, rows)
@@ -169,7 +156,7 @@ def _charts(results: Mapping[str, Any]) -> Iterable[Markup]:
             for region in REGIONS
         }
         known = {name: column for name, column in values.items() if column}
-        yield Markup(subject_chart(known, REGION_COLOURS, NAMES[metric][0], metric_title(metric)))
+        yield Markup(subject_chart(known, REGION_COLOURS, SEGMENTATION_NAMES[metric][0], metric_title(metric)))
 
 
 def _case_picture(case: Case, index: int, count: int) -> CasePicture:

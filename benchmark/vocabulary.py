@@ -1,0 +1,38 @@
+"""Names of the metrics of a segmentation, as they stand in results.json, in tables and in claims."""
+
+from collections.abc import Mapping
+
+__all__ = [
+    "DISTANCES",
+    "OVERLAPS",
+    "REGIONS",
+    "REGION_NAMES",
+    "SEGMENTATION_METRICS",
+    "SEGMENTATION_NAMES",
+    "TOPOLOGY",
+]
+
+OVERLAPS = ("dsc", "cldice", "sensitivity", "precision", "volume_similarity")  # in [0, 1], higher is better
+DISTANCES = ("bavd_voxel", "bavd_mm", "ahd_voxel", "ahd_mm", "hd95_voxel", "hd95_mm")  # lower is better
+TOPOLOGY = ("betti_0_error", "betti_1_error", "betti_2_error")  # lower is better
+SEGMENTATION_METRICS = (*OVERLAPS, *DISTANCES, *TOPOLOGY)
+REGIONS = ("all", "intracranial")
+
+# Name, decimals, unit, better side.
+SEGMENTATION_NAMES: Mapping[str, tuple[str, int, str, str]] = {
+    "dsc": ("DSC", 3, "", "higher"),
+    "cldice": ("clDice", 3, "", "higher"),
+    "sensitivity": ("sensitivity", 3, "", "higher"),
+    "precision": ("precision", 3, "", "higher"),
+    "volume_similarity": ("volume similarity", 3, "", "higher"),
+    "bavd_voxel": ("bAVD", 3, "voxels", "lower"),
+    "bavd_mm": ("bAVD", 3, "mm", "lower"),
+    "ahd_voxel": ("AHD", 3, "voxels", "lower"),
+    "ahd_mm": ("AHD", 3, "mm", "lower"),
+    "hd95_voxel": ("HD95", 2, "voxels", "lower"),
+    "hd95_mm": ("HD95", 2, "mm", "lower"),
+    "betti_0_error": ("error in pieces (Betti 0)", 1, "", "lower"),
+    "betti_1_error": ("error in loops (Betti 1)", 1, "", "lower"),
+    "betti_2_error": ("error in cavities (Betti 2)", 1, "", "lower"),
+}
+REGION_NAMES = {"all": "all vessels", "intracranial": "intracranial"}
