@@ -25,11 +25,13 @@ def results_without_timings(folder: Path) -> dict[str, Any]:
     results: dict[str, Any] = json.loads((folder / "reports/paper-smoke/results.json").read_text())
     for holder in [*results["cells"], *results["groups"]]:
         holder.pop("seconds", None)
+        holder.pop("stage_seconds", None)
         for name in COSTS:
             holder["metrics"].pop(name, None)
-    # Verdicts on timings and estimates of hours follow the timings.
+    # Verdicts on timings, estimates of hours, and what is corrected together with timings follow the timings.
+    timed = {"needed", "p_corrected", "reason"}
     results["claims"] = [
-        {key: value for key, value in claim.items() if key != "reason"}
+        {key: value for key, value in claim.items() if key not in timed}
         for claim in results["claims"]
         if claim["metric"] not in COSTS
     ]
