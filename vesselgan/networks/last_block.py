@@ -20,7 +20,8 @@ from vesselgan.networks.upsampling import UpsampleConv3d, transposed_weight, tra
 __all__ = ["last_block"]
 
 # A piece's share of the upsampled tensor: small enough for a CPU's cache, large enough to keep a GPU busy.
-_PIECE_BYTES = {"cpu": 2**22, "cuda": 2**28}
+_PIECE_BYTES = {"cpu": 2**22}
+_PIECE_BYTES_ELSEWHERE = 2**28
 
 _aten = torch.ops.aten
 
@@ -140,7 +141,7 @@ class _LastBlock(torch.autograd.Function):
 def _split(hidden: Tensor, taps: Tensor) -> tuple[Tensor, ...]:
     """Samples in groups whose upsampled tensors are about a piece."""
     sample_bytes = hidden[0].numel() // hidden.shape[1] * 8 * taps.shape[1] * hidden.element_size()
-    return torch.split(hidden, max(1, _PIECE_BYTES[hidden.device.type] // sample_bytes))
+    return torch.split(hidden, max(1, _PIECE_BYTES.get(hidden.device.type, _PIECE_BYTES_ELSEWHERE) // sample_bytes))
 
 
 def _statistics(pieces: list[Tensor], like: Tensor) -> tuple[Tensor, Tensor]:
