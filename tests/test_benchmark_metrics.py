@@ -202,3 +202,30 @@ def test_prd_is_many_times_as_fast_as_the_authors_loop_and_clusters_as_well(benc
     benchmark.extra_info.update(inertia_over_peer=ours / theirs)
     assert ours < 1.01 * theirs
     assert ratio > 15
+
+
+@pytest.mark.benchmark(group="distances of n samples, d = 256")
+def test_time_by_number_of_samples_is_printed(benchmark, capsys):
+    sizes = (500, 1000, 2000, 5000, 10_000, 20_000)
+    rng = np.random.default_rng(0)
+    real, generated, unseen = (rng.standard_normal((sizes[-1], 256)) for _ in range(3))
+    works = {
+        "FID": lambda n: metrics.frechet_distance(real=real[:n], generated=generated[:n]),
+        "KID": lambda n: metrics.kernel_distance(real=real[:n], generated=generated[:n]),
+        "PRD": lambda n: metrics.prd_curve(real=real[:n], generated=generated[:n], clusters=20, runs=10),
+        "PRDC": lambda n: metrics.precision_recall_density_coverage(real=real[:n], generated=generated[:n]),
+        "audit": lambda n: metrics.memorisation_audit(training=real[:n], held_out=unseen[:n], generated=generated[:n]),
+    }
+    lines = ["seconds for n =  " + "".join(f"{n:>9,}" for n in sizes) + "   growth from 2,000 to 20,000"]
+    for name, work in works.items():
+        seconds = []
+        for n in sizes:
+            start = time.perf_counter()
+            work(n)
+            seconds.append(time.perf_counter() - start)
+        growth = seconds[-1] / seconds[2]
+        lines.append(f"{name:16s}" + "".join(f"{value:9.3f}" for value in seconds) + f"   {growth:6.1f}")
+    with capsys.disabled():
+        print("\n" + "\n".join(lines))
+    benchmark.extra_info["table"] = lines
+    benchmark.pedantic(lambda: None, rounds=1)
