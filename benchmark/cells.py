@@ -64,6 +64,11 @@ def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
     for cell in cells:
         kinds.setdefault(_identity(cell), cell)
     unique = list(kinds.values())
+    taken = {cell.label for cell in unique if not cell.external} & {cell.label for cell in unique if cell.external}
+    if taken:
+        raise InputError(
+            f"protocol {protocol.protocol}: include: {min(taken)!r} is another cell's label; choose another"
+        )
     ids = [cell.id for cell in unique]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:

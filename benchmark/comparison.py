@@ -1,5 +1,6 @@
 """Two folders of patches -> every distance between them, their labels' and a memorisation audit, as results.json."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ Images = NDArray[np.float32]
 Report = Callable[[str, int, int], None]
 BATCH = 16
 SHOWN = 8
+FLOOR_ROWS = 2.2  # real patches that are read for the floor, per patch of the scores: random halves are not equal
 FEWEST_PATCHES = 10  # PRD's 20 clusters of both sets together need that many of each
 WANTED = {"fid": {}, "kid": {}, "prd": {"clusters": 20, "runs": 10}, "neighbours": {"k": 5}}
 LABEL_METRICS = tuple(f"label_{name}" for name in ("volume_fraction", "radius", "branch_count", "component_count"))
@@ -82,19 +84,23 @@ def compare_folders(
     options = {"--real": real, "--generated": generated} | ({"--training": training} if training else {})
     folders = _opened(options, report)
     count = min(folders["--real"].count, folders["--generated"].count)
+    owners = folders["--real"].subjects
+    # The floor halves the real subjects, and each half should have as many patches as the scores.
+    for_floor = count if owners is None else min(folders["--real"].count, math.ceil(FLOOR_ROWS * count))
+    counts = {"--real": for_floor, "--generated": count}
     described = {
-        option: _describe(extractor, folder, folder.count if option == "--training" else count, seed, report)
+        option: _describe(extractor, folder, counts.get(option, folder.count), seed, report)
         for option, folder in folders.items()
     }
-    ours, theirs = described["--real"], described["--generated"]
-    owners = folders["--real"].subjects
+    all_real, theirs = described["--real"], described["--generated"]
+    ours = described["--real"] = _first_drawn(all_real, folders["--real"].count, count, seed)
     subjects = None if owners is None else np.array(owners)[ours.rows]
     distances = compare_features(ours.features, theirs.features, WANTED, real_subjects=subjects, seed=seed)
     floor = None
-    if subjects is not None and len(np.unique(subjects)) >= FEWEST_SUBJECTS:
-        floor = floor_of(ours.features, subjects, WANTED, count=count, seed=seed)
+    if owners is not None and subjects is not None and len(np.unique(subjects)) >= FEWEST_SUBJECTS:
+        floor = floor_of(all_real.features, np.array(owners)[all_real.rows], WANTED, count=count, seed=seed)
     label_metrics, labels = _labels(folders, described, report)
-    audits = _audits(described) if training else None
+    audits = _audits(folders, described) if training else None
     facts = {"n": count, "extractor": extractor.name}
     results = {
         "command": "score",
@@ -111,7 +117,8 @@ def compare_folders(
             "name": extractor.name,
             "version": extractor.version,
             "weights_sha256": extractor.weights_sha256,
-            "comparable_with_paper": extractor.name == "medicalnet",
+            "noise": getattr(extractor, "noise", None),  # D9
+            "same_network_as_paper": extractor.name == "medicalnet",
         },
         "version": __version__,
         "environment": environment("cpu"),
@@ -149,13 +156,22 @@ def _opened(options: Mapping[str, Path], report: Report) -> dict[str, PatchFolde
                 )
             elif folder.count < FEWEST_PATCHES:
                 problems.append(f"{folder.folder}: {folder.count} patches; {option} needs {FEWEST_PATCHES} or more")
+        if "--training" in folders and folders["--training"].folder.resolve() == real.folder.resolve():
+            problems.append(_shared(folders))
     if problems:
         raise InputError("\n".join(problems))
     return folders
 
 
+def _shared(folders: Mapping[str, PatchFolder]) -> str:
+    return (
+        f"{folders['--training'].folder}: given as --training, but holds the patches of --real "
+        f"{folders['--real'].folder}; give real patches of subjects that the generator did not learn from"
+    )
+
+
 def _describe(extractor: Extractor, folder: PatchFolder, count: int, seed: int, report: Report) -> _Described:
-    rows = np.sort(np.random.default_rng(seed).permutation(folder.count)[:count])
+    rows = _drawn(folder.count, count, seed)
     blocks: list[NDArray[np.float64]] = []
     shown: list[ShownPair] = []
 
@@ -168,14 +184,18 @@ def _describe(extractor: Extractor, folder: PatchFolder, count: int, seed: int, 
             report(f"features of {folder.folder.name}", sum(map(len, blocks)), count)
 
     features = extractor(batches())
-    return _Described(features, _standardised(np.concatenate(blocks)), rows, tuple(shown))
+    return _Described(features, np.concatenate(blocks), rows, tuple(shown))
 
 
-def _standardised(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each patch with mean 0 and SD 1: a copy stays a copy where its folder has another range of intensities."""
-    centred = blocks - blocks.mean(axis=(1, 2, 3), keepdims=True)
-    spread = centred.std(axis=(1, 2, 3), keepdims=True)
-    return np.asarray(centred / np.where(spread > 0, spread, 1))
+def _drawn(size: int, count: int, seed: int) -> NDArray[np.intp]:
+    """Sorted rows; a smaller draw lies within a larger one of the same seed."""
+    return np.sort(np.random.default_rng(seed).permutation(size)[:count])
+
+
+def _first_drawn(described: _Described, size: int, count: int, seed: int) -> _Described:
+    """What a draw of `count` patches would have given."""
+    kept = np.isin(described.rows, _drawn(size, count, seed))
+    return _Described(described.features[kept], described.blocks[kept], described.rows[kept], described.shown)
 
 
 def _chosen(folder: PatchFolder, rows: NDArray[np.intp]) -> Iterator[tuple[Images, NDArray[np.bool_] | None]]:
@@ -211,9 +231,14 @@ def _labels(
     return compare_labels(*statistics)
 
 
-def _audits(described: Mapping[str, _Described]) -> Audits:
+def _audits(folders: Mapping[str, PatchFolder], described: Mapping[str, _Described]) -> Audits:
     sets = {option: {"features": each.features, "blocks": each.blocks} for option, each in described.items()}
-    return audit_memory(training=sets["--training"], held_out=sets["--real"], generated=sets["--generated"])
+    try:
+        return audit_memory(training=sets["--training"], held_out=sets["--real"], generated=sets["--generated"])
+    except ValueError as error:
+        if "share samples" not in str(error):
+            raise
+        raise InputError(_shared(folders)) from None
 
 
 def _closest(

@@ -14,7 +14,10 @@ from vesselgan.errors import InputError
 
 __all__ = ["choose_device", "environment", "machine", "torch_minor"]
 
-PACKAGES = ("torch", "numpy", "scipy", "pandas", "nibabel", "scikit-learn", "mlflow", "vesselgan-benchmark")
+PACKAGES = (
+    *("torch", "numpy", "scipy", "pandas", "nibabel", "scikit-image", "safetensors", "opacus", "mlflow"),
+    "vesselgan-benchmark",
+)
 
 
 def torch_minor() -> str:

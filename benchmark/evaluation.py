@@ -89,7 +89,7 @@ def evaluate_folders(
         rows += _rows(subject, *masks)
         case = _case(subject, masks[0], masks[1], rows)
         worst = case if worst is None or case.dsc < worst.dsc else worst
-        best = case if best is None or case.dsc > best.dsc else best
+        best = case if best is None or case.dsc >= best.dsc else best
     progress(len(files), len(files))
     if problems:
         raise InputError("\n".join(problems))
@@ -106,7 +106,7 @@ def evaluate_folders(
         "metrics": _aggregates(rows, has_mask=mask is not None),
         "subjects": rows,
     }
-    return Evaluation(results, (worst,) if worst is best else (worst, best))
+    return Evaluation(results, (worst,) if len(files) == 1 else (worst, best))
 
 
 def _read(truth: Path, prediction: Path, brain: Path | None) -> tuple[MaskFile, MaskFile, MaskFile | None]:

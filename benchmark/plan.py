@@ -132,6 +132,7 @@ def _add_measure(plan: Plan, cells: Iterable[Cell]) -> str | None:
             "precision": cell.precision,
             "filters": cell.filters,
             "batch": cell.batch,
+            "ema": plan.profile.ema,
             "privacy": _privacy(plan, cell),
             "recipe": _recipe(cell, STEP_RECIPE + PRIVATE_RECIPE * cell.private),
             **_pace(plan, cell),
@@ -235,8 +236,8 @@ PRIVATE_RECIPE = ("dp_updates",)
 DATA_RECIPE = ("pairing",)
 GAN_RECIPE = (*STEP_RECIPE, "label_low", "intensity_scaling", "drop_last", "resume_state")
 SYNTHESIS_RECIPE = ("generation_statistics", "label_threshold")
-REFERENCE_RECIPE = ("prd_arguments", "feature_noise", "intensity_scaling", "reference")
-SCORE_RECIPE = (*REFERENCE_RECIPE, "label_metrics")
+REFERENCE_RECIPE = ("feature_noise", "intensity_scaling", "reference")
+SCORE_RECIPE = (*REFERENCE_RECIPE, "prd_arguments", "label_metrics")
 SEGMENTATION_RECIPE = ("intensity_scaling",)
 
 

@@ -29,7 +29,7 @@ def results_of(run: Run) -> dict[str, Any]:
         run.plan["device"],
         reference=run.plan["reference"],
         floor=results["floor"],
-        not_comparable=why_not_comparable(results["data"], results["settings"]),
+        not_comparable=why_not_comparable(results["data"], results["settings"], results["cells"]),
     )
     return results
 

@@ -288,7 +288,9 @@ def cell_line(run: Run, cell_id: str) -> str:
     metrics = _cell_entry(run, record, subject_rows(run, [record]))["metrics"]
     shown = {"fid": "FID", "prd_auc": "PRD area", "dsc/all": "DSC all", "dsc/intracranial": "DSC intracranial"}
     parts = [
-        f"{text} {metrics[name]['value']:.3g}" for name, text in shown.items() if metrics.get(name, {}).get("value")
+        f"{text} {metrics[name]['value']:.3g}"
+        for name, text in shown.items()
+        if metrics.get(name, {}).get("value") is not None
     ]
     if not parts and "step_time_ms" in metrics:
         parts = [f"{metrics['step_time_ms']['value']:.3g} ms a step"]

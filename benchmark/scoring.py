@@ -1,7 +1,7 @@
 """Features and labels of two sets of patches -> the numbers that are reported of them. Imports no torch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ Features = NDArray[np.float64]
 FEWEST_SUBJECTS = 8  # below that, halves of halves of the subjects cannot be drawn
 CLOSEST_PAIRS = 6
 FLOOR_SPLITS = 5
+FLAT = 1e-6  # a patch in [-1, 1] whose blocks' SD is below that is rounding and nothing else
 # The metrics of each entry under `metrics` of a protocol.
 METRICS_OF = {
     "fid": ("fid", "fid_infinite"),
@@ -108,7 +109,7 @@ def compare_features(
         **_options(wanted),
         seed=seed,
     )
-    names = [name for entry, names in METRICS_OF.items() if wanted.get(entry) is not None for name in names]
+    names = _names(wanted)
     estimates: dict[str, Estimate] = {name: scores.metrics[name] for name in names}
     sd_kmeans = {name: sd for name, sd in scores.sd_kmeans.items() if name in names}
     curves = {"precision": scores.prd_precision, "recall": scores.prd_recall} if wanted.get("prd") is not None else {}
@@ -120,7 +121,7 @@ def compare_features(
         sd_kmeans = {name: sd_kmeans[SWAPPED.get(name, name)] for name in sd_kmeans}
         metrics |= _prd_values(curves["precision"].mean(axis=0), curves["recall"].mean(axis=0))
     # Without intervals there is nothing to warn of in them.
-    warnings = [text for text in scores.warnings if enough or not text.startswith("intervals:")]
+    warnings = [text for text in _of_wanted(scores.warnings, wanted) if enough or not text.startswith("intervals:")]
     return Distances(metrics, intervals, sd_kmeans, warnings, curves)
 
 
@@ -129,11 +130,11 @@ def floor_of(
 ) -> dict[str, Any]:
     """Real against real, other subjects: mean and SD of each wanted metric over splits of the subjects in halves."""
     floor = real_floor(features, subjects, splits=FLOOR_SPLITS, count=count, **_options(wanted), seed=seed)
-    names = [name for entry, names in METRICS_OF.items() if wanted.get(entry) is not None for name in names]
+    names = _names(wanted)
     return {
         "metrics": {name: floor.metrics[name].mean for name in names},
         "sd": {name: floor.metrics[name].sd for name in names},
-        "warnings": [*floor.warnings, *_unequal(floor.count, count)],
+        "warnings": [*_of_wanted(floor.warnings, wanted), *_unequal(floor.count, count)],
         "meaning": f"one half of {floor.subjects} real subjects against the other half, {floor.count} patches each, "
         f"mean of {FLOOR_SPLITS} ways to halve them",
     }
@@ -161,7 +162,14 @@ def compare_labels(real: LabelStatistics, generated: LabelStatistics) -> tuple[d
 
 
 def audit_memory(*, training: Mapping[str, Any], held_out: Mapping[str, Any], generated: Mapping[str, Any]) -> Audits:
-    """Both audits; each set has `features` (N, d) and `blocks` (N, x, y, z), the patches' block means."""
+    """Both audits; each set has `features` (N, d) and `blocks` (N, x, y, z), the patches' block means.
+
+    In image space each patch has mean 0 and SD 1 first. Raises ValueError where held-out patches are training patches.
+    """
+    images = {
+        name: _standardised(each["blocks"])
+        for name, each in (("training", training), ("held_out", held_out), ("generated", generated))
+    }
     return Audits(
         audit(
             training=training["features"],
@@ -170,12 +178,19 @@ def audit_memory(*, training: Mapping[str, Any], held_out: Mapping[str, Any], ge
             pairs=CLOSEST_PAIRS,
         ),
         audit(
-            training=training["blocks"].reshape(len(training["blocks"]), -1),
-            held_out=mirrored(held_out["blocks"]),
-            generated=mirrored(generated["blocks"]),
+            training=images["training"].reshape(len(images["training"]), -1),
+            held_out=mirrored(images["held_out"]),
+            generated=mirrored(images["generated"]),
             pairs=CLOSEST_PAIRS,
         ),
     )
+
+
+def _standardised(blocks: Features) -> Features:
+    """Each patch with mean 0 and SD 1: a copy stays a copy where its set has another range of intensities."""
+    centred = blocks - blocks.mean(axis=(1, 2, 3), keepdims=True)
+    spread = centred.std(axis=(1, 2, 3), keepdims=True)
+    return np.asarray(centred / np.where(spread > FLAT, spread, 1))
 
 
 def save_label_statistics(path: Path, statistics: LabelStatistics) -> None:
@@ -188,6 +203,18 @@ def load_label_statistics(path: Path) -> LabelStatistics:
     with np.load(path) as arrays:
         values = {name: arrays[name] for name in arrays.files}
     return LabelStatistics(**{**values, "empty": int(values["empty"])})
+
+
+def _names(wanted: Mapping[str, Any]) -> list[str]:
+    return [name for entry, names in METRICS_OF.items() if wanted.get(entry) is not None for name in names]
+
+
+def _of_wanted(warnings: Sequence[str], wanted: Mapping[str, Any]) -> list[str]:
+    """Without those that speak of metrics which the protocol does not ask for."""
+    unwanted = {name for names in METRICS_OF.values() for name in names} - set(_names(wanted))
+    if wanted.get("prd") is None:
+        unwanted.add("prd")
+    return [text for text in warnings if not set(text.partition(":")[0].split(", ")) <= unwanted]
 
 
 def _unequal(floor: int, count: int) -> list[str]:

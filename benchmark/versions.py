@@ -7,9 +7,9 @@ STAGE_VERSIONS = {
     "train_gan": 2,
     "synthesise": 2,
     "import_pairs": 1,
-    "reference": 2,
-    "score": 2,
+    "reference": 3,
+    "score": 3,
     "train_unet": 2,
     "evaluate": 2,
-    "measure": 2,
+    "measure": 3,
 }

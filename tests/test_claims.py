@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.claims.language import Claim
+from benchmark.claims.samples import Evidence
 from benchmark.claims.verdicts import judge_claims
 from benchmark.claims.wording import remarks_of, why_not_comparable
-from benchmark.protocol import Profile
+from benchmark.protocol import Profile, UNetSettings
 
 SUBJECTS = 10
 GREATER = {"greater": ("dsc/intracranial @ good", "dsc/intracranial @ bad")}
@@ -317,13 +318,26 @@ def test_failed_cells_are_counted_and_judged_at_their_best_and_worst(dsc: dict[s
     assert (judged["missing"]["best_case"], judged["missing"]["worst_case"]) == ("supported", "refuted")
 
 
+@pytest.mark.parametrize("status", ["failed", "unfinished"])
+def test_a_cell_without_values_is_missing_whether_it_failed_or_was_interrupted(
+    dsc: dict[str, np.ndarray], status: str
+) -> None:
+    table = rows(dsc, seeds=5)
+    table = table[~((table["label"] == "good") & (table["seed"] == 3))]
+    cells = [c | {"status": status if c["id"] == "good_s3" else "done"} for c in failing(dsc, 5)]
+    missing = judge(GREATER, cells, table)["missing"]
+    assert (missing["failed_cells"], missing["worst_case"]) == (["good_s3"], "refuted")
+    # A cell that has its values lacks nothing, whatever else of it is unfinished.
+    assert judge(GREATER, [c | {"status": "unfinished"} for c in cells], rows(dsc, seeds=5))["missing"] is None
+
+
 def test_what_is_missing_is_told_with_what_it_could_have_changed(dsc: dict[str, np.ndarray]) -> None:
     table = rows(dsc, seeds=5)
     table = table[~((table["label"] == "good") & (table["seed"] == 3))]
     (remark,) = remarks_of(judge(GREATER, failing(dsc, 5, "good_s3"), table, device="cuda"))
     assert remark == (
-        "Missing: 1 cell failed (good_s3); 10 values without a pair or a meaning. In the best and the worst case: "
-        "supported if all of it had come out for the claim, refuted if against it."
+        "Missing: 1 cell failed or unfinished (good_s3); 10 values without a pair or a meaning. In the best and the "
+        "worst case: supported if all of it had come out for the claim, refuted if against it."
     )
 
 
@@ -339,6 +353,22 @@ def test_only_the_papers_own_sizes_on_real_data_bear_on_its_numbers(data: Any, s
     reason = why_not_comparable(data, settings)
     assert (reason is None) == (why is None)
     assert all(part in (reason or "") for part in (why or "").split(".*"))
+
+
+def test_the_size_of_the_unet_and_of_every_cell_counts_too() -> None:
+    smaller = Profile(unet=UNetSettings(filters=(8, 16), batch=8, steps=400)).model_dump(mode="json")
+    assert "(unet.filters, unet.steps)" in (why_not_comparable({}, smaller) or "")
+    paper = Profile().model_dump(mode="json")
+    usual = [
+        {"variant": "c-SN-MP", "filters": 1024, "batch": 4},
+        {"variant": "SN", "filters": 512, "batch": 4},
+        {"variant": None, "norm": "spectral", "filters": 512, "batch": 4},
+        {"variant": None, "norm": None, "filters": None, "batch": None},
+    ]
+    assert why_not_comparable({}, paper, usual) is None
+    wide = why_not_comparable({}, paper, [*usual, {"variant": "SN", "filters": 1024, "batch": 4}])
+    assert "(filters)" in (wide or "")
+    assert "(batch)" in (why_not_comparable({}, paper, [usual[0] | {"batch": 8}]) or "")
 
 
 def test_a_large_lead_survives_its_worst_case(dsc: dict[str, np.ndarray]) -> None:
@@ -360,6 +390,24 @@ def test_the_distance_of_an_empty_prediction_is_undefined_and_its_overlap_is_not
     judged = judge({"less": ("bavd_mm/all @ good", "bavd_mm/all @ bad")}, [], far)
     assert (judged["verdict"], judged["missing"]["values"]) == ("inconclusive", 2)
     assert (judged["missing"]["best_case"], judged["missing"]["worst_case"]) == ("supported", "inconclusive")
+
+
+@pytest.mark.parametrize(("metric", "undefined"), [("betti_0_error", 0), ("precision", 2), ("sensitivity", 0)])
+def test_of_an_empty_prediction_betti_errors_are_defined_and_precision_is_not(
+    dsc: dict[str, np.ndarray], metric: str, undefined: int
+) -> None:
+    table = rows(dsc, metric=f"{metric}/all")
+    table.loc[(table["label"] == "good") & (table["subject"] == "s0"), ["value", "empty"]] = [0.0, 1]
+    missing = judge({"less": (f"{metric}/all @ good", f"{metric}/all @ bad")}, [], table)["missing"]
+    assert (missing["empty_predictions"], missing["values"]) == (2, undefined)
+
+
+def test_an_unbiased_distance_may_be_negative() -> None:
+    cells = [cell("SN", seed, kid={"value": value}, fid={"value": 1.0}) for seed, value in enumerate((-0.2, 0.3))]
+    evidence = Evidence(cells, rows({}))
+    assert evidence.limits("kid") == (-0.2, 0.3)
+    assert evidence.limits("fid") == (0.0, 1.0)
+    assert Evidence(cells[1:], rows({})).limits("kid") == (0.0, 0.3)
 
 
 def test_subjects_without_a_value_on_one_side_are_counted(dsc: dict[str, np.ndarray]) -> None:
@@ -424,6 +472,66 @@ def test_memory_is_an_exact_count(mixed: float, verdict: str) -> None:
     assert judged["p"] is None
 
 
+@pytest.mark.parametrize(
+    ("claim", "verdict"),
+    [
+        ({"difference": None, "at_most": 0.0}, "supported"),
+        ({"less": None}, "refuted"),
+        ({"greater": None}, "refuted"),
+        ({"equal": None, "within": 1e-9}, "supported"),
+        ({"best": ("peak_memory_mib @ SN-MP",)}, "refuted"),
+    ],
+)
+def test_equal_memory_is_at_most_as_much_but_neither_less_nor_greater(claim: dict[str, Any], verdict: str) -> None:
+    sides = ("peak_memory_mib @ SN-MP", "peak_memory_mib @ SN")
+    cells = [cell(label, 0, peak_memory_mib={"value": 29.0}) for label in ("SN", "SN-MP")]
+    assert (
+        judge({name: sides if value is None else value for name, value in claim.items()}, cells)["verdict"] == verdict
+    )
+
+
+# Measured alike
+
+RECIPE = {"penalty_norm": "sample", "reference": "held_out"}
+
+
+def scored(metric: str, left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
+    """Five seeds each, clearly apart, with these facts beside the value or, of the recipe, in the cell."""
+    cells = [
+        cell(label, seed)
+        | {"metrics": {metric: {"value": value * (1 + seed / 100)} | facts}}
+        | {"recipe_options": RECIPE | {"reference": facts.get("reference")} | facts.get("recipe", {})}
+        for label, value, facts in (("SN-MP", 1.0, left), ("SN", 2.0, right))
+        for seed in range(5)
+    ]
+    return judge({"less": (f"{metric} @ SN-MP", f"{metric} @ SN")}, cells)
+
+
+FACTS = {"n": 12, "extractor": "medicalnet", "reference": "held_out"}
+
+
+@pytest.mark.parametrize("metric", ["fid", "prd_f8", "prd_auc", "precision", "recall", "density", "coverage"])
+def test_biased_metrics_of_unequal_numbers_are_not_compared(metric: str) -> None:
+    judged = scored(metric, FACTS, FACTS | {"n": 16})
+    assert (judged["verdict"], judged["effect"]) == ("inconclusive", None)
+    assert judged["reason"].startswith(f"n of {metric} differs between SN-MP and SN: 12 and 16 patches; claim fid_infi")
+    assert scored(metric, FACTS, FACTS)["verdict"] == "supported"
+
+
+@pytest.mark.parametrize("metric", ["fid_infinite", "kid"])
+def test_unbiased_metrics_need_only_one_extractor_and_reference(metric: str) -> None:
+    assert scored(metric, FACTS, FACTS | {"n": 16})["verdict"] == "supported"
+    judged = scored(metric, FACTS, FACTS | {"extractor": "random_resnet10"})
+    assert judged["reason"].endswith("cannot be compared: the extractor differs, medicalnet and random_resnet10")
+
+
+def test_a_reference_may_differ_only_where_nothing_else_does() -> None:
+    assert scored("fid", FACTS, FACTS | {"reference": "train"})["verdict"] == "supported"  # what D15 makes
+    judged = scored("fid", FACTS, FACTS | {"reference": "train", "recipe": {"penalty_norm": "batch"}})
+    assert (judged["verdict"], judged["effect"]) == ("inconclusive", None)
+    assert "the reference differs, held_out and train" in judged["reason"]
+
+
 # Invariances
 
 TABLES = st.integers(0, 2**32 - 1).map(
@@ -483,5 +591,5 @@ def test_a_claim_alone_is_decided_where_its_interval_lies_clear_of_the_bound(
     values: dict[str, np.ndarray], scope: str, bound: float
 ) -> None:
     judged = judge({"difference": SIDES, "at_most": bound, "scope": scope}, [], rows(values, seeds=5))
-    expected = "supported" if judged["ci_high"] < bound else "refuted" if judged["ci_low"] > bound else "inconclusive"
-    assert judged["verdict"] == expected
+    low, high = judged["ci_low"] - 1e-12, judged["ci_high"] + 1e-12  # an end on the bound is not clear of it
+    assert judged["verdict"] == ("supported" if high < bound else "refuted" if low > bound else "inconclusive")

@@ -94,7 +94,8 @@ def test_its_stages_depend_on_what_the_folder_holds_and_not_on_where_it_is(tmp_p
     ("old", "new", "message"),
     [
         ("external: pairs", "external: nowhere", "nowhere: no such folder; point to one with external: DIR"),
-        ("label: theirs", "label: real", "two cells have the id 'real_s0'"),
+        ("label: theirs", "label: real", "'real' is another cell's label"),
+        ("label: theirs", "label: SN", "'SN' is another cell's label"),
         ("label: theirs}", "lable: theirs}", "include.0.lable: unknown key, did you mean 'label'"),
         ("label: theirs", "label: theirs, intensities: [1, -1]", "the first must be the lower one"),
     ],
@@ -130,6 +131,12 @@ def test_somebody_elses_pairs_are_scored_train_a_unet_and_are_evaluated(tmp_path
     stored = np.load(next((tmp_path / "runs/stages").glob("import_pairs-*")) / "images.npy")
     assert stored.shape == (20, 16, 16, 16)
     assert (stored.min(), stored.max()) == (-32767, 32767)
+    with np.load(tmp_path / "protocols/pairs/all.npz") as given:
+        volumes = [label.sum() for label in given["labels"]]
+    labels = np.load(next((tmp_path / "runs/stages").glob("import_pairs-*")) / "labels.npy")
+    found = [label.sum() for label in labels]
+    assert sorted(found) == sorted(volumes)
+    assert found != volumes, "the first ones are a fair sample only if they are not the first of the folder"
 
 
 def test_pairs_of_another_size_are_refused(tmp_path: Path) -> None:

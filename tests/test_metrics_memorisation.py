@@ -132,6 +132,32 @@ def test_block_means_average_equal_blocks_and_come_from_any_iterator():
     np.testing.assert_allclose(metrics.block_means(patches[:, ::-1], most=2), means[:, ::-1])
 
 
+def test_an_axis_that_nothing_divides_is_cut_into_nearly_equal_blocks_alike_from_both_ends():
+    patches = np.random.default_rng(0).random((2, 31, 30, 17))
+    means = metrics.block_means(patches)
+    assert means.shape == (2, 7, 6, 7)
+    assert means[0, 0, 0, 0] == pytest.approx(patches[0, :4, :5, :2].mean())
+    assert means[1, 3, 5, 6] == pytest.approx(patches[1, 13:18, 25:, 15:].mean())
+    np.testing.assert_allclose(metrics.block_means(patches[:, ::-1, :, ::-1]), means[:, ::-1, :, ::-1])
+
+
+def test_copies_among_patches_of_31_voxels_are_caught():
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((300, 31, 31, 17))
+    training, held_out, generated = np.split(ndimage.gaussian_filter(noise, (0, 3, 3, 3)), 3)
+    generated[:10] = training[:10, :, ::-1]
+    audit = image_audit(training, held_out, generated)
+    assert audit.memorised
+    assert (audit.near_zero, audit.held_out_near_zero) == (10, 0)
+    assert audit.held_out_median > 0
+
+
+def test_held_out_samples_that_are_training_samples_are_refused():
+    (training, _, generated), _ = feature_sets(0, training=50, generated=30)
+    with pytest.raises(ValueError, match=r"^held_out and training share samples: hold out other subjects$"):
+        metrics.memorisation_audit(training=training, held_out=training[:40], generated=generated)
+
+
 def test_mirrored_copies_are_numbered_by_their_axes():
     patches = np.random.default_rng(0).random((3, 2, 4, 2))
     copies = metrics.mirrored(patches)

@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 from benchmark.comparison import Comparison, compare_folders
 from benchmark.evaluation import evaluate_folders
 from benchmark.pages import write_comparison, write_evaluation
+from benchmark.scoring import audit_memory, compare_features, floor_of
 from vesselgan.data import phantom_subjects, save_volume
 from vesselgan.errors import InputError
 from vesselgan.features import random_resnet10
@@ -146,6 +147,32 @@ def test_names_of_files_are_escaped_on_the_page(tmp_path: Path) -> None:
     assert "&lt;b&gt;x" in page
 
 
+def test_a_mask_with_header_against_one_without_is_refused(masks: Path) -> None:
+    (masks / "prediction/case_1.nii.gz").unlink()
+    np.save(masks / "prediction/case_1.npy", np.ones((12, 10, 8), bool))
+    with pytest.raises(InputError) as caught:
+        evaluated(masks)
+    assert re.fullmatch(
+        r"\S+prediction/case_1.npy: no NIfTI header, unlike \S+truth/case_1.nii.gz, so their axes may differ; "
+        "give both as NIfTI or both as arrays",
+        str(caught.value),
+    )
+
+
+def test_the_page_of_equal_subjects_and_of_an_empty_region_says_so(masks: Path, tmp_path: Path) -> None:
+    truth = np.zeros((12, 10, 8), bool)
+    truth[8:] = True  # outside the brain mask
+    for name in ("truth", "prediction"):
+        for index in range(3):
+            save_volume(masks / name / f"case_{index}.nii.gz", truth, np.diag([0.5, 0.5, 2.0, 1.0]))
+    evaluation = evaluate_folders(masks / "truth", masks / "prediction", masks / "mask", lambda done, total: None)
+    assert [case.subject for case in evaluation.shown] == ["case_0", "case_2"]
+    page = " ".join(write_evaluation(evaluation, tmp_path / "page").read_text().split())
+    assert "the only subject" not in page
+    assert "In 3 of 3 subjects the prediction or the truth is empty (intracranial vessels)" in page
+    assert "is empty: such" not in page
+
+
 # ------------------------------------------------------------------ score
 
 
@@ -200,7 +227,8 @@ def test_score_gives_every_metric_with_its_interval_and_floor(comparison: Compar
     assert {"label_volume_fraction", "label_radius", "label_branch_count", "label_component_count"} <= results[
         "metrics"
     ].keys()
-    assert not results["extractor"]["comparable_with_paper"]
+    assert not results["extractor"]["same_network_as_paper"]
+    assert results["extractor"]["noise"] == "none"
     assert any("the floor has 32 patches a side" in warning for warning in results["warnings"])
 
 
@@ -230,6 +258,51 @@ def test_a_folder_scored_against_itself_is_at_no_distance(folders: Path) -> None
     entry = results["metrics"]["memorised_share/images"]
     assert entry["value"] is None
     assert "--training DIR" in entry["reason"]
+
+
+def test_real_patches_that_the_generator_learned_from_are_refused(folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy/all.npz").write_bytes((folders / "real/all.npz").read_bytes())
+    for training in (folders / "real", tmp_path / "copy"):
+        with pytest.raises(InputError) as caught:
+            compare_folders(folders / "real", folders / "generated", training, random_resnet10(), lambda *_: None)
+        assert str(caught.value).startswith(f"{training}: given as --training, but holds the patches of --real ")
+        assert "\n" not in str(caught.value)
+
+
+def test_with_enough_real_patches_the_floor_has_as_many_as_the_scores(folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "few").mkdir()
+    images = np.load(folders / "generated/all.npz")["images"]
+    np.save(tmp_path / "few/images.npy", images[8 : 8 + 28])
+    results = compare_folders(folders / "real", tmp_path / "few", None, random_resnet10(), lambda *_: None).results
+    assert results["n"] == results["metrics"]["fid"]["n"] == 28
+    assert "28 patches each" in results["floor"]["meaning"]
+    assert not any("the floor has" in warning for warning in results["warnings"])
+
+
+def test_copies_of_another_range_of_intensities_are_caught() -> None:
+    blocks = np.random.default_rng(0).standard_normal((3, 40, 4, 4, 4)) * 0.1
+    blocks[2, :6] = blocks[0, :6, ::-1] * 0.5 + 0.2
+    blocks[1, 0], blocks[2, 9] = 0.1, 0.7  # constant but for rounding
+    sets = {
+        name: {"features": each.reshape(40, -1), "blocks": each}
+        for name, each in zip(("training", "held_out", "generated"), blocks, strict=True)
+    }
+    images = audit_memory(**sets).images
+    assert (images.near_zero, images.held_out_near_zero) == (6, 0)
+    assert {pair.generated for pair in images.pairs} <= {*range(6), 9}
+
+
+def test_warnings_of_metrics_that_are_not_asked_for_are_left_out() -> None:
+    rng = np.random.default_rng(0)
+    real, generated = rng.standard_normal((2, 12, 8))
+    subjects = np.arange(12)
+    wanted = {"kid": {}, "prd": None, "neighbours": {"k": 3}}
+    told = compare_features(real, generated, wanted, real_subjects=subjects, seed=0).warnings
+    told += floor_of(real, subjects, wanted, count=6, seed=0)["warnings"]
+    assert {text.partition(":")[0] for text in told} == {"precision, recall, density, coverage"}
+    told = compare_features(real, generated, {"fid": {}}, real_subjects=subjects, seed=0).warnings
+    assert {text.partition(":")[0] for text in told} == {"fid_infinite"}
 
 
 def test_without_subjects_or_labels_values_are_null_with_their_reason(phantoms: PatchSet, tmp_path: Path) -> None:

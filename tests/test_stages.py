@@ -369,7 +369,7 @@ def test_an_empty_prediction_is_marked_and_gets_the_diagonal() -> None:
 
 def test_measured_costs_say_how_many_steps_were_timed(tmp_path: Path) -> None:
     pace = {"critic_steps": 1, "lr_generator": 2e-4, "lr_critic": 4e-4}
-    shared = {"precision": "fp32", "filters": 16, "batch": 2, "recipe": {}, "privacy": None, **pace}
+    shared = {"precision": "fp32", "filters": 16, "batch": 2, "recipe": {}, "privacy": None, "ema": None, **pace}
     options = {
         "configurations": {"SN": {**shared, "norm": "spectral"}, "none": {**shared, "norm": "none"}},
         "patch": [32, 32, 16],

@@ -3,6 +3,7 @@
 import math
 import sys
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from vesselgan.data import PoissonSampler
 from vesselgan.errors import InputError
 from vesselgan.networks import Critic
+from vesselgan.recipe import CORRECTED
 from vesselgan.training import Privacy, WGANConfig, WGANTrainer, epsilon_spent
 from vesselgan.training.privacy import private_gradients
 
@@ -173,3 +175,21 @@ def test_poisson_batches_hold_each_sample_by_chance_and_repeat() -> None:
     assert counts.max() < 270
     assert all(len(set(batch.tolist())) == len(batch) for batch in batches)
     np.testing.assert_array_equal(PoissonSampler(50, 5, seed=1)(7), batches[7])
+
+
+@pytest.mark.parametrize("updates", ["one", "two"])
+def test_an_empty_batch_still_trains_the_generator_on_the_expected_number(updates: Any) -> None:
+    config = WGANConfig(
+        patch_size=(16, 16, 16),
+        steps=1,
+        seed=0,
+        filters=8,
+        norm="none",
+        batch=2,
+        privacy=Privacy(),
+        recipe=replace(CORRECTED, dp_updates=updates),
+    )
+    trainer = WGANTrainer(config, "cpu")
+    before = [parameter.clone() for parameter in trainer.generator.parameters()]
+    assert torch.isfinite(trainer.step(torch.zeros(0, 2, 16, 16, 16)).generator_loss)
+    assert any(not torch.equal(*pair) for pair in zip(before, trainer.generator.parameters(), strict=True))

@@ -27,6 +27,7 @@ class Comparison:
     seeds: int
     columns: int
     obstacle: str | None
+    strict: bool = False  # whether the bounds themselves are excluded
 
     @property
     def mean(self) -> float:
@@ -54,9 +55,7 @@ class Comparison:
     def p_values(self) -> tuple[float, float]:
         """One-sided p-values: for lying in the claimed range, and for lying outside."""
         if self.is_exact:
-            # A strict claim excludes its bound, "at most" includes it.
-            strict = 0.0 in (self.low, self.high)
-            inside = self.low < self.mean < self.high if strict else self.low <= self.mean <= self.high
+            inside = self.low < self.mean < self.high if self.strict else self.low <= self.mean <= self.high
             return (0.0, 1.0) if inside else (1.0, 0.0)
         if self.effect is None:
             return 1.0, 1.0
@@ -114,7 +113,7 @@ def comparisons_of(claim: Claim, evidence: Evidence, reference: Mapping[str, Map
         if not rivals:
             raise MissingDataError(f"no other synthetic label to compare {label} with")
         return [
-            comparison_of(evidence.pairs(metric, label, rival, claim.about), *_better(metric))
+            comparison_of(evidence.pairs(metric, label, rival, claim.about), *_better(metric), strict=True)
             for metric in claim.metrics
             for rival in rivals
         ]
@@ -125,13 +124,13 @@ def comparisons_of(claim: Claim, evidence: Evidence, reference: Mapping[str, Map
         pairs = evidence.against(metric, label, published["value"], claim.about)
     else:
         pairs = evidence.pairs(metric, label, split_side(claim.sides[1])[1], claim.about)
-    return [comparison_of(pairs, *_range(claim))]
+    return [comparison_of(pairs, *_range(claim), strict=claim.kind in ("less", "greater"))]
 
 
-def comparison_of(pairs: Pairs, low: float, high: float) -> Comparison:
-    """Pairs with their effect, and where it has to lie."""
+def comparison_of(pairs: Pairs, low: float, high: float, *, strict: bool = False) -> Comparison:
+    """Pairs with their effect, and where it has to lie; `strict`: a count on a bound does not lie there."""
     effect, seeds, columns = effect_of(pairs)
-    return Comparison(pairs, low, high, effect, seeds, columns, obstacle_of(pairs, seeds, columns))
+    return Comparison(pairs, low, high, effect, seeds, columns, obstacle_of(pairs, seeds, columns), strict)
 
 
 def _better(metric: str) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmark.claims.language import COST_METRICS, Scope, has_subjects
 from benchmark.claims.statistics import LEAST_PAIRS, LEAST_SEEDS, Crossed, Effect, SignFlip, Student
-from benchmark.vocabulary import OVERLAPS
+from benchmark.vocabulary import DISTANCES, OVERLAPS
 
 __all__ = ["COUNT", "ROUND", "SEED", "SUBJECT", "Evidence", "MissingDataError", "Pairs", "effect_of", "obstacle_of"]
 
@@ -20,6 +20,9 @@ PUBLISHED = "published"
 # What a metric cannot leave; None: the largest value that any cell of the run has.
 SHARES = (*OVERLAPS, "recall", "coverage", "prd_f8", "prd_f1_8", "prd_auc", "memorised_share")
 LIMITS: Mapping[str, tuple[float, float | None]] = dict.fromkeys(SHARES, (0.0, 1.0))
+UNBIASED = ("fid_infinite", "kid")  # the same expectation at every number of patches; an estimate may be negative
+# These grow or shrink with the number of patches, so that unequal numbers alone make a difference.
+BIASED = ("fid", "prd_f8", "prd_f1_8", "prd_auc", "precision", "recall", "density", "coverage")
 LEAST_SUBJECTS = 5  # beside seeds: fewer say too little about other subjects
 
 
@@ -42,7 +45,7 @@ class Pairs:
     values: Array  # (2, seeds, columns)
     undefined: NDArray[np.bool_]
     empty: int = 0  # predictions (or truths) without any voxel, on both sides
-    failed: tuple[str, ...] = ()  # cells
+    failed: tuple[str, ...] = ()  # cells that failed or are unfinished
 
     @property
     def differences(self) -> Array:
@@ -149,6 +152,7 @@ class Evidence:
         sides = [self._values(metric, label) for label in (left, right)]
         if missing := [label for label, side in zip((left, right), sides, strict=True) if not _known(side)]:
             raise MissingDataError(f"no {metric} of {' and '.join(missing)}")
+        self._refuse_unlike(metric, left, right)
         return self._aligned(metric, (left, right), sides, scope)
 
     def against(self, metric: str, label: str, value: float, scope: Scope) -> Pairs:
@@ -165,6 +169,8 @@ class Evidence:
             labels = {*self.labels, *(label for _, label in self._by_subject)}
             seen = [value for label in labels for value, _ in self._values(metric, label).values()]
             high = float(np.nanmax([0.0, *seen]))
+            if metric in UNBIASED:
+                low = float(np.nanmin([0.0, *seen]))
         return low, high
 
     def kmeans_sd(self, metric: str, labels: Iterable[str]) -> float | None:
@@ -188,6 +194,34 @@ class Evidence:
             if cell["label"] == label and cell["metrics"].get(metric, {}).get("value") is not None
         }
 
+    def _refuse_unlike(self, metric: str, left: str, right: str) -> None:
+        """Raises MissingDataError where both sides were not measured alike, as far as their cells say."""
+        if metric not in (*BIASED, *UNBIASED):
+            return
+        for fact in ("extractor", "reference", *(("n",) if metric in BIASED else ())):
+            one, other = (self._facts(metric, label, fact) for label in (left, right))
+            if len({*one, *other}) < 2 or (fact == "reference" and self._only_reference_differs(left, right)):
+                continue
+            seen = " and ".join(map(str, sorted({*one, *other})))
+            if fact == "n":
+                remedy = "claim fid_infinite or kid instead, or give both sides as many"
+                raise MissingDataError(f"n of {metric} differs between {left} and {right}: {seen} patches; {remedy}")
+            raise MissingDataError(f"{metric} of {left} and {right} cannot be compared: the {fact} differs, {seen}")
+
+    def _facts(self, metric: str, label: str, fact: str) -> set[Any]:
+        entries = (cell["metrics"].get(metric, {}) for cell in self.cells if cell["label"] == label)
+        return {entry[fact] for entry in entries if entry.get("value") is not None and fact in entry}
+
+    def _only_reference_differs(self, left: str, right: str) -> bool:
+        """Whether the cells differ in the reference alone (D15): then the claim is about just that."""
+        axes = ("variant", "norm", "precision", "filters", "batch", "external")
+        cells = [cell for cell in self.cells if cell["label"] in (left, right)]
+        if not all(cell.get("recipe_options") for cell in cells):
+            return False
+        axes_of = [[cell.get(axis) for axis in axes] for cell in cells]
+        recipes = [dict(cell["recipe_options"]) | {"reference": None} for cell in cells]
+        return all(pair == (axes_of[0], recipes[0]) for pair in zip(axes_of, recipes, strict=True))
+
     def _aligned(
         self,
         metric: str,
@@ -195,7 +229,7 @@ class Evidence:
         sides: Sequence[Mapping[tuple[int, Any], tuple[float, bool]]],
         scope: Scope,
     ) -> Pairs:
-        broken = [cell for cell in self.cells if cell["label"] in labels and cell.get("status") == "failed"]
+        broken = [cell for cell in self.cells if cell["label"] in labels and cell.get("status", "done") != "done"]
         missing = [
             cell for cell in broken if not any(seed == cell["seed"] for seed, _ in sides[labels.index(cell["label"])])
         ]
@@ -218,8 +252,9 @@ class Evidence:
             values, empty = values[:, keep], empty[:, keep]
         if np.isnan(values[0] - values[1]).all():
             raise MissingDataError(f"no seed of {labels[0]} and {labels[1]} has {metric} on both sides")
-        # An empty prediction overlaps with nothing, which is a DSC of 0; a distance from it does not exist.
-        undefined = empty & (metric.split("/")[0] not in OVERLAPS)
+        # An empty prediction overlaps with nothing, a DSC of 0, and its Betti numbers are 0. A distance from it does
+        # not exist, nor does the share of its voxels that are right.
+        undefined = empty & (metric.split("/")[0] in (*DISTANCES, "precision"))
         return Pairs(
             metric,
             labels,

@@ -24,9 +24,11 @@ Seeds are paired: the same seed is the same order of patches, the same noise and
 weights. Where that makes results no more alike, pairing costs a few degrees of freedom and stays valid, also where one
 label varies far more than the other, which an unpaired permutation test would not survive.
 
-Bootstrap intervals were tried and lost: over 5 to 20 units BCa covered 80-93 % and the studentised bootstrap 90-98 %,
-where these cover 95 +- 2 % of symmetric differences (`tests/test_claims_simulation.py`). No method keeps 95 % for
-strongly skewed differences of so few units; there these cover 82-93 %.
+Why no bootstrap, neither BCa nor studentised: both are right for many units, and here there are 5 to 20. BCa draws from
+the few values at hand, whose variance is too small by (n - 1) / n and whose tails are missing: it covered 80-93 %. The
+studentised bootstrap divides by the spread of each resample, which of few values may be almost nothing: 90-98 %. These
+cover 95 +- 2 % of symmetric differences (`tests/test_claims_simulation.py`). No method keeps 95 % for strongly skewed
+differences of so few units; there these cover 82-93 %.
 
 Every class takes leading batch axes, so that thousands of samples are analysed at once.
 """

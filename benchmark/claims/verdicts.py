@@ -200,7 +200,9 @@ def _missing(
     if holed:
         cases = [Assessment.of([_extreme(c, side, evidence) for c in comparisons]) for side in (-1, 1)]
         if claim.within is not None:
-            cases.append(Assessment.of([comparison_of(c.pairs.equalised(), c.low, c.high) for c in comparisons]))
+            cases.append(
+                Assessment.of([comparison_of(c.pairs.equalised(), c.low, c.high, strict=c.strict) for c in comparisons])
+            )
         order = ("refuted", "inconclusive", "supported")
         verdicts = sorted((family.verdict(index, instead=case) for case in cases), key=order.index)
         worst, best = verdicts[0], verdicts[-1]
@@ -219,7 +221,7 @@ def _extreme(comparison: Comparison, side: int, evidence: Evidence) -> Compariso
     # A claim of several metrics has all of its holes favour it, or none.
     upward = (side > 0) == (comparison.high == INFINITE)
     filled = comparison.pairs.filled(*((high, low) if upward else (low, high)))
-    return comparison_of(filled, comparison.low, comparison.high)
+    return comparison_of(filled, comparison.low, comparison.high, strict=comparison.strict)
 
 
 def _needed(

@@ -1,4 +1,4 @@
-"""`import`: somebody else's checkpoint -> a generator that the harness can use."""
+"""`import`: somebody else's checkpoint -> networks in our own files."""
 
 import json
 from pathlib import Path

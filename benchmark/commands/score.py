@@ -20,7 +20,11 @@ def score(
     generated: Annotated[Path, typer.Option("--generated", help="Folder of generated patches of the same size")],
     training: Annotated[
         Path | None,
-        typer.Option("--training", help="Folder of the patches that the generator learned from: audits memorisation"),
+        typer.Option(
+            "--training",
+            help="Folder of the patches that the generator learned from (of other subjects than --real): audits "
+            "memorisation",
+        ),
     ] = None,
     weights: Weights = None,
     out: Out = Path(),

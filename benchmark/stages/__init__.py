@@ -35,11 +35,15 @@ _DATA = ("vesselgan.data", *_SHARED)
 _NETWORKS = ("vesselgan.networks", "vesselgan.training", *_SHARED)
 _SCORING = (
     "benchmark.stages.scoring",
+    "benchmark.stages.pairs",
     "benchmark.scoring",
     "vesselgan.features",
+    "vesselgan.networks.importing",
     "vesselgan.networks.resnet3d",
     "vesselgan.metrics",
+    *_DATA,
 )
+_SEGMENTATION = ("benchmark.stages.segmentation", "benchmark.stages.pairs", *_DATA, *_NETWORKS)
 
 STAGES = {
     stage.name: stage
@@ -49,7 +53,7 @@ STAGES = {
         Stage(
             "synthesise",
             gan.synthesise_pairs,
-            ("benchmark.stages.gan", "benchmark.stages.pairs", "vesselgan.synthesis", "vesselgan.networks"),
+            ("benchmark.stages.gan", "benchmark.stages.pairs", "vesselgan.synthesis", *_NETWORKS),
         ),
         Stage(
             "import_pairs",
@@ -58,9 +62,14 @@ STAGES = {
         ),
         Stage("reference", scoring.reference, _SCORING),
         Stage("score", scoring.score, _SCORING),
-        Stage("train_unet", segmentation.train, ("benchmark.stages.segmentation", *_DATA, *_NETWORKS)),
+        Stage("train_unet", segmentation.train, _SEGMENTATION),
         Stage(
-            "evaluate", evaluation.evaluate, ("benchmark.stages.evaluation", "vesselgan.inference", "vesselgan.metrics")
+            "evaluate",
+            evaluation.evaluate,
+            (
+                *("benchmark.stages.evaluation", "benchmark.vocabulary", "vesselgan.inference", "vesselgan.metrics"),
+                *_SEGMENTATION,
+            ),
         ),
         Stage("measure", measure, ("benchmark.stages.costs", "benchmark.measure", "benchmark.memory", *_NETWORKS)),
     )

@@ -57,6 +57,7 @@ def _trainer(context: Context, configuration: dict[str, Any]) -> WGANTrainer:
     settings = {name: configuration[name] for name in ("norm", "precision", "filters", "batch")}
     settings |= {name: configuration[name] for name in ("critic_steps", "lr_generator", "lr_critic")}
     settings |= {"patch_size": options["patch"], "penalty_weight": options["penalty_weight"]}
+    settings["ema"] = configuration["ema"]
     settings["privacy"] = privacy_from(configuration["privacy"])
     config: WGANConfig = dataclass_from(WGANConfig, {**settings, "recipe": recipe, "steps": 1, "seed": 0})
     return WGANTrainer(config, context.device)

@@ -36,8 +36,10 @@ class CourseRecorder:
         self._seed, self._middle = seed, (1 + label_low) / 2
 
     def __call__(self, trainer: WGANTrainer) -> Mapping[str, float]:
-        """The readings `score_train`, `score_held_out` and `score_gap`."""
+        """The readings `score_train`, `score_held_out` and `score_gap`; none of a private training."""
         self._keep(trainer.steps_done, self._pairs(trainer))
+        if trainer.config.privacy is not None:
+            return {}  # what the critic thinks of training patches would tell of them, and no epsilon covers it
         scores = [_mean_score(trainer, patches) for patches in (self._train, self._held_out)]
         return {"score_train": scores[0], "score_held_out": scores[1], "score_gap": scores[0] - scores[1]}
 

@@ -19,6 +19,8 @@ BATCH = 16
 def import_pairs(context: Context) -> dict[str, Any]:
     """Write `images.npy`, `labels.npy` and `shown.npz` as `synthesise` does; intensities get one scale per folder.
 
+    The pairs lie in a random order, as synthetic ones do: whoever takes the first of them takes a fair sample, where a
+    folder's own order would give the patches of its first subjects.
     Raises InputError for files that are no labelled patches of the profile's size.
     """
     folder = Path(context.where["folder"])
@@ -35,10 +37,11 @@ def import_pairs(context: Context) -> dict[str, Any]:
     images = open_memmap(context.folder / "images.npy", "w+", np.int16, shape)
     labels = open_memmap(context.folder / "labels.npy", "w+", np.bool_, shape)
     progress, done = throttled(context.progress), 0
+    places = np.random.default_rng(0).permutation(patches.count)
     for batch in patches.batches(BATCH):
         end = done + len(batch.images)
-        images[done:end] = np.rint(batch.images * INT16_SCALE)
-        labels[done:end] = batch.labels
+        images[places[done:end]] = np.rint(batch.images * INT16_SCALE)
+        labels[places[done:end]] = batch.labels
         done = end
         progress(done, patches.count, "pairs imported")
     images.flush()

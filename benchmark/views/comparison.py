@@ -120,9 +120,10 @@ def comparison_view(comparison: Comparison) -> ComparisonView:
 
 
 def _caveat(extractor: Mapping[str, Any]) -> str:
-    if extractor["comparable_with_paper"]:
+    if extractor["same_network_as_paper"]:
         return (
-            "The features are MedicalNet's, as in the paper; compare with its numbers at equal counts of patches only."
+            "The features come from MedicalNet, the paper's network. Noise, reference and scaling of intensities are "
+            "not the paper's, so the numbers do not compare with its."
         )
     return (
         f"The features come from a ResNet-10 with random weights ({extractor['name']}). Numbers on them compare "

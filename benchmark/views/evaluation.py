@@ -76,12 +76,14 @@ def evaluation_view(results: Mapping[str, Any], shown: Sequence[Case]) -> Evalua
 
 
 def _notes(results: Mapping[str, Any]) -> Iterable[str]:
-    empty = results["metrics"]["dsc/all"]["empty"]
-    if empty:
-        yield (
-            f"In {empty} of {plural(results['n'], 'subject')} the prediction or the truth is empty: such a distance "
-            "counts as the volume's diagonal."
-        )
+    for region in REGIONS:
+        entry = results["metrics"][f"dsc/{region}"]
+        if entry.get("empty"):
+            within = "" if region == "all" else f" ({REGION_NAMES[region]} vessels)"
+            yield (
+                f"In {entry['empty']} of {plural(results['n'], 'subject')} the prediction or the truth is empty{within}"
+                ": such a distance counts as the volume's diagonal."
+            )
     missing = dict.fromkeys(entry["reason"] for entry in results["metrics"].values() if entry["value"] is None)
     yield from (f"{reason[:1].upper()}{reason[1:]}." for reason in missing)
     if results["n"] == 1:

@@ -41,7 +41,16 @@ class MaskFile:
     spacing_mm: tuple[float, float, float] | None = None
 
     def check_grid(self, other: "MaskFile") -> None:
-        """Raises InputError where the other's voxels are not this one's; without a header only shapes can say."""
+        """Raises InputError where the other's voxels are not this one's; without headers only shapes can say.
+
+        A header turns a mask to RAS, so one with and one without do not match.
+        """
+        if (self.affine is None) != (other.affine is None):
+            has = "no NIfTI header" if other.affine is None else "a NIfTI header"
+            raise InputError(
+                f"{other.path}: {has}, unlike {self.path}, so their axes may differ; "
+                "give both as NIfTI or both as arrays"
+            )
         if self.affine is not None and other.affine is not None:
             check_same_grid(other.path, other.data.shape, other.affine, self.path, self.data.shape, self.affine)
         elif self.data.shape != other.data.shape:

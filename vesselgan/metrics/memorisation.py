@@ -3,9 +3,10 @@
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from vesselgan.metrics.inputs import Floats, Parts, check_count, check_level, checked_numbers
@@ -43,7 +44,7 @@ class MemorisationAudit:
     threshold: 1st percentile of the held-out-to-training distances, the r-th smallest of H; expected_share: r / (H +
     1), 0.01 but for rounding, more with under 100 held-out samples. close_count, close_share: generated samples
     nearer to the training set than that; excess: close_share - expected_share, its interval by the binomial law.
-    near_zero: generated samples nearer than a tenth of the median held-out distance; held_out_near_zero the same of
+    near_zero: generated samples no further than a tenth of the median held-out distance; held_out_near_zero the same of
     held-out ones. p_value: chance of as many close samples if generated and held-out samples followed one law;
     memorised: p_value below alpha. pairs: the closest generated samples, closest first.
     """
@@ -92,7 +93,8 @@ def memorisation_audit(
     What the test cannot tell from copying: samples smoother than real ones come closer, too, and so do those of a
     generator that knows the training subjects' anatomy. So look at the pairs before accusing it.
 
-    Empty case: fewer than 2 rows in any set are an error. Time N (H + M) C d; 32 MiB beside float64
+    Empty case: fewer than 2 rows in any set are an error, and so is a median held-out distance of 0: the sets share
+    their samples, and nothing could come nearer. Time N (H + M) C d; 32 MiB beside float64
     copies of the inputs.
     Source: Meehan et al. 2020 (data copying: generated against held-out distances to the training set).
     """
@@ -110,6 +112,8 @@ def memorisation_audit(
         raise ValueError(f"alpha must be between 0 and 1, but is {alpha}")
 
     known = np.sort(nearest_training(held_out_rows, training_rows).distances)
+    if np.median(known) == 0:
+        raise ValueError("held_out and training share samples: hold out other subjects")
     found = nearest_training(generated_rows, training_rows)
     count = len(found.distances)
     rank = max(1, round(_PERCENTILE * (len(known) + 1)))
@@ -128,8 +132,8 @@ def memorisation_audit(
         excess=close / count - expected,
         excess_low=float(interval.low) - expected,
         excess_high=float(interval.high) - expected,
-        near_zero=int(np.count_nonzero(found.distances < small)),
-        held_out_near_zero=int(np.count_nonzero(known < small)),
+        near_zero=int(np.count_nonzero(found.distances <= small)),
+        held_out_near_zero=int(np.count_nonzero(known <= small)),
         p_value=p_value,
         alpha=alpha,
         memorised=p_value < alpha,
@@ -146,9 +150,10 @@ def memorisation_audit(
 
 
 def block_means(patches: Iterable[ArrayLike], most: int = 8) -> Floats:
-    """(N, x, y, z) means over equal blocks of patches (N, X, Y, Z) or of an iterator of them: small images to compare.
+    """(N, x, y, z) means over blocks of patches (N, X, Y, Z) or of an iterator of them: small images to compare.
 
-    Each axis is cut into as many blocks as divide it, at most `most`. The means keep anatomy and drop noise, so a copy
+    Each axis is cut into as many equal blocks as divide it, at most `most`; where none do (31, 127), into nearly equal
+    ones, alike from both ends. The means keep anatomy and drop noise, so a copy
     with noise added stays close; and a mirrored patch has mirrored means. One patch at a time is in memory.
     """
     check_count("most", most, at_least=1)
@@ -160,12 +165,31 @@ def block_means(patches: Iterable[ArrayLike], most: int = 8) -> Floats:
             wanted = "an (X, Y, Z) volume" if shape is None else f"of shape {shape}, as the first"
             raise ValueError(f"patches[{index}] must be {wanted}, but has shape {volume.shape}")
         shape = volume.shape
-        sizes = [max(parts for parts in range(1, most + 1) if size % parts == 0) for size in shape]
-        blocks = [length for size, parts in zip(shape, sizes, strict=True) for length in (parts, size // parts)]
-        means.append(volume.reshape(blocks).mean(axis=(1, 3, 5), dtype=np.float64))
+        means.append(_means(volume, [_parts(size, most) for size in shape]))
     if not means:
         raise ValueError("patches must hold at least one patch")
     return np.stack(means)
+
+
+def _parts(size: int, most: int) -> int:
+    """Into how many blocks an axis is cut."""
+    divisor = max(parts for parts in range(1, most + 1) if size % parts == 0)
+    if divisor > 1 or min(size, most) == 1:
+        return divisor
+    # The axis is odd and longer than `most` here, and only an odd number of blocks can lie alike from both ends.
+    return most if most % 2 else most - 1
+
+
+def _means(volume: NDArray[Any], parts: Sequence[int]) -> Floats:
+    if all(size % count == 0 for size, count in zip(volume.shape, parts, strict=True)):
+        blocks = [length for size, count in zip(volume.shape, parts, strict=True) for length in (count, size // count)]
+        return np.asarray(volume.reshape(blocks).mean(axis=(1, 3, 5), dtype=np.float64))
+    means = volume.astype(np.float64)
+    for axis, count in enumerate(parts):
+        bounds = np.rint(np.linspace(0, volume.shape[axis], count + 1)).astype(np.intp)
+        sums = np.add.reduceat(means, bounds[:-1], axis=axis)
+        means = np.moveaxis(np.moveaxis(sums, axis, -1) / np.diff(bounds), -1, axis)
+    return means
 
 
 def mirrored(patches: ArrayLike, axes: Sequence[int] = (0, 1, 2)) -> Floats:

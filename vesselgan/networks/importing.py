@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import pickle
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,10 +108,13 @@ def _read(path: Path) -> tuple[Mapping[str, Any], str]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file of another kind
-        reason = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0]
-        raise InputError(f"{path}: not a file of weights alone ({reason}); nothing in it was run") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of formats; whatever is not weights ends below
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(f"{path}: not a file of weights alone; nothing in it was run") from None
+    except Exception:  # torch raises many kinds for a file of another kind
+        raise InputError(f"{path}: not a file of torch.save, or a damaged one; nothing in it was run") from None
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not a dictionary of weights")
     return state, hashlib.sha256(content).hexdigest()

@@ -8,6 +8,8 @@ What the guarantee is worth:
 * The unit is one *patch*. A patient gives many overlapping ones, and is protected far less.
 * The accountant assumes Poisson sampling: every patch comes into every batch by chance, apart from all others.
   :class:`vesselgan.data.PoissonSampler` draws so. Batches of a shuffled list would not be covered.
+* It covers the networks. Losses and gradient norms that are logged on the way come from private patches as they are:
+  keep the log of a training that is private in earnest.
 * The noise is drawn from the training's seed, so that a run can be repeated. Who knows the seed can take it away again:
   keep it secret where privacy is meant in earnest.
 """

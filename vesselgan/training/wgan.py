@@ -100,6 +100,8 @@ class WGANTrainer:
             terms = self.update_critic(self._placed(real))
         else:
             terms, batch = self._update_private([self._placed(part) for part in real]), self.config.batch
+        if self.config.privacy is not None:
+            batch = self.config.batch  # the true number is private, and may be none
         critic_norm = self._last_norm(self.critic, self._critic_optimiser)
         loss = self.update_generator(batch)
         generator_norm = self._last_norm(self.generator, self._generator_optimiser)
