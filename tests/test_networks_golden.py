@@ -62,9 +62,9 @@ def test_the_generator_gives_the_paper_codes_output(variant: str, upsampling: Up
 class Scored:
     """A critic of the golden file with the scores of its forwards, real, fake and interpolate."""
 
-    def __init__(self, variant: str, layout: str) -> None:
+    def __init__(self, variant: str, layout: str, *, folded: bool = False) -> None:
         self.case = GOLDEN["cases"][variant]["critic"]
-        self.critic = Critic(self.case["image_size"], self.case["ndf"], norm=NORMS[variant])
+        self.critic = Critic(self.case["image_size"], self.case["ndf"], norm=NORMS[variant], folded=folded)
         fill(self.critic, self.case)
         self.critic.to(memory_format=LAYOUTS[layout])
         self.real, self.fake = (
@@ -86,10 +86,11 @@ class Scored:
         return critic_loss(self, self.real, self.fake, epsilon, weight=10.0, penalty_norm="batch")
 
 
+@pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("variant", NORMS)
-def test_the_critic_gives_the_paper_codes_scores_loss_and_gradients(variant: str, layout: str) -> None:
-    scored = Scored(variant, layout)
+def test_the_critic_gives_the_paper_codes_scores_loss_and_gradients(variant: str, layout: str, folded: bool) -> None:
+    scored = Scored(variant, layout, folded=folded)
     case = scored.case
     terms = scored.loss()
     terms.loss.backward()
@@ -98,7 +99,7 @@ def test_the_critic_gives_the_paper_codes_scores_loss_and_gradients(variant: str
     ):
         torch.testing.assert_close(score, torch.tensor(expected), rtol=1e-5, atol=1e-5 * max(map(abs, expected)))
     # The spectral critic amplifies rounding about 60-fold, and another layout sums in another order.
-    tolerance = 1e-4 if layout == "default" else 5e-4
+    tolerance = 1e-4 if layout == "default" and not folded else 5e-4
     assert float(terms.penalty.detach()) == pytest.approx(case["penalty_paper_code"], rel=tolerance)
     assert float(terms.loss.detach()) == pytest.approx(case["critic_loss_paper_code"], rel=tolerance)
     for parameter, (name, _) in zip(scored.critic.parameters(), case["parameters"], strict=True):
@@ -109,7 +110,7 @@ def test_the_critic_gives_the_paper_codes_scores_loss_and_gradients(variant: str
             # An instance norm removes the bias before it, so this gradient is rounding error in both programs.
             assert float(parameter.grad.abs().max()) < 0.02
         else:
-            assert_matches(parameter.grad, case["parameter_gradients"][name], 1e-4)
+            assert_matches(parameter.grad, case["parameter_gradients"][name], 2e-4 if folded else 1e-4)
 
 
 @pytest.mark.parametrize("variant", NORMS)

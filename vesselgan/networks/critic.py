@@ -39,7 +39,7 @@ class Critic(nn.Module):
         norm: CriticNorm = "instance",
         *,
         float32_score: bool = True,
-        folded: bool = True,
+        folded: bool = False,
     ) -> None:
         super().__init__()
         self.patch_size = check_patch_size(patch_size)
