@@ -15,12 +15,11 @@ from vesselgan.metrics import (
     MemorisationAudit,
     distribution_scores,
     label_distances,
-    max_f_beta_pair,
     mirrored,
-    prd_area,
     real_floor,
 )
 from vesselgan.metrics import memorisation_audit as audit
+from vesselgan.metrics.prd import prd_values
 
 __all__ = [
     "FEWEST_SUBJECTS",
@@ -119,7 +118,7 @@ def compare_features(
         curves = {"precision": curves["recall"], "recall": curves["precision"]}
         intervals = {name: intervals[SWAPPED.get(name, name)] for name in intervals}
         sd_kmeans = {name: sd_kmeans[SWAPPED.get(name, name)] for name in sd_kmeans}
-        metrics |= _prd_values(curves["precision"].mean(axis=0), curves["recall"].mean(axis=0))
+        metrics |= prd_values(curves["precision"].mean(axis=0), curves["recall"].mean(axis=0))
     # Without intervals there is nothing to warn of in them.
     warnings = [text for text in _of_wanted(scores.warnings, wanted) if enough or not text.startswith("intervals:")]
     return Distances(metrics, intervals, sd_kmeans, warnings, curves)
@@ -231,11 +230,6 @@ def _options(wanted: Mapping[str, Any]) -> dict[str, int]:
     chosen = {"clusters": 2, "runs": 1} if prd is None else prd
     chosen = {**chosen, **({"k": 1} if neighbours is None else neighbours)}
     return {name: chosen[name] for name in ("clusters", "runs", "k") if name in chosen}
-
-
-def _prd_values(precision: Features, recall: Features) -> dict[str, float]:
-    f8, f1_8 = max_f_beta_pair(precision, recall)
-    return {"prd_f8": f8, "prd_f1_8": f1_8, "prd_auc": prd_area(precision, recall)}
 
 
 def _finite(value: float) -> float | None:

@@ -24,7 +24,7 @@ from vesselgan.metrics.inputs import (
 )
 from vesselgan.metrics.kernel import kernel_distance, kernel_leave_outs
 from vesselgan.metrics.neighbours import neighbour_leave_outs, precision_recall_density_coverage
-from vesselgan.metrics.prd import max_f_beta_pair, prd_area, prd_curve, prd_leave_outs
+from vesselgan.metrics.prd import prd_curve, prd_leave_outs, prd_values
 
 __all__ = ["DistributionScores", "FloorValue", "RealFloor", "distribution_scores", "real_floor"]
 
@@ -111,14 +111,14 @@ def distribution_scores(
     curves, left_curves = prd_leave_outs(
         equal_real, equal_generated, equal_parts, clusters=clusters, runs=runs, rng=rng
     )
-    prd = _prd_values(curves[0].mean(axis=0), curves[1].mean(axis=0))
-    left_prd = [_prd_values(*curve) for curve in left_curves]
+    prd = prd_values(curves[0].mean(axis=0), curves[1].mean(axis=0))
+    left_prd = [prd_values(*curve) for curve in left_curves]
     neighbours, left_neighbours = neighbour_leave_outs(equal_real, equal_generated, equal_parts, k=k)
     for whole, left_values in ((prd, left_prd), (neighbours, left_neighbours)):
         for name, value in whole.items():
             metrics[name] = _estimate(name, value, np.array([values[name] for values in left_values]), level)
 
-    per_run = [_prd_values(*curve) for curve in zip(*curves, strict=True)]
+    per_run = [prd_values(*curve) for curve in zip(*curves, strict=True)]
     return DistributionScores(
         metrics=metrics,
         sd_kmeans={name: float(np.std([run[name] for run in per_run], ddof=1)) if runs > 1 else 0.0 for name in prd},
@@ -198,7 +198,7 @@ def real_floor(
             "fid": float(whole),
             "fid_infinite": float(extrapolated),
             "kid": kernel_distance(real=rows[first], generated=rows[second]),
-            **_prd_values(*curve),
+            **prd_values(*curve),
             **precision_recall_density_coverage(real=rows[first], generated=rows[second], k=k),
         }
         for name, value in values.items():
@@ -215,11 +215,6 @@ def real_floor(
         subjects=subject_count,
         warnings=_count_warnings(smallest, rows.shape[1], clusters=clusters, k=k),
     )
-
-
-def _prd_values(precision: Floats, recall: Floats) -> dict[str, float]:
-    f8, f1_8 = max_f_beta_pair(precision, recall)
-    return {"prd_f8": f8, "prd_f1_8": f1_8, "prd_auc": prd_area(precision, recall)}
 
 
 def _estimate(name: str, value: float, leave_outs: Floats, level: float) -> Estimate:

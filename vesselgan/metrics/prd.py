@@ -6,7 +6,15 @@ from numpy.typing import ArrayLike
 from vesselgan.metrics.inputs import Floats, Parts, check_count, checked_feature_pair, checked_numbers
 from vesselgan.metrics.kmeans import kmeans_labels
 
-__all__ = ["max_f_beta_pair", "prd_area", "prd_curve", "prd_curves", "prd_from_histograms", "prd_leave_outs"]
+__all__ = [
+    "max_f_beta_pair",
+    "prd_area",
+    "prd_curve",
+    "prd_curves",
+    "prd_from_histograms",
+    "prd_leave_outs",
+    "prd_values",
+]
 
 _BETA = 8
 _SMALLEST_ANGLE = 1e-10
@@ -143,6 +151,12 @@ def prd_area(precision: ArrayLike, recall: ArrayLike) -> float:
     precision_values, recall_values = _checked_curve(precision, recall)
     # Recall falls along the curve, so the integral comes out negative.
     return float(abs(np.trapezoid(precision_values, recall_values)))
+
+
+def prd_values(precision: Floats, recall: Floats) -> dict[str, float]:
+    """`max_f_beta_pair` and `prd_area` of one curve, precision and recall (angles,) each, by metric name."""
+    f8, f1_8 = max_f_beta_pair(precision, recall)
+    return {"prd_f8": f8, "prd_f1_8": f1_8, "prd_auc": prd_area(precision, recall)}
 
 
 def _curves(*, reference: Floats, evaluated: Floats, angles: int) -> tuple[Floats, Floats]:
