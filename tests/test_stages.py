@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmark.pairs import INT16_SCALE, decoded, encoded
 from benchmark.protocol import Profile, Score, Split
 from benchmark.scoring import compare_features
 from benchmark.sources import choose_source
@@ -17,7 +18,6 @@ from benchmark.stages import STAGES, Context
 from benchmark.stages.context import step_record
 from benchmark.stages.evaluation import _rows, _scaled
 from benchmark.stages.gan import real_pairs
-from benchmark.stages.pairs import INT16_SCALE
 from benchmark.stages.segmentation import _real_batch, _synthetic_batch
 from benchmark.vocabulary import SEGMENTATION_METRICS
 from vesselgan.data import StoredSubject, Subject, VolumeStore, listing, open_store, pair_by_listing
@@ -74,6 +74,14 @@ def test_d8_scales_each_patch_by_itself_or_all_of_a_volume_alike(store: VolumeSt
     per_volume = real_pairs(store, indices, CORRECTED)[:, 0]
     assert per_volume.amax(dim=(1, 2, 3)).unique().numel() > 1
     assert per_volume.abs().max() <= 1
+
+
+def test_pairs_are_stored_to_half_a_grey_level_and_every_level_comes_back() -> None:
+    levels = np.arange(-INT16_SCALE, INT16_SCALE + 1, dtype=np.int16)
+    assert np.array_equal(encoded(decoded(levels)), levels)
+    images = np.random.default_rng(0).uniform(-1, 1, 1000).astype(np.float32)
+    assert np.abs(decoded(encoded(images)) - images).max() <= 0.5 / INT16_SCALE + 1e-7
+    assert (encoded(images).dtype, decoded(levels).dtype) == (np.int16, np.float32)
 
 
 def test_d8_gives_a_unet_other_scales_for_synthetic_and_real_data_only_in_the_papers_code(store: VolumeStore) -> None:

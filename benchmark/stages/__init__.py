@@ -35,7 +35,7 @@ _DATA = ("vesselgan.data", *_SHARED)
 _NETWORKS = ("vesselgan.networks", "vesselgan.training", *_SHARED)
 _SCORING = (
     "benchmark.stages.scoring",
-    "benchmark.stages.pairs",
+    "benchmark.pairs",
     "benchmark.scoring",
     "vesselgan.features",
     "vesselgan.networks.importing",
@@ -43,7 +43,7 @@ _SCORING = (
     "vesselgan.metrics",
     *_DATA,
 )
-_SEGMENTATION = ("benchmark.stages.segmentation", "benchmark.stages.pairs", *_DATA, *_NETWORKS)
+_SEGMENTATION = ("benchmark.stages.segmentation", "benchmark.pairs", *_DATA, *_NETWORKS)
 
 STAGES = {
     stage.name: stage
@@ -53,12 +53,12 @@ STAGES = {
         Stage(
             "synthesise",
             gan.synthesise_pairs,
-            ("benchmark.stages.gan", "benchmark.stages.pairs", "vesselgan.synthesis", *_NETWORKS),
+            ("benchmark.stages.gan", "benchmark.pairs", "vesselgan.synthesis", *_NETWORKS),
         ),
         Stage(
             "import_pairs",
             external.import_pairs,
-            ("benchmark.stages.external", "benchmark.stages.pairs", "vesselgan.data"),
+            ("benchmark.stages.external", "benchmark.pairs", "vesselgan.data"),
         ),
         Stage("reference", scoring.reference, _SCORING),
         Stage("score", scoring.score, _SCORING),

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from benchmark.pairs import describe_pairs, encoded
 from benchmark.stages.context import Context, throttled
-from benchmark.stages.pairs import INT16_SCALE, describe_pairs
 from vesselgan.data.patch_folder import open_patches
 from vesselgan.errors import InputError
 
@@ -40,7 +40,7 @@ def import_pairs(context: Context) -> dict[str, Any]:
     places = np.random.default_rng(0).permutation(patches.count)
     for batch in patches.batches(BATCH):
         end = done + len(batch.images)
-        images[places[done:end]] = np.rint(batch.images * INT16_SCALE)
+        images[places[done:end]] = encoded(batch.images)
         labels[places[done:end]] = batch.labels
         done = end
         progress(done, patches.count, "pairs imported")

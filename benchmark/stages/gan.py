@@ -11,9 +11,9 @@ from numpy.lib.format import open_memmap
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmark.pairs import describe_pairs, encoded
 from benchmark.stages.context import Context, dataclass_from, step_record, throttled
 from benchmark.stages.course import OBSERVATIONS, CourseRecorder, evenly_spaced
-from benchmark.stages.pairs import INT16_SCALE, describe_pairs
 from vesselgan.data import EpochSampler, PoissonSampler, VolumeStore, open_store
 from vesselgan.networks import Generator
 from vesselgan.recipe import Recipe
@@ -136,7 +136,7 @@ def load_generator(folder: Path, device: str) -> tuple[Generator, str]:
 
 
 def synthesise_pairs(context: Context) -> dict[str, Any]:
-    """Write `images.npy` (N, X, Y, Z) int16, scaled by INT16_SCALE, `labels.npy` bool, and some pairs to be shown."""
+    """Write `images.npy` (N, X, Y, Z) int16, `encoded`, `labels.npy` bool, and some pairs to be shown."""
     options = context.options
     generator, precision = load_generator(context.inputs["gan"], context.device)
     count = int(options["pairs"])
@@ -154,7 +154,7 @@ def synthesise_pairs(context: Context) -> dict[str, Any]:
     )
     for pairs in batches:
         end = done + len(pairs.images)
-        images[done:end] = np.rint(pairs.images * INT16_SCALE)
+        images[done:end] = encoded(pairs.images)
         labels[done:end] = pairs.labels
         done = end
         progress(done, count, "synthetic pairs")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.pairs import decoded
 from benchmark.scoring import (
     FEWEST_SUBJECTS,
     Audits,
@@ -18,7 +19,6 @@ from benchmark.scoring import (
     save_label_statistics,
 )
 from benchmark.stages.context import Context, throttled
-from benchmark.stages.pairs import INT16_SCALE
 from vesselgan.data import VolumeStore, open_store
 from vesselgan.features import Extractor, medicalnet, random_resnet10
 from vesselgan.metrics import block_means, label_statistics
@@ -157,7 +157,7 @@ def _save_closest(
     np.savez(
         path,
         allow_pickle=False,
-        generated=np.stack([images[pair.generated] for pair in pairs]).astype(np.float32) / np.float32(INT16_SCALE),
+        generated=decoded(np.stack([images[pair.generated] for pair in pairs])),
         training=np.stack(mirrored),
         distance=np.array([pair.distance for pair in pairs]),
         threshold=np.array(audits.images.threshold),
@@ -201,5 +201,5 @@ def _real_batches(store: VolumeStore, indices: NDArray[np.intp], context: Contex
 
 def _synthetic_batches(images: NDArray[np.int16], report: Any) -> Iterator[Images]:
     for start in range(0, len(images), BATCH):
-        yield images[start : start + BATCH].astype(np.float32) / np.float32(INT16_SCALE)
+        yield decoded(images[start : start + BATCH])
         report(min(start + BATCH, len(images)))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmark.pairs import decoded
 from benchmark.stages.context import Context, dataclass_from, step_record, throttled
-from benchmark.stages.pairs import INT16_SCALE
 from vesselgan.data import EpochSampler, VolumeStore, cut, minmax_scale, open_store
 from vesselgan.networks import UNet
 from vesselgan.recipe import Recipe
@@ -95,7 +95,7 @@ def _training_data(context: Context, store: VolumeStore) -> tuple[int, Callable[
 
 
 def _synthetic_batch(images: NDArray[np.int16], labels: NDArray[np.bool_], recipe: Recipe) -> Batch:
-    scaled = images.astype(np.float32) / np.float32(INT16_SCALE)
+    scaled = decoded(images)
     if recipe.intensity_scaling == "patch":
         scaled = np.stack([(minmax_scale(image) + 1) * (GREY_LEVELS / 2) for image in scaled])
     return _batch(scaled, labels)

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from benchmark.pairs import decoded
 from benchmark.pictures import Picture, grey_picture, mask_picture, overlay_picture
 from benchmark.plots import REAL_COLOUR, Curve, Line, prd_chart, subject_chart, training_chart
 from benchmark.results import Run
@@ -32,7 +33,6 @@ __all__ = [
     "training_figures",
 ]
 
-INT16_SCALE = 32767  # of the synthetic images, see the stage that writes them (which imports torch)
 INT8_SCALE = 127  # of the pictures taken during training
 SHOWN = 8
 TRAINING_PANELS = {
@@ -142,7 +142,7 @@ def sample_rows(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[SampleRow]
         rows.append(SampleRow(None, None, [_pair(image, label, spacing, "#c9c9c9", "real") for image, label in pairs]))
     for mark, record, path in first_files(run, marks, "pairs", "shown.npz"):
         with np.load(path) as shown:
-            images, labels = shown["images"][:SHOWN].astype(np.float32) / INT16_SCALE, shown["labels"][:SHOWN]
+            images, labels = decoded(shown["images"][:SHOWN]), shown["labels"][:SHOWN]
         pictures = [
             _pair(image, label, spacing, mark.colour, mark.name) for image, label in zip(images, labels, strict=True)
         ]
