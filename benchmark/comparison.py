@@ -260,7 +260,7 @@ def _closest(
     training = picked("--training", [pair.training for pair in pairs])
     shown = []
     for pair in pairs:
-        axes = tuple(axis for axis in range(3) if pair.copy >> axis & 1)
+        axes = pair.mirrored_axes
         image, label = training[int(described["--training"].rows[pair.training])]
         mirrored = np.flip(image, axes), None if label is None else np.flip(label, axes)
         ours = generated[int(described["--generated"].rows[pair.generated])]

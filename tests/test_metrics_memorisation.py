@@ -55,7 +55,7 @@ def test_a_generator_that_replays_two_percent_is_caught_in_image_space_in_spite_
     assert audit.excess_low > 0
     assert count <= audit.close_count <= count + 10
     for pair in audit.pairs[:count]:
-        copy = np.flip(replayed[pair.generated], [axis for axis in range(3) if pair.copy >> axis & 1])
+        copy = np.flip(replayed[pair.generated], pair.mirrored_axes)
         assert np.corrcoef(copy.ravel(), training[pair.training].ravel())[0, 1] > 0.95
 
 

@@ -150,10 +150,7 @@ def _save_closest(
     """The closest pairs of the audit in image space, each with its training patch, mirrored as it was found."""
     pairs = audits.images.pairs
     near = store.cut_pairs([training[pair.training] for pair in pairs], context.recipe.intensity_scaling)[0]
-    mirrored = [
-        np.flip(image, tuple(axis for axis in range(3) if pair.copy >> axis & 1))
-        for image, pair in zip(near, pairs, strict=True)
-    ]
+    mirrored = [np.flip(image, pair.mirrored_axes) for image, pair in zip(near, pairs, strict=True)]
     np.savez(
         path,
         allow_pickle=False,

@@ -36,6 +36,11 @@ class ClosePair:
     distance: float
     copy: int
 
+    @property
+    def mirrored_axes(self) -> tuple[int, ...]:
+        """The axes of a patch along which that copy of `mirrored` (over all three axes) was mirrored."""
+        return _mirrored_axes(self.copy, (0, 1, 2))
+
 
 @dataclass(frozen=True, slots=True)
 class MemorisationAudit:
@@ -203,10 +208,13 @@ def mirrored(patches: ArrayLike, axes: Sequence[int] = (0, 1, 2)) -> Floats:
     if len(set(axes)) != len(axes) or not set(axes) <= {0, 1, 2}:
         raise ValueError(f"axes must be different ones of 0, 1, 2, but are {tuple(axes)}")
     copies = [
-        np.flip(volumes, tuple(axis + 1 for bit, axis in enumerate(axes) if copy >> bit & 1))
-        for copy in range(2 ** len(axes))
+        np.flip(volumes, tuple(axis + 1 for axis in _mirrored_axes(copy, axes))) for copy in range(2 ** len(axes))
     ]
     return np.stack([copy.reshape(len(volumes), -1) for copy in copies]).astype(np.float64)
+
+
+def _mirrored_axes(copy: int, axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(axis for bit, axis in enumerate(axes) if copy >> bit & 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
