@@ -24,7 +24,7 @@ from benchmark.scoring import (
 from vesselgan.data.patch_folder import PatchFolder, open_patches
 from vesselgan.errors import InputError
 from vesselgan.features import Extractor
-from vesselgan.metrics import block_means, label_statistics
+from vesselgan.metrics import SharedSamplesError, block_means, label_statistics
 
 __all__ = ["AUDIT_METRICS", "LABEL_METRICS", "WANTED", "Comparison", "ShownPair", "compare_folders"]
 
@@ -235,9 +235,7 @@ def _audits(folders: Mapping[str, PatchFolder], described: Mapping[str, _Describ
     sets = {option: {"features": each.features, "blocks": each.blocks} for option, each in described.items()}
     try:
         return audit_memory(training=sets["--training"], held_out=sets["--real"], generated=sets["--generated"])
-    except ValueError as error:
-        if "share samples" not in str(error):
-            raise
+    except SharedSamplesError:
         raise InputError(_shared(folders)) from None
 
 

@@ -163,7 +163,8 @@ def compare_labels(real: LabelStatistics, generated: LabelStatistics) -> tuple[d
 def audit_memory(*, training: Mapping[str, Any], held_out: Mapping[str, Any], generated: Mapping[str, Any]) -> Audits:
     """Both audits; each set has `features` (N, d) and `blocks` (N, x, y, z), the patches' block means.
 
-    In image space each patch has mean 0 and SD 1 first. Raises ValueError where held-out patches are training patches.
+    In image space each patch has mean 0 and SD 1 first. Raises SharedSamplesError where held-out patches are training
+    patches.
     """
     images = {
         name: _standardised(each["blocks"])

@@ -154,7 +154,9 @@ def test_copies_among_patches_of_31_voxels_are_caught():
 
 def test_held_out_samples_that_are_training_samples_are_refused():
     (training, _, generated), _ = feature_sets(0, training=50, generated=30)
-    with pytest.raises(ValueError, match=r"^held_out and training share samples: hold out other subjects$"):
+    with pytest.raises(
+        metrics.SharedSamplesError, match=r"^held_out and training share samples: hold out other subjects$"
+    ):
         metrics.memorisation_audit(training=training, held_out=training[:40], generated=generated)
 
 

@@ -26,7 +26,14 @@ from vesselgan.metrics.frechet import (
 from vesselgan.metrics.frechet_infinite import frechet_distance_infinite
 from vesselgan.metrics.kernel import kernel_distance
 from vesselgan.metrics.labels import LabelDistance, LabelStatistics, label_distances, label_statistics
-from vesselgan.metrics.memorisation import ClosePair, MemorisationAudit, block_means, memorisation_audit, mirrored
+from vesselgan.metrics.memorisation import (
+    ClosePair,
+    MemorisationAudit,
+    SharedSamplesError,
+    block_means,
+    memorisation_audit,
+    mirrored,
+)
 from vesselgan.metrics.neighbours import precision_recall_density_coverage
 from vesselgan.metrics.overlap import dice, precision, sensitivity, volume_similarity
 from vesselgan.metrics.prd import max_f_beta_pair, prd_area, prd_curve, prd_curves, prd_from_histograms
@@ -44,6 +51,7 @@ __all__ = [
     "LabelStatistics",
     "MemorisationAudit",
     "RealFloor",
+    "SharedSamplesError",
     "SmallSampleWarning",
     "average_hausdorff",
     "balanced_average_hausdorff",

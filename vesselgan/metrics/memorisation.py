@@ -15,6 +15,7 @@ __all__ = [
     "ClosePair",
     "MemorisationAudit",
     "NearestTraining",
+    "SharedSamplesError",
     "block_means",
     "memorisation_audit",
     "mirrored",
@@ -25,6 +26,10 @@ __all__ = [
 _BLOCK_NUMBERS = 2**22
 _PERCENTILE = 0.01
 _NEAR_ZERO = 0.1
+
+
+class SharedSamplesError(ValueError):
+    """The held-out samples are training samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +103,9 @@ def memorisation_audit(
     What the test cannot tell from copying: samples smoother than real ones come closer, too, and so do those of a
     generator that knows the training subjects' anatomy. So look at the pairs before accusing it.
 
-    Empty case: fewer than 2 rows in any set are an error, and so is a median held-out distance of 0: the sets share
-    their samples, and nothing could come nearer. Time N (H + M) C d; 32 MiB beside float64
-    copies of the inputs.
+    Empty case: fewer than 2 rows in any set are an error, and so is a median held-out distance of 0
+    (SharedSamplesError): the sets share their samples, and nothing could come nearer. Time N (H + M) C d; 32 MiB beside
+    float64 copies of the inputs.
     Source: Meehan et al. 2020 (data copying: generated against held-out distances to the training set).
     """
     training_rows = _checked_rows("training", training, copies=False)[0]
@@ -118,7 +123,7 @@ def memorisation_audit(
 
     known = np.sort(nearest_training(held_out_rows, training_rows).distances)
     if np.median(known) == 0:
-        raise ValueError("held_out and training share samples: hold out other subjects")
+        raise SharedSamplesError("held_out and training share samples: hold out other subjects")
     found = nearest_training(generated_rows, training_rows)
     count = len(found.distances)
     rank = max(1, round(_PERCENTILE * (len(known) + 1)))
