@@ -21,12 +21,13 @@ from benchmark.scoring import (
     compare_labels,
     floor_of,
 )
+from benchmark.vocabulary import AUDIT_METRICS, LABEL_METRICS
 from vesselgan.data.patch_folder import PatchFolder, open_patches
 from vesselgan.errors import InputError
 from vesselgan.features import Extractor
 from vesselgan.metrics import SharedSamplesError, block_means, label_statistics
 
-__all__ = ["AUDIT_METRICS", "LABEL_METRICS", "WANTED", "Comparison", "ShownPair", "compare_folders"]
+__all__ = ["WANTED", "Comparison", "ShownPair", "compare_folders"]
 
 Images = NDArray[np.float32]
 Report = Callable[[str, int, int], None]
@@ -35,8 +36,6 @@ SHOWN = 8
 FLOOR_ROWS = 2.2  # real patches that are read for the floor, per patch of the scores: random halves are not equal
 FEWEST_PATCHES = 10  # PRD's 20 clusters of both sets together need that many of each
 WANTED = {"fid": {}, "kid": {}, "prd": {"clusters": 20, "runs": 10}, "neighbours": {"k": 5}}
-LABEL_METRICS = tuple(f"label_{name}" for name in ("volume_fraction", "radius", "branch_count", "component_count"))
-AUDIT_METRICS = ("memorised_share/features", "memorised_share/images")
 NO_SUBJECTS = (
     f"the real folder does not tell the patches of {FEWEST_SUBJECTS} or more subjects apart, and patches of one "
     "subject are alike: put each subject's in a folder of its own"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.vocabulary import REGION_NAMES, SEGMENTATION_NAMES
+from benchmark.vocabulary import AUDIT_NAMES, LABEL_NAMES, REGION_NAMES, SEGMENTATION_NAMES
 from vesselgan.files import write_text
 
 __all__ = ["METRIC_NAMES", "cell_rows", "claim_rows", "flatten", "group_rows", "write_tables"]
@@ -28,12 +28,8 @@ METRIC_NAMES: dict[str, tuple[str, int, str]] = {
     "recall": ("recall (k-NN)", 3, ""),
     "density": ("density", 3, ""),
     "coverage": ("coverage", 3, ""),
-    "label_volume_fraction": ("vessel share (label W1)", 4, ""),
-    "label_radius": ("radius (label W1)", 3, "voxels"),
-    "label_branch_count": ("branches (label W1)", 2, ""),
-    "label_component_count": ("pieces (label W1)", 2, ""),
-    "memorised_share/features": ("close to training (features)", 3, ""),
-    "memorised_share/images": ("close to training (images)", 3, ""),
+    **LABEL_NAMES,
+    **AUDIT_NAMES,
     "step_time_ms": ("training step", 1, "ms"),
     "patches_per_s": ("throughput", 1, "patches/s"),
     "peak_memory_mib": ("peak tensor memory", 1, "MiB"),

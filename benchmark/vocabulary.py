@@ -1,9 +1,13 @@
-"""Names of the metrics of a segmentation, as they stand in results.json, in tables and in claims."""
+"""Names of the metrics of segmentations, labels and audits, as they stand in results.json, in tables and in claims."""
 
 from collections.abc import Mapping
 
 __all__ = [
+    "AUDIT_METRICS",
+    "AUDIT_NAMES",
     "DISTANCES",
+    "LABEL_METRICS",
+    "LABEL_NAMES",
     "OVERLAPS",
     "REGIONS",
     "REGION_NAMES",
@@ -36,3 +40,17 @@ SEGMENTATION_NAMES: Mapping[str, tuple[str, int, str, str]] = {
     "betti_2_error": ("error in cavities (Betti 2)", 1, "", "lower"),
 }
 REGION_NAMES = {"all": "all vessels", "intracranial": "intracranial"}
+
+# Name, decimals, unit; lower is better.
+LABEL_NAMES: Mapping[str, tuple[str, int, str]] = {
+    "label_volume_fraction": ("vessel share (label W1)", 4, ""),
+    "label_radius": ("radius (label W1)", 3, "voxels"),
+    "label_branch_count": ("branches (label W1)", 2, ""),
+    "label_component_count": ("pieces (label W1)", 2, ""),
+}
+LABEL_METRICS = tuple(LABEL_NAMES)
+AUDIT_NAMES: Mapping[str, tuple[str, int, str]] = {
+    "memorised_share/features": ("close to training (features)", 3, ""),
+    "memorised_share/images": ("close to training (images)", 3, ""),
+}
+AUDIT_METRICS = tuple(AUDIT_NAMES)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from benchmark.vocabulary import DISTANCES, OVERLAPS, REGIONS, TOPOLOGY
+from benchmark.vocabulary import AUDIT_METRICS, DISTANCES, LABEL_METRICS, OVERLAPS, REGIONS, TOPOLOGY
 
 __all__ = [
     "CLAIM_METRICS",
@@ -33,12 +33,7 @@ CLAIM_METRICS: dict[str, Literal["lower", "higher"]] = {
     "recall": "higher",
     "density": "higher",
     "coverage": "higher",
-    "label_volume_fraction": "lower",
-    "label_radius": "lower",
-    "label_branch_count": "lower",
-    "label_component_count": "lower",
-    "memorised_share/features": "lower",
-    "memorised_share/images": "lower",
+    **dict.fromkeys((*LABEL_METRICS, *AUDIT_METRICS), "lower"),
     **{f"{name}/{region}": "higher" for region in REGIONS for name in OVERLAPS},
     **{f"{name}/{region}": "lower" for region in REGIONS for name in (*DISTANCES, *TOPOLOGY)},
     "step_time_ms": "lower",

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from benchmark.comparison import AUDIT_METRICS, LABEL_METRICS, Comparison, ShownPair
+from benchmark.comparison import Comparison, ShownPair
 from benchmark.pictures import Picture, grey_picture, mask_picture
 from benchmark.plots import REAL_COLOUR, Curve, prd_chart
 from benchmark.scoring import METRICS_OF
@@ -14,6 +14,7 @@ from benchmark.views.evaluation import environment_facts
 from benchmark.views.scores import STATISTICS, ClosestPair, audit_sentence, closeness
 from benchmark.views.tables import Column, Entry, Row, Table, column
 from benchmark.views.text import deviation, interval, number, unit_of
+from benchmark.vocabulary import AUDIT_METRICS, LABEL_METRICS
 
 __all__ = ["ComparisonView", "MetricLine", "comparison_view", "metric_lines"]
 
