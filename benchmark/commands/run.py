@@ -30,7 +30,7 @@ from benchmark.protocol import Profile, Protocol
 from benchmark.sources import choose_source, find_externals
 from benchmark.store import Store
 from vesselgan.errors import InputError
-from vesselgan.hub import medicalnet_weights
+from vesselgan.hub import local_weights
 
 __all__ = ["list_cells", "run"]
 
@@ -108,12 +108,10 @@ def _plan(
     path = find_protocol(protocol)
     loaded = load_protocol(path)
     name, settings = _profile(loaded, profile)
-    if weights is not None:
-        score = settings.score.model_copy(update={"weights": str(weights), "extractor": "medicalnet"})
-        settings = settings.model_copy(update={"score": score})
-    if settings.score.extractor == "medicalnet" and settings.score.weights == "hub":
-        score = settings.score.model_copy(update={"weights": str(medicalnet_weights())})
-        settings = settings.model_copy(update={"score": score})
+    chosen = settings.score.weights if weights is None else str(weights)
+    if chosen and (weights is not None or settings.score.extractor == "medicalnet"):
+        found = {"weights": str(local_weights(chosen)), "extractor": "medicalnet"}
+        settings = settings.model_copy(update={"score": settings.score.model_copy(update=found)})
     cells = cells_of(loaded, settings)
     source = choose_source(name, settings, data, layout, remember, scored=loaded.only != "costs")
     externals = find_externals(loaded.include, path.parent, remember)
