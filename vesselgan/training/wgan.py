@@ -95,13 +95,12 @@ class WGANTrainer:
 
         A private training may give each critic pass a batch of its own, of any size.
         """
+        # The true number of a private batch is private, too, and may be none.
+        batch = len(real) if self.config.privacy is None else self.config.batch
         if isinstance(real, Tensor):
-            batch = len(real)
             terms = self.update_critic(self._placed(real))
         else:
-            terms, batch = self._update_private([self._placed(part) for part in real]), self.config.batch
-        if self.config.privacy is not None:
-            batch = self.config.batch  # the true number is private, and may be none
+            terms = self._update_private([self._placed(part) for part in real])
         critic_norm = self._last_norm(self.critic, self._critic_optimiser)
         loss = self.update_generator(batch)
         generator_norm = self._last_norm(self.generator, self._generator_optimiser)
