@@ -91,15 +91,18 @@ class Effect(Protocol):
 
 
 @dataclass(frozen=True)
-class SignFlip:
-    """Exact or Monte-Carlo sign-flip permutation of `differences` (batch, n), n >= 2."""
-
+class _Paired:
     differences: Array
 
     @property
     def effect(self) -> Array:
         """Mean difference (batch)."""
         return np.asarray(self.differences.mean(axis=-1))
+
+
+@dataclass(frozen=True)
+class SignFlip(_Paired):
+    """Exact or Monte-Carlo sign-flip permutation of `differences` (batch, n), n >= 2."""
 
     @property
     def test(self) -> str:
@@ -149,15 +152,8 @@ def _subset_weights(n: int) -> Array:
 
 
 @dataclass(frozen=True)
-class Student:
+class Student(_Paired):
     """Student's t of `differences` (batch, n), n >= 2."""
-
-    differences: Array
-
-    @property
-    def effect(self) -> Array:
-        """Mean difference (batch)."""
-        return np.asarray(self.differences.mean(axis=-1))
 
     @property
     def test(self) -> str:
