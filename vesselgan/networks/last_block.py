@@ -20,8 +20,7 @@ from vesselgan.networks.upsampling import UpsampleConv3d, transposed_weight, tra
 __all__ = ["last_block"]
 
 # A piece's share of the upsampled tensor: small enough for a CPU's cache, large enough to keep a GPU busy.
-_PIECE_BYTES = {"cpu": 2**22}
-_PIECE_BYTES_ELSEWHERE = 2**28
+_PIECE_BYTES_CPU, _PIECE_BYTES_GPU = 2**22, 2**28
 
 _aten = torch.ops.aten
 
@@ -141,7 +140,8 @@ class _LastBlock(torch.autograd.Function):
 def _split(hidden: Tensor, taps: Tensor) -> tuple[Tensor, ...]:
     """Samples in groups whose upsampled tensors are about a piece."""
     sample_bytes = hidden[0].numel() // hidden.shape[1] * 8 * taps.shape[1] * hidden.element_size()
-    return torch.split(hidden, max(1, _PIECE_BYTES.get(hidden.device.type, _PIECE_BYTES_ELSEWHERE) // sample_bytes))
+    piece_bytes = _PIECE_BYTES_CPU if hidden.device.type == "cpu" else _PIECE_BYTES_GPU
+    return torch.split(hidden, max(1, piece_bytes // sample_bytes))
 
 
 def _statistics(pieces: list[Tensor], like: Tensor) -> tuple[Tensor, Tensor]:
