@@ -80,7 +80,9 @@ def train(context: Context) -> dict[str, Any]:
         "steps_without_finite_gradient": sum(any(step[name] is None for name in GRADIENTS) for step in steps),
         "mean_of_last_tenth": {name: float(np.mean(values)) if values else None for name, values in known.items()},
         "last_score_gap": gaps[-1] if gaps else None,
-        "privacy": None if settings is None else _privacy_spent(config, settings, sampler.batch / len(patches)),
+        "privacy": _privacy_spent(config, settings, sampler.sample_rate)
+        if settings is not None and isinstance(sampler, PoissonSampler)
+        else None,
     }
 
 
