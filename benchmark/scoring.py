@@ -19,6 +19,7 @@ from vesselgan.metrics import (
     real_floor,
 )
 from vesselgan.metrics import memorisation_audit as audit
+from vesselgan.metrics.frechet_infinite import FEWEST_GROUPS
 from vesselgan.metrics.prd import prd_values
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 Features = NDArray[np.float64]
-FEWEST_SUBJECTS = 8  # below that, halves of halves of the subjects cannot be drawn
+FEWEST_SUBJECTS = FEWEST_GROUPS
 CLOSEST_PAIRS = 6
 FLOOR_SPLITS = 5
 FLAT = 1e-6  # a patch in [-1, 1] whose blocks' SD is below that is rounding and nothing else

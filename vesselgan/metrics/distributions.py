@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from vesselgan.metrics.estimates import Estimate, jackknife
 from vesselgan.metrics.frechet_infinite import (
+    FEWEST_GROUPS,
     FOLDS,
     frechet_leave_outs,
     paired_parts,
@@ -177,8 +178,9 @@ def real_floor(
     rows = checked_features("features", features)
     members = checked_groups("subjects", subjects, len(rows))
     subject_count = int(members.max()) + 1
-    if subject_count < 8:
-        raise ValueError(f"subjects must be at least 8 (halves of halves are drawn), but are {subject_count}")
+    if subject_count < FEWEST_GROUPS:
+        needed = f"at least {FEWEST_GROUPS} (halves of halves are drawn)"
+        raise ValueError(f"subjects must be {needed}, but are {subject_count}")
     check_count("splits", splits, at_least=1)
     rng = np.random.default_rng(seed)
     found: dict[str, list[float]] = {}

@@ -21,6 +21,7 @@ __all__ = [
 
 FOLDS = 20
 HALVINGS = 2
+FEWEST_GROUPS = 8  # subjects, or rows: of fewer, halves of halves cannot be drawn
 Halving: TypeAlias = tuple[Parts, Parts]
 
 
@@ -73,8 +74,9 @@ def paired_parts(members: Halving, folds: int, rng: np.random.Generator) -> Halv
     check_count("folds", folds, at_least=5)
     counts = [int(groups.max()) + 1 for groups in members]
     for name, count in zip(("real", "generated"), counts, strict=True):
-        if count < 8:
-            raise ValueError(f"{name} must have at least 8 rows, or subjects where they are given, but has {count}")
+        if count < FEWEST_GROUPS:
+            needed = f"at least {FEWEST_GROUPS} rows, or subjects where they are given"
+            raise ValueError(f"{name} must have {needed}, but has {count}")
     parts = min(folds, *counts)
     return balanced_parts(members[0], parts, rng), balanced_parts(members[1], parts, rng)
 
