@@ -8,7 +8,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmark.commands.options import Out, app, console, log_console
+from benchmark.commands.options import Out, app, console, log_console, tell_results
 
 __all__ = ["evaluate"]
 
@@ -34,11 +34,7 @@ def evaluate(
     from benchmark.pages import write_evaluation
 
     page = write_evaluation(evaluation, out / "reports" / f"evaluate-{prediction.resolve().name}")
-    if as_json:
-        print((page.parent / "results.json").read_text(encoding="utf-8"))
-        return
-    console.print(_table(evaluation.results))
-    console.print(f"report: {page}", soft_wrap=True, highlight=False)
+    tell_results(page, lambda: console.print(_table(evaluation.results)), as_json=as_json)
 
 
 def _table(results: Mapping[str, Any]) -> Table:

@@ -1,6 +1,7 @@
-"""What the commands share: the application, the console, and options that more than one of them takes."""
+"""What the commands share: the application, the console, options that more than one of them takes, and their end."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,6 +22,7 @@ __all__ = [
     "complain",
     "console",
     "log_console",
+    "tell_results",
 ]
 
 app = typer.Typer(
@@ -53,6 +55,15 @@ Weights = Annotated[
     Path | None, typer.Option("--weights", help="MedicalNet's resnet_10_23dataset.pth, or 'hub' to download it")
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run")]
+
+
+def tell_results(page: Path, show: Callable[[], None], *, as_json: bool) -> None:
+    """The results.json beside a page and nothing else, or what `show` prints and where the page is."""
+    if as_json:
+        print((page.parent / "results.json").read_text(encoding="utf-8"))
+        return
+    show()
+    console.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
 def complain(text: str) -> None:

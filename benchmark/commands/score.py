@@ -8,7 +8,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmark.commands.options import Device, Out, Weights, app, console, log_console
+from benchmark.commands.options import Device, Out, Weights, app, console, log_console, tell_results
 from benchmark.environment import choose_device
 
 __all__ = ["score"]
@@ -48,11 +48,7 @@ def score(
     from benchmark.pages import write_comparison
 
     page = write_comparison(comparison, out / "reports" / f"score-{generated.resolve().name}")
-    if as_json:
-        print((page.parent / "results.json").read_text(encoding="utf-8"))
-        return
-    _show(comparison.results)
-    console.print(f"report: {page}", soft_wrap=True, highlight=False)
+    tell_results(page, lambda: _show(comparison.results), as_json=as_json)
 
 
 def _show(results: Mapping[str, Any]) -> None:
