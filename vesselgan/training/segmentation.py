@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vesselgan.errors import InputError
 from vesselgan.networks import UNet
+from vesselgan.training.checkpoint import fingerprint
 from vesselgan.training.loop import run_training
 from vesselgan.training.losses import soft_dice_loss
 from vesselgan.training.precision import PrecisionName, choose_precision
@@ -158,7 +159,7 @@ class UNetTrainer:
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed training needs; tensors and plain values only."""
         return {
-            "config": _fingerprint(self.config),
+            "config": fingerprint(self.config),
             "steps_done": self.steps_done,
             "unet": self.unet.state_dict(),
             "best": self._best,
@@ -171,7 +172,7 @@ class UNetTrainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state_dict``; InputError if it belongs to another configuration."""
-        if state.get("config") != _fingerprint(self.config):
+        if state.get("config") != fingerprint(self.config):
             raise InputError("the checkpoint belongs to a training with other settings; delete it to start again")
         self.steps_done = state["steps_done"]
         self.unet.load_state_dict(state["unet"])
@@ -218,7 +219,3 @@ def train_unet(
         max_bad_steps=config.max_bad_steps,
     )
     return trainer.best_unet(), trainer.history
-
-
-def _fingerprint(config: UNetConfig) -> str:
-    return repr(sorted(asdict(config).items()))

@@ -1,10 +1,11 @@
 """The settings of a WGAN training."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from vesselgan.errors import InputError
 from vesselgan.networks import CriticNorm
 from vesselgan.recipe import CORRECTED, Recipe
+from vesselgan.training.checkpoint import fingerprint
 from vesselgan.training.precision import PrecisionName
 from vesselgan.training.privacy import Privacy
 
@@ -55,6 +56,4 @@ class WGANConfig:
 
     def fingerprint(self) -> str:
         """What must be equal for a checkpoint to be continued."""
-        settings = asdict(self)
-        del settings["steps"]
-        return repr(sorted(settings.items()))
+        return fingerprint(self, without="steps")
