@@ -15,10 +15,10 @@ from benchmark.scoring import compare_features
 from benchmark.sources import choose_source
 from benchmark.stages import STAGES, Context
 from benchmark.stages.context import step_record
-from benchmark.stages.evaluation import _rows, _scaled
+from benchmark.stages.evaluation import _rows
 from benchmark.stages.gan import real_pairs
 from benchmark.stages.pairs import INT16_SCALE
-from benchmark.stages.segmentation import _real_batch, _synthetic_batch
+from benchmark.stages.segmentation import _real_batch, _synthetic_batch, scaled_volume
 from benchmark.vocabulary import SEGMENTATION_METRICS
 from vesselgan.data import StoredSubject, Subject, VolumeStore, listing, open_store, pair_by_listing
 from vesselgan.recipe import CORRECTED, PAPER_CODE, Recipe
@@ -94,8 +94,8 @@ def test_d8_gives_a_unet_other_scales_for_synthetic_and_real_data_only_in_the_pa
 
 def test_test_volumes_have_the_scale_of_real_training_patches(store: VolumeStore) -> None:
     subject = store.subject("phantom-003")
-    np.testing.assert_array_equal(_scaled(store, subject, "patch"), store.image("phantom-003"))
-    scaled = _scaled(store, subject, "volume")
+    np.testing.assert_array_equal(scaled_volume(store, subject, "patch"), store.image("phantom-003"))
+    scaled = scaled_volume(store, subject, "volume")
     assert (scaled.min(), scaled.max()) == (-1, 1)
 
 
