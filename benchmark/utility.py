@@ -177,14 +177,16 @@ def worth_in_words(arm: Mapping[str, Any]) -> str:
     worth = arm["worth"]
     pairs = f"synthetic pairs of {arm['mixed_with'] or arm['label']}"
     beside = arm["real_subjects"]
-    what = f"{subjects(beside)} together with the {pairs}" if arm["mixed_with"] else f"the {pairs}"
+    what = f"{subjects(beside)} with the {pairs}" if arm["mixed_with"] else f"the {pairs}"
     if worth["value"] is not None:
         amount = f"about as many as {subjects(worth['value'])}"
     elif worth["beyond"]:
         amount = f"{worth['beyond']} than {subjects(worth['smallest' if worth['beyond'] == 'fewer' else 'largest'])}"
     else:
-        return f"What {what} are worth cannot be said: {worth['reason']}."
-    return f"{what[:1].upper()}{what[1:]} are worth {amount} ({_interval_in_words(worth)})."
+        return f"It cannot be said what {what} {'is' if beside == 1 else 'are'} worth: {worth['reason']}."
+    return (
+        f"{what[:1].upper()}{what[1:]} {'is' if beside == 1 else 'are'} worth {amount} ({_interval_in_words(worth)})."
+    )
 
 
 def subjects(count: float) -> str:
