@@ -80,8 +80,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Points:
-    """What U-Nets reach that learned from so many real subjects: one number, and each seed's value."""
+    """What U-Nets reach that learned from so many real subjects: each seed's value."""
 
+    colour: str
     number: int
     values: Sequence[float]
 
@@ -90,7 +91,6 @@ class Points:
 class Level:
     """A synthetic set: each seed's value, how many real subjects it is worth, and the interval of that, as drawn."""
 
-    name: str
     colour: str
     values: Sequence[float]
     worth: float | None
@@ -162,20 +162,15 @@ def subject_chart(
 
 
 def utility_chart(
-    curve: Sequence[Points],
-    levels: Sequence[Level],
-    mixed: Mapping[str, tuple[str, Sequence[Points]]],
-    title: str,
-    ylabel: str,
+    curve: Sequence[Points], levels: Sequence[Level], mixed: Sequence[Sequence[Points]], title: str, ylabel: str
 ) -> str:
-    """DSC over the number of real subjects (log): the curve of real data, synthetic sets as levels, mixtures as points.
+    """DSC over the number of real subjects (log): the curve of real data, synthetic sets as levels, mixtures dashed.
 
     Dots are seeds, lines join means, bands are +- SD over seeds. A diamond stands where a level meets the curve; the
-    thick part of the level is the interval of that place. `mixed`: name -> colour and points.
+    thick part of the level is the interval of that place.
     """
     with _style(title):
-        figure, axes = _figure(6.4, 3.9)
-        numbers = [points.number for points in curve]
+        figure, axes = _figure(4.2, 3.2)
         for level in levels:
             mean, sd = float(np.mean(level.values)), _sd(level.values)
             axes.axhspan(mean - sd, mean + sd, color=level.colour, alpha=0.12, linewidth=0)
@@ -185,34 +180,38 @@ def utility_chart(
             if level.worth:
                 axes.plot([level.worth, level.worth], [0, mean], ":", color=level.colour, linewidth=1)
                 axes.plot([level.worth], [mean], "D", color=level.colour, markersize=5, zorder=4)
-        _seed_points(axes, curve, REAL_COLOUR, "-")
-        for colour, points in mixed.values():
-            _seed_points(axes, points, colour, "--")
+        numbers = [points.number for points in curve]
+        means = np.array([np.mean(points.values) for points in curve])
+        sds = np.array([_sd(points.values) for points in curve])
+        axes.fill_between(numbers, means - sds, means + sds, color=REAL_COLOUR, alpha=0.15, linewidth=0)
+        for line, style in ((curve, "-"), *((points, "--") for points in mixed)):
+            _seed_points(axes, line, style)
         axes.set_xscale("log")
         axes.set_xticks(numbers, [str(number) for number in numbers])
         axes.minorticks_off()
-        everything = [value for points in curve for value in points.values]
-        everything += [value for level in levels for value in level.values]
-        everything += [value for _, points in mixed.values() for each in points for value in each.values]
-        margin = 0.08 * (max(everything) - min(everything)) + 0.01
-        axes.set(
-            xlim=(numbers[0] / 1.12, numbers[-1] * 1.12), ylim=(min(everything) - margin, max(everything) + margin)
-        )
+        shown = [value for level in levels for value in level.values]
+        shown += [value for line in (curve, *mixed) for points in line for value in points.values]
+        margin = 0.08 * (max(shown) - min(shown)) + 0.01
+        axes.set(xlim=(numbers[0] / 1.12, numbers[-1] * 1.12), ylim=(min(shown) - margin, max(shown) + margin))
         axes.set(xlabel="real subjects that a U-Net learns from (log scale)", ylabel=ylabel, title=title)
         sns.despine(ax=axes)
         return _svg(figure, title)
 
 
-def _seed_points(axes: Axes, points: Sequence[Points], colour: str, style: str) -> None:
-    numbers = [each.number for each in points]
-    means = np.array([np.mean(each.values) for each in points])
-    sds = np.array([_sd(each.values) for each in points])
-    axes.fill_between(numbers, means - sds, means + sds, color=colour, alpha=0.15, linewidth=0)
-    axes.plot(numbers, means, style, color=colour, linewidth=1.6, marker="_", markersize=11, zorder=3)
+def _seed_points(axes: Axes, points: Sequence[Points], style: str) -> None:
+    """Means joined in the colour of the last, each with its seeds in its own."""
+    axes.plot(
+        [each.number for each in points],
+        [np.mean(each.values) for each in points],
+        style,
+        color=points[-1].colour,
+        linewidth=1.6,
+        zorder=3,
+    )
     for each in points:
-        axes.scatter(
-            [each.number] * len(each.values), each.values, s=13, color=colour, alpha=0.8, linewidths=0, zorder=3
-        )
+        across = [each.number] * len(each.values)
+        axes.scatter(across, each.values, s=13, color=each.colour, alpha=0.8, linewidths=0, zorder=3)
+        axes.plot(each.number, np.mean(each.values), "_", color=each.colour, markersize=11, zorder=3)
 
 
 def _sd(values: Sequence[float]) -> float:

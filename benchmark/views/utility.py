@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from benchmark.plots import Level, Points, utility_chart
+from benchmark.plots import REAL_COLOUR, Level, Points, utility_chart
 from benchmark.results import Run
 from benchmark.tables import METRIC_NAMES
 from benchmark.utility import worth_in_words
@@ -63,23 +63,19 @@ def utility_view(run: Run, results: Mapping[str, Any], marks: Mapping[str, Label
 
 
 def _metric(entry: Mapping[str, Any], marks: Mapping[str, LabelMark], recipe: str) -> UtilityMetric:
-    curve = [_points(point) for point in entry["curve"]]
     levels = []
-    mixed: dict[str, tuple[str, list[Points]]] = {}
+    mixed: dict[str, list[Points]] = {}
     for arm in entry["arms"]:
-        mark = marks[arm["label"]]
+        colour, worth = marks[arm["label"]].colour, arm["worth"]
         if arm["mixed_with"]:
-            name = f"real + {arm['mixed_with']}"
-            mixed.setdefault(name, (mark.colour, []))[1].append(_points(arm))
+            mixed.setdefault(arm["mixed_with"], []).append(_points(arm, colour))
         else:
-            worth = arm["worth"]
-            levels.append(Level(mark.name, mark.colour, _values(arm), worth["value"], _drawn_interval(worth)))
-    for _, points in mixed.values():
-        points.sort(key=lambda each: each.number)
+            levels.append(Level(colour, _values(arm), worth["value"], _drawn_interval(worth)))
+    lines = [sorted(points, key=lambda each: each.number) for points in mixed.values()]
+    curve = [_points(point, REAL_COLOUR) for point in entry["curve"]]
     where = METRIC_NAMES[entry["metric"]][0].partition(", ")[2]
-    chart = utility_chart(
-        curve, levels, mixed, f"DSC by number of real subjects, {where}{recipe}", "DSC (test subjects)"
-    )
+    title = f"DSC by number of real subjects, {where}{recipe}"
+    chart = utility_chart(curve, levels, lines, title, "DSC (test subjects)")
     return UtilityMetric(
         f"{metric_phrase(entry['metric'])}{recipe}",
         [(marks[arm["label"]], worth_in_words(arm)) for arm in entry["arms"]],
@@ -87,8 +83,8 @@ def _metric(entry: Mapping[str, Any], marks: Mapping[str, LabelMark], recipe: st
     )
 
 
-def _points(row: Mapping[str, Any]) -> Points:
-    return Points(row["real_subjects"], _values(row))
+def _points(row: Mapping[str, Any], colour: str) -> Points:
+    return Points(colour, row["real_subjects"], _values(row))
 
 
 def _values(row: Mapping[str, Any]) -> Sequence[float]:
