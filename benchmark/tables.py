@@ -145,7 +145,7 @@ def _summary(results: Mapping[str, Any], groups: list[dict[str, Any]]) -> str:
     notes = [f"{', '.join(sorted(emulated))}: emulated precision, so its speed enters no claim"] if emulated else []
     worth = [f"  {worth_in_words(arm)}" for entry in results["utility"][:1] for arm in entry["arms"]]
     parts = ["", *table, *notes, ""]
-    parts += [f"in {METRIC_NAMES[results['utility'][0]['metric']][0]}:", *worth, ""] if worth else []
+    parts += [f"by {METRIC_NAMES[results['utility'][0]['metric']][0]}:", *worth, ""] if worth else []
     parts += ["claims:", *claims] if claims else []
     parts += ["failed:", *failed] if failed else []
     return "\n".join(parts) + "\n"

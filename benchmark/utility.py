@@ -179,7 +179,7 @@ def worth_in_words(arm: Mapping[str, Any]) -> str:
     beside = arm["real_subjects"]
     what = f"{subjects(beside)} with the {pairs}" if arm["mixed_with"] else f"the {pairs}"
     if worth["value"] is not None:
-        amount = f"about as many as {subjects(worth['value'])}"
+        amount = f"about {subjects(worth['value'])}"
     elif worth["beyond"]:
         amount = f"{worth['beyond']} than {subjects(worth['smallest' if worth['beyond'] == 'fewer' else 'largest'])}"
     else:
@@ -199,12 +199,12 @@ def _interval_in_words(worth: Mapping[str, Any]) -> str:
         return str(worth["reason"])
     low, high = worth["ci_low"], worth["ci_high"]
     if low is not None and high is not None:
-        return f"95 % interval {_count(low)} to {_count(high)}"
+        return f"95\N{NO-BREAK SPACE}% interval {_count(low)} to {_count(high)}"
     if low is not None:
-        return f"95 % interval: {_count(low)} or more"
+        return f"95\N{NO-BREAK SPACE}% interval: {_count(low)} or more"
     if high is not None:
-        return f"95 % interval: {_count(high)} or fewer"
-    return f"95 % interval: from fewer than {worth['smallest']} to more than {worth['largest']}"
+        return f"95\N{NO-BREAK SPACE}% interval: {_count(high)} or fewer"
+    return f"95\N{NO-BREAK SPACE}% interval: from fewer than {worth['smallest']} to more than {worth['largest']}"
 
 
 def _count(value: float) -> str:

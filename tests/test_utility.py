@@ -267,12 +267,24 @@ def test_a_seed_that_failed_leaves_the_pairs_and_a_run_without_a_curve_has_no_en
         (
             {},
             {"value": 4.26, "ci_low": 2.0, "ci_high": 11.7},
-            "about as many as 4.3 real subjects (95 % interval 2 to 12)",
+            "about 4.3 real subjects (95\N{NO-BREAK SPACE}% interval 2 to 12)",
         ),
-        ({}, {"value": 1.0, "ci_high": 2.5}, "about as many as 1 real subject (95 % interval: 2.5 or fewer)"),
-        ({}, {"beyond": "more", "ci_low": 12.0}, "more than 24 real subjects (95 % interval: 12 or more)"),
+        (
+            {},
+            {"value": 1.0, "ci_high": 2.5},
+            "about 1 real subject (95\N{NO-BREAK SPACE}% interval: 2.5 or fewer)",
+        ),
+        (
+            {},
+            {"beyond": "more", "ci_low": 12.0},
+            "more than 24 real subjects (95\N{NO-BREAK SPACE}% interval: 12 or more)",
+        ),
         ({}, {"beyond": "fewer", "reason": "no interval from one seed"}, "fewer than 1 real subject (no interval"),
-        ({}, {"value": 3.0}, "about as many as 3 real subjects (95 % interval: from fewer than 1 to more than 24)"),
+        (
+            {},
+            {"value": 3.0},
+            "about 3 real subjects (95\N{NO-BREAK SPACE}% interval: from fewer than 1 to more than 24)",
+        ),
         ({}, {"reason": "no seed"}, "It cannot be said what the synthetic pairs of SN are worth: no seed."),
         (
             {"mixed_with": "SN", "real_subjects": 3},

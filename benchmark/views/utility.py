@@ -20,9 +20,10 @@ DECIMALS = 3
 
 @dataclass(frozen=True)
 class UtilityMetric:
-    """One metric: its name in a sentence, a sentence per synthetic set, and the chart."""
+    """One metric: its name in a sentence, what the synthetic sets alone are worth, a sentence per set, the chart."""
 
     name: str
+    answer: str
     sentences: Sequence[tuple[LabelMark, str]]
     chart: Markup
 
@@ -78,6 +79,7 @@ def _metric(entry: Mapping[str, Any], marks: Mapping[str, LabelMark], recipe: st
     chart = utility_chart(curve, levels, lines, title, "DSC (test subjects)")
     return UtilityMetric(
         f"{metric_phrase(entry['metric'])}{recipe}",
+        " ".join(worth_in_words(arm) for arm in entry["arms"] if not arm["mixed_with"]),
         [(marks[arm["label"]], worth_in_words(arm)) for arm in entry["arms"]],
         Markup(chart),
     )
