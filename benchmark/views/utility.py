@@ -55,7 +55,7 @@ def utility_view(run: Run, results: Mapping[str, Any], marks: Mapping[str, Label
         marks=[marks[name] for name in dict.fromkeys(arm["label"] for arm in arms)],
         metrics=[_metric(entry, marks, f", recipe {entry['recipe']}" if several else "") for entry in entries],
         table=_table(run, entries, marks),
-        budget=_budget(results),
+        budget=_budget(run, results),
         interpolation=entries[0]["interpolation"],
         seeds=f"{plural(len(seeds), 'seed')} ({join(map(str, seeds))})",
         all_real=run.subjects().get("train", 0),
@@ -142,11 +142,11 @@ def _range(values: Sequence[int]) -> str:
     return str(values[0]) if len(set(values)) == 1 else f"{min(values)}–{max(values)}"
 
 
-def _budget(results: Mapping[str, Any]) -> str:
+def _budget(run: Run, results: Mapping[str, Any]) -> str:
     unet = results["settings"]["unet"]
     return sentence(
         f"every U-Net has the same budget, whatever it learns from: at most {unet['steps']} steps of "
         f"{unet['batch']} patches, validated after every {unet['validate_every']}; it stops after "
         f"{plural(unet['patience'], 'validation')} without a gain, and its best weights are kept. A validation is the "
-        f"mean soft Dice over the whole volumes of {plural(results['settings']['split']['validation'], 'subject')}"
+        f"mean soft Dice over the whole volumes of {plural(run.subjects().get('validation', 0), 'subject')}"
     )
