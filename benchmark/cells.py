@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from benchmark.claims.language import did_you_mean
 from benchmark.protocol import AXES, External, Matrix, Profile, Protocol
 from vesselgan.errors import InputError
 from vesselgan.recipe import Recipe, resolve_recipe
@@ -33,11 +34,13 @@ class Cell:
     batch: int | None = None
     private: bool = False  # differential privacy instead of a gradient penalty
     external: str | None = None  # the label of `include` whose pairs take the place of a generator's
+    real_subjects: int | None = None  # how many of the training subjects a U-Net learns from; None: of all
+    mixed_with: str | None = None  # the label whose pairs are half of each batch, beside real patches
 
     @property
     def is_real(self) -> bool:
-        """Whether this is the baseline."""
-        return self.norm is None and self.external is None
+        """Whether its U-Net learns from real patches alone, as the baseline does."""
+        return self.norm is None and self.external is None and self.mixed_with is None
 
     @property
     def has_gan(self) -> bool:
@@ -46,20 +49,24 @@ class Cell:
 
 
 def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
-    """Every cell of a profile: the baseline of each seed and recipe, the matrix in its own order, then `include`.
+    """Every cell of a profile: the baseline of each seed and recipe, fewer real subjects, the matrix in its own order,
+    `include`, and what is mixed with real patches.
 
     Recipes whose baselines would be the same have one, under the name of the first. Raises InputError where two cells
-    would have one id, and for a width that cannot be halved three times.
+    would have one id, for a width that cannot be halved three times, and for an arm that mixes with an unknown label.
     """
     matrix = profile.matrix or protocol.matrix
     points = [point for point in _points(matrix) if not any(_matches(point, rule) for rule in protocol.exclude)]
     if not points:
         raise InputError(f"protocol {protocol.protocol}: 'exclude' leaves no cell of the matrix; remove a rule")
     baselines = [] if protocol.only == "costs" else [_baseline(point, matrix, profile) for point in points]
-    cells = baselines + [_cell(point, matrix, profile) for point in points]
+    arms = {} if protocol.only == "costs" else protocol.arms if profile.arms is None else profile.arms
+    fewer = [_with_subjects(cell, count) for count in arms.get(REAL, ()) if count != "all" for cell in baselines]
+    cells = baselines + fewer + [_cell(point, matrix, profile) for point in points]
     # Somebody else's pairs come from one trained model: more seeds would only repeat the U-Net.
     first = [point for point in points if point["seed"] == matrix.seed[0]] or points[:1]
     cells += [_external(external, point, matrix, profile) for external in protocol.include for point in first]
+    cells += [mixed for arm, counts in arms.items() if arm != REAL for mixed in _mixed(protocol, arm, counts, cells)]
     kinds: dict[Any, Cell] = {}
     for cell in cells:
         kinds.setdefault(_identity(cell), cell)
@@ -125,7 +132,7 @@ def _identity(cell: Cell) -> Any:
     """Equal for baselines that are equal: they repeat over the axes and the deviations that they do not have."""
     if not cell.is_real:
         return cell
-    return cell.seed, *(getattr(cell.recipe, name) for name in BASELINE_RECIPE)
+    return cell.seed, cell.real_subjects, *(getattr(cell.recipe, name) for name in BASELINE_RECIPE)
 
 
 def _points(matrix: Matrix) -> Iterable[dict[str, Any]]:
@@ -175,6 +182,35 @@ def _baseline(point: Mapping[str, Any], matrix: Matrix, profile: Profile, label:
 def _external(external: External, point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
     """Like the baseline, it has a seed and a recipe for its U-Net alone."""
     return replace(_baseline(point, matrix, profile, external.label), external=external.label)
+
+
+def _with_subjects(baseline: Cell, count: int) -> Cell:
+    """The baseline on the patches of fewer subjects: `real n=3`."""
+    return replace(
+        baseline,
+        id=baseline.id.replace(REAL, f"{REAL}_n{count}", 1),
+        label=baseline.label.replace(REAL, f"{REAL} n={count}", 1),
+        real_subjects=count,
+    )
+
+
+def _mixed(protocol: Protocol, arm: str, counts: Sequence[Any], cells: Sequence[Cell]) -> Iterable[Cell]:
+    """Of an arm 'real + LABEL' a cell per count and per cell of that label, whose pairs it shares."""
+    partner = arm.removeprefix(f"{REAL} + ")
+    known = list(dict.fromkeys(cell.label for cell in cells if not cell.is_real))
+    if partner not in known:
+        hint = did_you_mean(partner, known)
+        raise InputError(f"protocol {protocol.protocol}: arms: {arm!r}: no cell has the label {partner!r}{hint}")
+    for count, cell in itertools.product(counts, [cell for cell in cells if cell.label == partner]):
+        yield Cell(
+            id=f"{REAL}+{cell.id}" if count == "all" else f"{REAL}_n{count}+{cell.id}",
+            label=arm if count == "all" else f"{REAL} n={count} + {partner}",
+            seed=cell.seed,
+            recipe_name=cell.recipe_name,
+            recipe=cell.recipe,
+            real_subjects=None if count == "all" else count,
+            mixed_with=partner,
+        )
 
 
 def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from benchmark.cells import Cell
 from benchmark.environment import machine, torch_minor
 from benchmark.protocol import Profile, Protocol
@@ -68,7 +70,8 @@ def build_plan(
 
     `externals` has the folder and content of each external cell, by its label in the protocol.
 
-    Raises InputError for a precision that the device lacks, and for a batch of more patches than there are.
+    Raises InputError for a precision that the device lacks, for a batch of more patches than there are, and for more
+    real subjects than there are.
     """
     lacking = [cell.id for cell in cells if cell.precision == "tf32"] if device == "cpu" else []
     if lacking:
@@ -77,6 +80,7 @@ def build_plan(
     for cell in cells:
         if cell.batch is not None and cell.batch > patches:
             raise InputError(f"cell {cell.id}: batch {cell.batch} of {patches} training patches; lower the batch")
+        _refuse_arm(cell, profile, source)
     plan = Plan(protocol, profile_name, profile, device, source)
     if protocol.only == "costs":
         costs = _add_measure(plan, cells)
@@ -89,7 +93,9 @@ def build_plan(
     data = {cell.recipe.pairing: _add_prepare(plan, cell) for cell in cells}
     imported = {label: _add_import(plan, external) for label, external in externals.items()}
     costs = _add_measure(plan, [cell for cell in cells if cell.has_gan])
-    for cell in cells:
+    pairs: dict[tuple[str, int], dict[str, str]] = {}
+    # Fewer real subjects last: their short U-Nets fill the gaps between generators.
+    for cell in sorted(cells, key=lambda cell: cell.real_subjects is not None):
         roles = {"data": data[cell.recipe.pairing]}
         if cell.has_gan:
             roles |= _add_gan(plan, cell, roles["data"])
@@ -97,11 +103,28 @@ def build_plan(
                 roles["measure"] = costs
         elif cell.external:
             roles["pairs"] = imported[cell.external]
+        elif cell.mixed_with:
+            roles |= pairs[cell.mixed_with, cell.seed]
         if "pairs" in roles:
+            pairs[cell.label, cell.seed] = {f"mixed_{role}": roles[role] for role in ("gan", "pairs") if role in roles}
             roles |= _add_scores(plan, cell, roles)
         roles |= _add_segmentation(plan, cell, roles)
         plan.cells.append(CellPlan(cell, roles))
+    order = {cell.id: index for index, cell in enumerate(cells)}
+    plan.cells.sort(key=lambda planned: order[planned.cell.id])
     return plan
+
+
+def _refuse_arm(cell: Cell, profile: Profile, source: Source) -> None:
+    subjects = len(source.split["train"])
+    wanted = subjects if cell.real_subjects is None else cell.real_subjects
+    if wanted > subjects:
+        raise InputError(f"cell {cell.id}: {wanted} real subjects of {subjects} in training; lower it in 'arms'")
+    patches = source.training_patches(profile) * wanted // subjects
+    if cell.real_subjects is not None and patches < profile.unet.batch:
+        raise InputError(f"cell {cell.id}: {patches} real patches for unet.batch {profile.unet.batch}; lower the batch")
+    if cell.mixed_with and profile.unet.batch < 2:
+        raise InputError(f"cell {cell.id}: unet.batch 1 cannot be half real and half synthetic; raise it to 2 or more")
 
 
 def gan_steps(profile: Profile, patches: int, batch: int) -> int:
@@ -215,11 +238,25 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
         "max_bad_steps": profile.max_bad_steps,
         "seed": cell.seed,
     }
-    needs = {role: roles[role] for role in ("data", "pairs") if role in roles}
-    net = plan.add("train_unet", {"unet": unet, "recipe": recipe}, needs, profile.threads)
+    needs = {"data": roles["data"]}
+    if pairs := roles.get("pairs") or roles.get("mixed_pairs"):
+        needs["pairs"] = pairs
+    real = _real_subjects(plan, cell)
+    is_baseline = cell.is_real and len(real) == len(plan.source.split["train"])
+    arm = {"real": real} if cell.mixed_with or (cell.is_real and not is_baseline) else {}
+    net = plan.add("train_unet", {"unet": unet, "recipe": recipe, **arm}, needs, profile.threads)
     options = {"inference": profile.inference.model_dump(), "patch": profile.patch, "recipe": recipe}
     evaluated = plan.add("evaluate", options, {"data": roles["data"], "unet": net}, profile.threads)
     return {"unet": net, "evaluate": evaluated}
+
+
+def _real_subjects(plan: Plan, cell: Cell) -> list[str]:
+    """The training subjects whose patches a U-Net sees: of each seed's random order the first ones, so that fewer are
+    among more."""
+    train = plan.source.split["train"]
+    count = len(train) if cell.real_subjects is None else cell.real_subjects
+    order = np.random.default_rng(cell.seed).permutation(len(train))
+    return sorted(train[index] for index in order[:count])
 
 
 # Which deviations each stage reads: only those enter its key, so that a change in another one does not repeat it.

@@ -18,7 +18,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-__all__ = ["Curve", "Line", "label_colours", "prd_chart", "subject_chart", "training_chart"]
+__all__ = [
+    "Curve",
+    "Level",
+    "Line",
+    "Points",
+    "label_colours",
+    "prd_chart",
+    "subject_chart",
+    "training_chart",
+    "utility_chart",
+]
 
 REAL_COLOUR = "#808080"  # real data are the reference everywhere, so they have no hue
 # Order of seaborn's colour-blind palette in which neighbours differ most; its yellow and pinks vanish on white.
@@ -66,6 +76,25 @@ class Line:
     colour: str
     steps: NDArray[np.float64]
     values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Points:
+    """What U-Nets reach that learned from so many real subjects: each seed's value."""
+
+    colour: str
+    number: int
+    values: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A synthetic set: each seed's value, how many real subjects it is worth, and the interval of that, as drawn."""
+
+    colour: str
+    values: Sequence[float]
+    worth: float | None
+    interval: tuple[float, float] | None
 
 
 def label_colours(labels: Mapping[str, bool]) -> dict[str, str]:
@@ -130,6 +159,63 @@ def subject_chart(
         axes.tick_params(axis="x", length=0)
         sns.despine(ax=axes)
         return _svg(figure, title)
+
+
+def utility_chart(
+    curve: Sequence[Points], levels: Sequence[Level], mixed: Sequence[Sequence[Points]], title: str, ylabel: str
+) -> str:
+    """DSC over the number of real subjects (log): the curve of real data, synthetic sets as levels, mixtures dashed.
+
+    Dots are seeds, lines join means, bands are +- SD over seeds. A diamond stands where a level meets the curve; the
+    thick part of the level is the interval of that place.
+    """
+    with _style(title):
+        figure, axes = _figure(4.2, 3.2)
+        for level in levels:
+            mean, sd = float(np.mean(level.values)), _sd(level.values)
+            axes.axhspan(mean - sd, mean + sd, color=level.colour, alpha=0.12, linewidth=0)
+            axes.axhline(mean, color=level.colour, linewidth=1.2)
+            if level.interval:
+                axes.plot(level.interval, [mean, mean], color=level.colour, linewidth=4, alpha=0.55)
+            if level.worth:
+                axes.plot([level.worth, level.worth], [0, mean], ":", color=level.colour, linewidth=1)
+                axes.plot([level.worth], [mean], "D", color=level.colour, markersize=5, zorder=4)
+        numbers = [points.number for points in curve]
+        means = np.array([np.mean(points.values) for points in curve])
+        sds = np.array([_sd(points.values) for points in curve])
+        axes.fill_between(numbers, means - sds, means + sds, color=REAL_COLOUR, alpha=0.15, linewidth=0)
+        for line, style in ((curve, "-"), *((points, "--") for points in mixed)):
+            _seed_points(axes, line, style)
+        axes.set_xscale("log")
+        axes.set_xticks(numbers, [str(number) for number in numbers])
+        axes.minorticks_off()
+        shown = [value for level in levels for value in level.values]
+        shown += [value for line in (curve, *mixed) for points in line for value in points.values]
+        margin = 0.08 * (max(shown) - min(shown)) + 0.01
+        axes.set(xlim=(numbers[0] / 1.12, numbers[-1] * 1.12), ylim=(min(shown) - margin, max(shown) + margin))
+        axes.set(xlabel="real subjects that a U-Net learns from (log scale)", ylabel=ylabel, title=title)
+        sns.despine(ax=axes)
+        return _svg(figure, title)
+
+
+def _seed_points(axes: Axes, points: Sequence[Points], style: str) -> None:
+    """Means joined in the colour of the last, each with its seeds in its own."""
+    axes.plot(
+        [each.number for each in points],
+        [np.mean(each.values) for each in points],
+        style,
+        color=points[-1].colour,
+        linewidth=1.6,
+        zorder=3,
+    )
+    for each in points:
+        across = [each.number] * len(each.values)
+        axes.scatter(across, each.values, s=13, color=each.colour, alpha=0.8, linewidths=0, zorder=3)
+        axes.plot(each.number, np.mean(each.values), "_", color=each.colour, markersize=11, zorder=3)
+
+
+def _sd(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def training_chart(lines: Sequence[Line], title: str, ylabel: str, *, log: bool = False) -> str:

@@ -38,6 +38,12 @@ def _known_recipe(recipe: str | dict[str, Any]) -> str | dict[str, Any]:
     return recipe
 
 
+def _known_arm(name: str) -> str:
+    if name != "real" and not (name.startswith("real + ") and name.removeprefix("real + ").strip()):
+        raise ValueError(f"an arm is 'real', or 'real + LABEL' with a synthetic label of the protocol, not {name!r}")
+    return name
+
+
 # Strict, since YAML's `true` is 1 to Python; bounded, so that a slip of the finger is told before memory runs out.
 Positive = Annotated[int, Field(gt=0, le=10**7, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
@@ -47,6 +53,7 @@ Millimetres = Annotated[float, Field(gt=0, le=100)]
 PatchSize = Annotated[tuple[int, int, int], AfterValidator(_multiple_of_16)]
 Shape = tuple[Axis, Axis, Axis]
 Recipe = Annotated[str | dict[str, Any], AfterValidator(_known_recipe)]
+Arms = dict[Annotated[str, AfterValidator(_known_arm)], Annotated[list[Positive | Literal["all"]], Field(min_length=1)]]
 PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
@@ -185,6 +192,7 @@ class Profile(Strict):
     measure: Measure = Measure()
     threads: Positive = 1
     matrix: Matrix | None = None
+    arms: Arms | None = None
 
 
 class External(Strict):
@@ -246,6 +254,7 @@ class Protocol(Strict):
     exclude: list[dict[str, Any]] = []  # axis -> a value, or a list of values
     only: Literal["costs"] | None = None  # measure what a training step costs, and train nothing
     include: list[External] = []
+    arms: Arms = {}  # 'real', or 'real + LABEL' -> from how many real training subjects a U-Net learns
     metrics: Metrics = Metrics()
     reference: dict[MetricAtLabel, Reference] = {}
     claims: list[ClaimLine] = []

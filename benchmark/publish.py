@@ -11,6 +11,7 @@ from benchmark.claims.language import Claim
 from benchmark.claims.verdicts import judge_claims
 from benchmark.claims.wording import why_not_comparable
 from benchmark.results import Run, load_run, subject_rows, summarise
+from benchmark.utility import utility_of
 from vesselgan.files import write_text
 
 __all__ = ["publish", "results_of", "sync_run"]
@@ -31,6 +32,7 @@ def results_of(run: Run) -> dict[str, Any]:
         floor=results["floor"],
         not_comparable=why_not_comparable(results["data"], results["settings"], results["cells"]),
     )
+    results["utility"] = utility_of(results["cells"], rows, run.subjects().get("train", 0))
     return results
 
 

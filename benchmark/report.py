@@ -24,6 +24,7 @@ from benchmark.views.methods import methods_view
 from benchmark.views.scores import audit_views, label_table
 from benchmark.views.tables import distance_table, distance_warnings, segmentation_table
 from benchmark.views.text import label_marks
+from benchmark.views.utility import utility_view
 from vesselgan.files import write_text
 
 __all__ = ["render_report", "templates"]
@@ -70,6 +71,7 @@ def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "segmentation": segmentation_table(results, marks, "bavd_voxel"),
         "segmentation_mm": segmentation_table(results, marks, "bavd_mm"),
         "subject_charts": subject_figures(results, marks),
+        "utility": utility_view(run, results, marks),
         "distances": distance_table(results, marks),
         "warnings": distance_warnings(results),
         "floor_meaning": (results.get("floor") or {}).get("meaning"),

@@ -54,6 +54,12 @@ class Run:
         results = {role: self.store.result(key) for role, key in record["stages"].items()}
         return {role: round(float(result["facts"]["seconds"]), 1) for role, result in results.items() if result}
 
+    def subjects(self) -> Mapping[str, int]:
+        """Subjects per split as prepared, or as planned where the data stage has not finished."""
+        prepared = (values for record in self.cells if (values := self.values(record, "data")))
+        counts: Mapping[str, int] = next(prepared, {}).get("subjects") or self.plan["settings"].get("split", {})
+        return counts
+
     def status(self, record: Mapping[str, Any]) -> str:
         """`done`, `failed` or `unfinished`."""
         keys = record["stages"].values()
@@ -137,7 +143,7 @@ def _cell_entry(run: Run, record: Mapping[str, Any], rows: pd.DataFrame) -> dict
     seconds = run.seconds(record)
     metrics = {**_score_metrics(score), **_cost_metrics(run, record), **_segmentation_metrics(rows, cell["id"])}
     return entry | {
-        "external": cell.get("external"),  # absent from the folders of earlier runs
+        **{name: cell.get(name) for name in ("external", "real_subjects", "mixed_with")},  # absent from earlier runs
         "recipe": cell["recipe_name"],
         "recipe_options": cell["recipe"],
         "status": run.status(record),

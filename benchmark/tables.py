@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.utility import worth_in_words
 from benchmark.vocabulary import AUDIT_NAMES, LABEL_NAMES, REGION_NAMES, SEGMENTATION_NAMES
 from vesselgan.files import write_text
 
@@ -138,7 +139,9 @@ def _summary(results: Mapping[str, Any], groups: list[dict[str, Any]]) -> str:
     failed = [f"  {cell['id']}: {cell['error']}" for cell in results["cells"] if cell["status"] == "failed"]
     emulated = {cell["label"] for cell in results["cells"] if cell["metrics"].get("step_time_ms", {}).get("emulated")}
     notes = [f"{', '.join(sorted(emulated))}: emulated precision, so its speed enters no claim"] if emulated else []
+    worth = [f"  {worth_in_words(arm)}" for entry in results["utility"][:1] for arm in entry["arms"]]
     parts = ["", *table, *notes, ""]
+    parts += [f"by {METRIC_NAMES[results['utility'][0]['metric']][0]}:", *worth, ""] if worth else []
     parts += ["claims:", *claims] if claims else []
     parts += ["failed:", *failed] if failed else []
     return "\n".join(parts) + "\n"

@@ -125,7 +125,7 @@ def test_somebody_elses_pairs_are_scored_train_a_unet_and_are_evaluated(tmp_path
         assert theirs["metrics"][name]["value"] is not None, name
     assert "step_time_ms" not in theirs["metrics"]
     unet = json.loads((tmp_path / "runs/stages" / theirs["stages"]["unet"] / "result.json").read_text())
-    assert unet["values"]["training_samples"] == 20, "their pairs, not the 32 real patches"
+    assert unet["values"]["training_samples"] == {"synthetic": 20}, "their pairs, not the 32 real patches"
     page = (tmp_path / "reports/outside-smoke/index.html").read_text()
     assert "Pairs that were made elsewhere stand beside them (theirs)." in " ".join(page.split())
     stored = np.load(next((tmp_path / "runs/stages").glob("import_pairs-*")) / "images.npy")

@@ -9,7 +9,17 @@ import pytest
 from PIL import Image
 
 from benchmark.pictures import FOUND, INVENTED, MISSED, overlay_picture
-from benchmark.plots import Curve, Line, label_colours, prd_chart, subject_chart, training_chart
+from benchmark.plots import (
+    Curve,
+    Level,
+    Line,
+    Points,
+    label_colours,
+    prd_chart,
+    subject_chart,
+    training_chart,
+    utility_chart,
+)
 from benchmark.views.text import deviation, number, signed
 
 
@@ -46,6 +56,22 @@ def test_charts_keep_every_digit_of_their_text_and_label_names_are_no_formulas()
 def test_a_chart_of_values_that_are_no_numbers_is_empty_but_there() -> None:
     line = Line("#0173b2", np.arange(3.0), np.full(3, np.nan))
     assert training_chart([line], "title", "y", log=True).startswith("<svg")
+
+
+def test_a_utility_chart_marks_where_a_level_meets_the_curve_and_its_interval() -> None:
+    curve = [Points("#808080", number, [0.1 * number, 0.12 * number]) for number in (1, 3, 6)]
+    met = Level("#0173b2", [0.2, 0.3], 2.3, (1.5, 3.0))
+    beyond = Level("#0173b2", [0.01, 0.02], None, None)
+    mixed = [[Points("#de8f05", 3, [0.5, 0.6]), Points("#029e73", 6, [0.6, 0.7])]]
+    charts = [utility_chart(curve, [level], lines, "title", "DSC") for level, lines in ((met, mixed), (beyond, []))]
+    # The level's line in both; the diamond, its drop line and the interval only where there are any.
+    strokes = [chart.count("stroke: #0173b2") for chart in charts]
+    assert strokes[0] >= strokes[1] + 2 > 2
+    for colour in ("#de8f05", "#029e73"):
+        assert colour in charts[0]
+        assert colour not in charts[1]
+    assert all(f">{number}<" in charts[0] for number in (1, 3, 6))
+    assert utility_chart(curve, [met], mixed, "title", "DSC") == charts[0]
 
 
 def test_labels_have_different_colours_and_real_data_are_grey() -> None:

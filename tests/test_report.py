@@ -22,6 +22,7 @@ from benchmark.report import render_report
 from benchmark.results import Run, load_run
 from benchmark.sources import choose_source
 from benchmark.store import Spec, Store
+from benchmark.utility import worth_in_words
 from benchmark.views.claims import claim_views
 from vesselgan.data import LoadedSubject, write_store
 
@@ -56,17 +57,17 @@ claims:
 Values = Mapping[str, Any]
 
 
-def make_run(out: Path, *, mask: bool = True, failed: str = "", empty: int = 0) -> Run:
+def make_run(out: Path, *, mask: bool = True, failed: str = "", empty: int = 0, protocol_text: str = PROTOCOL) -> Run:
     """A run folder with every stage done, but for those whose key starts with `failed` and those that need them."""
     protocol_file = out / "tiny.yaml"
     out.mkdir(exist_ok=True)
-    protocol_file.write_text(PROTOCOL, encoding="utf-8")
+    protocol_file.write_text(protocol_text, encoding="utf-8")
     protocol = load_protocol(protocol_file)
     profile = protocol.profiles["smoke"]
     source = choose_source("smoke", profile, None, out / "runs")
     plan = build_plan(protocol, "smoke", profile, cells_of(protocol, profile), source, "cpu")
     store = Store(out / "runs")
-    write_run_folder(plan, store, out, PROTOCOL)
+    write_run_folder(plan, store, out, protocol_text)
     for index, (key, spec) in enumerate(plan.specs.items()):
         if failed and key.startswith(failed):
             store.fail(key, "ValueError: a loss was <nan>", "traceback")
@@ -135,7 +136,12 @@ def write_scores(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) ->
 
 def write_unet(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> Values:
     (folder / "steps.jsonl").write_text('{"step": 0, "loss": -0.1}\n{"step": 1, "loss": -0.2}\n', encoding="utf-8")
-    return {"history": [{"step": 2, "validation_loss": -0.2}]}
+    samples = (
+        {"real": 6 * len(spec.options.get("real", [0, 0]))} if "real" in spec.options or len(spec.inputs) == 1 else {}
+    )
+    samples |= {"synthetic": 3} if "pairs" in spec.inputs else {}
+    history = [{"step": 2, "validation_loss": -0.2}]
+    return {"history": history, "training_samples": samples, "steps": 2, "best_step": 2}
 
 
 def write_evaluation(spec: Spec, folder: Path, rng: np.random.Generator, mask: bool, empty: int) -> Values:
@@ -396,3 +402,54 @@ def test_the_strip_shades_the_side_on_which_the_claim_holds(run: Run) -> None:
     assert lower.effect < lower.bounds[0] == lower.holds_width
     assert greater.holds_from == greater.bounds[0]
     assert greater.holds_from + greater.holds_width == pytest.approx(100)
+
+
+ARMS = PROTOCOL.replace("metrics: {", "arms: {real: [1], real + SN: [1, all]}\nmetrics: {").replace(
+    "real data are better:                 {greater: [dsc/all @ real, dsc/all @ SN]}",
+    "it helps: {greater: [dsc/all @ real + SN, dsc/all @ real n=1]}",
+)
+
+
+@pytest.fixture(scope="module")
+def run_of_arms(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("arms"), protocol_text=ARMS)
+
+
+def test_what_a_synthetic_set_is_worth_is_said_drawn_and_tabulated(run_of_arms: Run, tmp_path: Path) -> None:
+    results = results_of(run_of_arms)
+    page = render(run_of_arms, tmp_path)
+    section = page.partition('<section id="utility">')[2].partition("</section>")[0]
+    assert [entry["metric"] for entry in results["utility"]] == ["dsc/intracranial", "dsc/all"]
+    for entry in results["utility"]:
+        assert [point["label"] for point in entry["curve"]] == ["real n=1", "real"]
+        assert [arm["label"] for arm in entry["arms"]] == ["SN", "SN-MP", "real n=1 + SN", "real + SN"]
+        for arm in entry["arms"]:
+            assert " ".join(worth_in_words(arm).split()) in section
+    assert section.count('<svg class="chart"') == 2
+    assert "at most 20000 steps of 8 patches, validated after every 588; it stops after 3 validations" in section
+    rows = {row.partition("</span></th>")[0].rpartition("</span>")[2]: row for row in section.split("<tr")}
+    assert re.findall(r"<td>(\d+)<", rows["real n=1"])[:3] == ["1", "6", "0"]
+    assert re.findall(r"<td>(\d+)<", rows["real + SN"])[:3] == ["2", "12", "3"]
+    assert re.findall(r"<td>(\d+)<", rows["SN-MP"])[:3] == ["0", "0", "3"]
+    assert '<a href="#utility">' in page
+
+
+def test_mixtures_are_neither_baselines_nor_synthetic(run_of_arms: Run, tmp_path: Path) -> None:
+    results = results_of(run_of_arms)
+    page = render(run_of_arms, tmp_path)
+    assert "further ones from the patches of fewer real subjects and from real and synthetic patches together" in page
+    distances = page.partition('<section id="distances">')[2].partition("</section>")[0]
+    assert "SN-MP" in distances
+    assert "real + SN" not in distances
+    answer = page.partition('<dl class="scores">')[2].partition("</dl>")[0]
+    assert "real n=1" not in answer
+    assert "real + SN" not in answer
+    (best,) = (claim for claim in results["claims"] if claim["kind"] == "best")
+    assert {c["right"] for c in best["comparisons"]} == {"SN"}
+    (helps,) = (claim for claim in results["claims"] if claim["name"] == "it helps")
+    assert helps["n"] == 3
+
+
+def test_a_run_without_arms_has_no_such_section(run: Run, page: str) -> None:
+    assert results_of(run)["utility"] == []
+    assert "utility" not in page

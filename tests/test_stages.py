@@ -1,6 +1,7 @@
 """Stages one by one on a tiny phantom: what they write, and that each deviation they read makes its difference."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,24 @@ from benchmark.pairs import INT16_SCALE, decoded, encoded
 from benchmark.protocol import Profile, Score, Split
 from benchmark.scoring import compare_features
 from benchmark.sources import choose_source
-from benchmark.stages import STAGES, Context
+from benchmark.stages import STAGES, Context, segmentation
 from benchmark.stages.context import step_record
-from benchmark.stages.evaluation import _rows, _scaled
+from benchmark.stages.evaluation import _rows
 from benchmark.stages.gan import real_pairs
-from benchmark.stages.segmentation import _real_batch, _synthetic_batch
+from benchmark.stages.segmentation import (
+    _real_batch,
+    _real_patches,
+    _synthetic_batch,
+    _training_parts,
+    scaled_volume,
+    volume_loss,
+)
 from benchmark.vocabulary import SEGMENTATION_METRICS
 from vesselgan.data import StoredSubject, Subject, VolumeStore, listing, open_store, pair_by_listing
+from vesselgan.inference import segment_volume
+from vesselgan.networks import UNet
 from vesselgan.recipe import CORRECTED, PAPER_CODE, Recipe
+from vesselgan.training import UNetConfig, choose_precision, soft_dice_loss
 
 SPLIT = {"train": ["phantom-000", "phantom-001"], "validation": ["phantom-002"], "test": ["phantom-003"]}
 
@@ -102,8 +113,8 @@ def test_d8_gives_a_unet_other_scales_for_synthetic_and_real_data_only_in_the_pa
 
 def test_test_volumes_have_the_scale_of_real_training_patches(store: VolumeStore) -> None:
     subject = store.subject("phantom-003")
-    np.testing.assert_array_equal(_scaled(store, subject, "patch"), store.image("phantom-003"))
-    scaled = _scaled(store, subject, "volume")
+    np.testing.assert_array_equal(scaled_volume(store, subject, "patch"), store.image("phantom-003"))
+    scaled = scaled_volume(store, subject, "volume")
     assert (scaled.min(), scaled.max()) == (-1, 1)
 
 
@@ -329,20 +340,98 @@ def test_a_training_is_observed_at_fixed_noise(prepared: Path, trained: tuple[Pa
         assert line["generator_gradient_norm"] > 0
 
 
-@pytest.mark.parametrize("arm", ["real", "synthetic"])
-def test_a_unet_trains_on_either_arm_and_is_evaluated(
+UNET = {"filters": [4, 8], "dropout": 0.1, "lr": 1e-3, "batch": 4, "max_steps": 4, "validate_every": 2, "seed": 0}
+ARMS = {
+    "real": {"real": 16},
+    "synthetic": {"synthetic": 10},
+    "fewer": {"real": 8},
+    "mixed": {"real": 16, "synthetic": 10},
+    "few and mixed": {"real": 8, "synthetic": 10},
+}
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_unet_trains_on_every_arm_and_is_evaluated(
     arm: str, prepared: Path, trained: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    unet = {"filters": [4, 8], "dropout": 0.1, "lr": 1e-3, "batch": 4, "max_steps": 4, "validate_every": 2, "seed": 0}
-    inputs = {"data": prepared} | ({"pairs": trained[1]} if arm == "synthetic" else {})
-    values = run(tmp_path / "unet", "train_unet", {"unet": {**unet, "precision": "fp32"}, "recipe": {}}, inputs)
-    assert values["training_samples"] == (16 if arm == "real" else 10)
+    inputs = {"data": prepared} | ({"pairs": trained[1]} if "synthetic" in ARMS[arm] else {})
+    options: dict[str, Any] = {"unet": {**UNET, "precision": "fp32"}, "recipe": {}}
+    if arm not in ("real", "synthetic"):
+        options["real"] = SPLIT["train"] if arm == "mixed" else SPLIT["train"][1:]
+    values = run(tmp_path / "unet", "train_unet", options, inputs)
+    assert values["training_samples"] == ARMS[arm]
     assert [entry["step"] for entry in values["history"]] == [2, 4]
     options = {"inference": {"overlap": 0.0, "batch": 2}, "patch": [32, 32, 16], "recipe": {}}
     run(tmp_path / "evaluate", "evaluate", options, {"data": prepared, "unet": tmp_path / "unet"})
     lines = (tmp_path / "evaluate/subjects.csv").read_text().splitlines()
     assert len(lines) == 1 + 2 * 2 * len(SEGMENTATION_METRICS), "two subjects, two regions"
     assert lines[1].startswith("validation,phantom-002,dsc/all,")
+
+
+def test_half_of_every_mixed_batch_is_real_and_its_subjects_are_those_asked_for(
+    prepared: Path, trained: tuple[Path, Path], store: VolumeStore, tmp_path: Path
+) -> None:
+    options = {"real": ["phantom-001"], "recipe": {}}
+    runtime = {"device": "cpu", "threads": 1}
+    inputs = {"data": prepared, "pairs": trained[1]}
+    context = Context(options, inputs, runtime, {}, tmp_path, lambda done, total, what: None)
+    parts = _training_parts(context, store, UNetConfig(batch=5, max_steps=9, validate_every=1, seed=3))
+    patches = _real_patches(store, ["phantom-001"])
+    assert {store.subjects[subject].key for subject in store.patch_table[patches, 0]} == {"phantom-001"}
+    real = {images.tobytes() for images in _real_batch(store, patches, CORRECTED)[0].numpy()}
+    assert len(patches) == 8
+    seen: set[bytes] = set()
+    for step in range(9):
+        images, labels = parts["real"].draw(parts["real"].sampler(step))
+        assert images.shape == labels.shape == (3, 1, 32, 32, 16)
+        seen |= {image.tobytes() for image in images.numpy()}
+        assert len(parts["synthetic"].sampler(step)) == 2
+    assert seen == real, "every patch of the subject comes, and none of another"
+
+
+def test_validation_is_the_mean_soft_dice_of_whole_volumes(store: VolumeStore) -> None:
+    unet = UNet(filters=(4, 8)).eval()
+    precision = choose_precision("fp32", "cpu")
+    chosen = tuple(
+        replace(subject, split="validation" if subject.split != "train" else "train") for subject in store.subjects
+    )
+    two = VolumeStore(store._folder, chosen, store.patch_size, store.patch_table)
+    losses = []
+    for key in two.keys("validation"):
+        image = scaled_volume(two, two.subject(key), "volume")
+        probability = segment_volume(unet, image, (32, 32, 16), precision=precision, overlap=0.0, batch=3)
+        logits = torch.logit(torch.from_numpy(probability).double())
+        losses.append(float(soft_dice_loss(logits, torch.from_numpy(two.label(key).copy()))))
+    assert len(set(losses)) == 2
+    assert volume_loss(unet, two, CORRECTED, precision, 4) == pytest.approx(np.mean(losses), abs=1e-5)
+    assert volume_loss(unet, store, CORRECTED, precision, 4) == pytest.approx(losses[0], abs=1e-5)
+    assert volume_loss(unet, store, PAPER_CODE, precision, 4) != pytest.approx(losses[0], abs=1e-5), "D8 reaches it"
+
+
+@pytest.mark.parametrize("arm", ["real", "mixed"])
+def test_a_unet_that_was_interrupted_ends_in_the_same_bytes(
+    arm: str, prepared: Path, trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = {"data": prepared} | ({"pairs": trained[1]} if arm == "mixed" else {})
+    options: dict[str, Any] = {"unet": {**UNET, "max_steps": 6, "precision": "fp32"}, "recipe": {}}
+    options |= {"real": SPLIT["train"]} if arm == "mixed" else {}
+    whole = run(tmp_path / "whole", "train_unet", options, inputs)
+    monkeypatch.setattr(segmentation, "CHECKPOINT_EVERY_S", 0.0)
+    validate, calls = segmentation.volume_loss, []
+
+    def crash_in_the_second_validation(*args: Any) -> float:
+        calls.append(0)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return validate(*args)
+
+    monkeypatch.setattr(segmentation, "volume_loss", crash_in_the_second_validation)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", "train_unet", options, inputs)
+    assert (tmp_path / "cut/checkpoint.pt").is_file()
+    assert run(tmp_path / "cut", "train_unet", options, inputs) == whole
+    for name in ("unet.safetensors", "steps.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def subject_rows(

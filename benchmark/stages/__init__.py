@@ -43,7 +43,11 @@ _SCORING = (
     "vesselgan.metrics",
     *_DATA,
 )
-_SEGMENTATION = ("benchmark.stages.segmentation", "benchmark.pairs", *_DATA, *_NETWORKS)
+_SEGMENTATION = (
+    *("benchmark.stages.segmentation", "benchmark.pairs", "vesselgan.inference"),
+    *_DATA,
+    *_NETWORKS,
+)
 
 STAGES = {
     stage.name: stage
@@ -67,7 +71,7 @@ STAGES = {
             "evaluate",
             evaluation.evaluate,
             (
-                *("benchmark.stages.evaluation", "benchmark.vocabulary", "vesselgan.inference", "vesselgan.metrics"),
+                *("benchmark.stages.evaluation", "benchmark.vocabulary", "vesselgan.metrics"),
                 *_SEGMENTATION,
             ),
         ),

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.stages.context import Context
-from benchmark.stages.segmentation import load_unet
+from benchmark.stages.segmentation import load_unet, scaled_volume
 from benchmark.vocabulary import REGIONS, SEGMENTATION_METRICS
-from vesselgan.data import StoredSubject, VolumeStore, apply_range, open_store
+from vesselgan.data import StoredSubject, open_store
 from vesselgan.inference import segment_volume
 from vesselgan.metrics import segmentation_scores
 from vesselgan.training import choose_precision
@@ -36,7 +36,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     shown: dict[str, NDArray[Any]] = {}
     for index, subject in enumerate(subjects):
         context.progress(index, len(subjects), "volumes segmented")
-        image = _scaled(store, subject, context.recipe.intensity_scaling)
+        image = scaled_volume(store, subject, context.recipe.intensity_scaling)
         probability = segment_volume(unet, image, context.options["patch"], precision=precision, **inference)
         prediction, truth = probability > THRESHOLD, np.asarray(store.label(subject.key))
         rows += _rows(subject, truth, prediction, store.mask(subject.key))
@@ -54,12 +54,6 @@ def evaluate(context: Context) -> dict[str, Any]:
         writer.writerows(rows)
     np.savez(context.folder / "shown.npz", allow_pickle=False, **shown)
     return {"subjects": {split: sum(s.split == split for s in subjects) for split in SPLITS}}
-
-
-def _scaled(store: VolumeStore, subject: StoredSubject, scaling: str) -> NDArray[np.float32]:
-    """The volume on the scale of the real training patches."""
-    image = store.image(subject.key)
-    return apply_range(image, *subject.intensity_range) if scaling == "volume" else image.astype(np.float32)
 
 
 def _rows(

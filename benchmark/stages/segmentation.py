@@ -1,8 +1,8 @@
-"""Training of a U-Net, on real patches or on synthetic pairs, with the same budget."""
+"""Training of a U-Net, on real patches, on synthetic pairs or on both, with the same budget."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,13 @@ from torch import Tensor
 
 from benchmark.pairs import decoded
 from benchmark.stages.context import Context, dataclass_from, step_record, throttled
-from vesselgan.data import EpochSampler, VolumeStore, cut, minmax_scale, open_store
+from vesselgan.data import EpochSampler, StoredSubject, VolumeStore, apply_range, cut, minmax_scale, open_store
+from vesselgan.inference import segment_volume
 from vesselgan.networks import UNet
 from vesselgan.recipe import Recipe
-from vesselgan.training import UNetConfig, soft_dice_loss, train_unet
+from vesselgan.training import Precision, UNetConfig, choose_precision, train_unet
 
-__all__ = ["load_unet", "train"]
+__all__ = ["load_unet", "scaled_volume", "train", "volume_loss"]
 
 Batch = tuple[Tensor, Tensor]
 CHECKPOINT_EVERY_S = 30.0
@@ -28,21 +29,22 @@ GREY_LEVELS = 255  # to which the paper's code stretches each synthetic patch
 def train(context: Context) -> dict[str, Any]:
     """Train one U-Net; writes `unet.safetensors` (of the best validation), `unet.json` and `steps.jsonl`.
 
-    Validation is on real patches of the validation subjects, whatever the training data.
+    Without the input `pairs` it learns from real patches; with it from these; with the option `real` beside it from
+    both, half of every batch each. `real` names the training subjects whose patches it sees, all of them if left out.
+    Validation is on the whole volumes of the validation subjects, whatever the training data: see `volume_loss`.
     """
     config: UNetConfig = dataclass_from(UNetConfig, context.options["unet"])
     store = open_store(context.inputs["data"] / "store")
-    samples, draw = _training_data(context, store)
-    sampler = EpochSampler(samples, config.batch, seed=config.seed, drop_last=True)
-    validation = store.patches("validation")
+    parts = _training_parts(context, store, config)
+    precision = choose_precision(config.precision, context.device)
     progress = throttled(context.progress)
 
+    def batch(step: int) -> Batch:
+        images, labels = zip(*(part.draw(part.sampler(step)) for part in parts.values()), strict=True)
+        return torch.cat(images), torch.cat(labels)
+
     def validate(unet: UNet) -> float:
-        losses = []
-        for start in range(0, len(validation), config.batch):
-            images, labels = _real_batch(store, validation[start : start + config.batch], context.recipe)
-            losses.append(float(soft_dice_loss(unet(images.to(context.device)), labels.to(context.device))))
-        return float(np.mean(losses))
+        return volume_loss(unet, store, context.recipe, precision, config.batch)
 
     with step_record(context.folder / "steps.jsonl") as record:
 
@@ -52,7 +54,7 @@ def train(context: Context) -> dict[str, Any]:
 
         unet, history = train_unet(
             config,
-            lambda step: draw(sampler(step)),
+            batch,
             validate,
             device=context.device,
             checkpoint=context.folder / "checkpoint.pt",
@@ -67,7 +69,7 @@ def train(context: Context) -> dict[str, Any]:
     (context.folder / "unet.json").write_text(json.dumps(facts))
     best = min(history, key=lambda validation: validation.validation_loss)
     return {
-        "training_samples": samples,
+        "training_samples": {name: part.sampler.samples for name, part in parts.items()},
         "steps": history[-1].step,
         "best_step": best.step,
         "validation_loss": best.validation_loss,
@@ -84,14 +86,63 @@ def load_unet(context: Context) -> tuple[UNet, str]:
     return unet.to(context.device).to(memory_format=torch.channels_last_3d).eval(), facts["precision"]  # type: ignore[call-overload]
 
 
-def _training_data(context: Context, store: VolumeStore) -> tuple[int, Callable[[NDArray[np.intp]], Batch]]:
-    """How many samples there are, and a function from indices to a batch."""
-    if "pairs" not in context.inputs:
-        patches = store.patches("train")
-        return len(patches), lambda indices: _real_batch(store, patches[indices], context.recipe)
-    images = np.load(context.inputs["pairs"] / "images.npy", mmap_mode="r")
-    labels = np.load(context.inputs["pairs"] / "labels.npy", mmap_mode="r")
-    return len(images), lambda indices: _synthetic_batch(images[indices], labels[indices], context.recipe)
+def volume_loss(unet: UNet, store: VolumeStore, recipe: Recipe, precision: Precision, batch: int) -> float:
+    """What early stopping sees: minus the soft Dice of each validation subject's whole volume, its mean over subjects.
+
+    A volume is segmented by tiles of the patch size that cover it with no more overlap than its size makes necessary.
+    Soft Dice is that of `soft_dice_loss`, with the sums over all voxels of the volume.
+    """
+    losses = []
+    for subject in (subject for subject in store.subjects if subject.split == "validation"):
+        image = scaled_volume(store, subject, recipe.intensity_scaling)
+        probability = segment_volume(unet, image, store.patch_size, precision=precision, overlap=0.0, batch=batch)
+        truth = store.label(subject.key)
+        overlap = probability.sum(where=truth, dtype=np.float64)
+        losses.append(-(2 * overlap + 1) / (probability.sum(dtype=np.float64) + np.count_nonzero(truth) + 1))
+    return float(np.mean(losses))
+
+
+def scaled_volume(store: VolumeStore, subject: StoredSubject, scaling: str) -> NDArray[np.float32]:
+    """A whole volume on the scale of the real patches: one for the volume, or (D8) the scanner's own intensities."""
+    image = store.image(subject.key)
+    return apply_range(image, *subject.intensity_range) if scaling == "volume" else image.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One kind of training data: which of its samples make a step's share of the batch, and how they are read."""
+
+    sampler: EpochSampler
+    draw: Callable[[NDArray[np.intp]], Batch]
+
+
+def _training_parts(context: Context, store: VolumeStore, config: UNetConfig) -> dict[str, _Part]:
+    """Real patches, synthetic pairs, or both: then each is half of every batch, however many there are of it."""
+    has_pairs, real_subjects = "pairs" in context.inputs, context.options.get("real")
+    of_real = config.batch - config.batch // 2 if has_pairs else config.batch
+    parts = {}
+    if not has_pairs or real_subjects is not None:
+        patches = _real_patches(store, real_subjects)
+        sampler = EpochSampler(len(patches), of_real, seed=config.seed, drop_last=True)
+        parts["real"] = _Part(sampler, lambda indices: _real_batch(store, patches[indices], context.recipe))
+    if has_pairs:
+        images = np.load(context.inputs["pairs"] / "images.npy", mmap_mode="r")
+        labels = np.load(context.inputs["pairs"] / "labels.npy", mmap_mode="r")
+        share = config.batch // 2 if parts else config.batch
+        sampler = EpochSampler(len(images), share, seed=config.seed, drop_last=True)
+        parts["synthetic"] = _Part(
+            sampler, lambda indices: _synthetic_batch(images[indices], labels[indices], context.recipe)
+        )
+    return parts
+
+
+def _real_patches(store: VolumeStore, subjects: Sequence[str] | None) -> NDArray[np.intp]:
+    """Rows of the patch table: of all training subjects, or of these."""
+    patches = store.patches("train")
+    if subjects is None:
+        return patches
+    wanted = [index for index, subject in enumerate(store.subjects) if subject.key in set(subjects)]
+    return np.asarray(patches[np.isin(store.patch_table[patches, 0], wanted)])
 
 
 def _synthetic_batch(images: NDArray[np.int16], labels: NDArray[np.bool_], recipe: Recipe) -> Batch:

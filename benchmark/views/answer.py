@@ -64,10 +64,10 @@ class PublishedRow:
 def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Header:
     """Title, sentence and notes."""
     external = list(dict.fromkeys(cell["label"] for cell in results["cells"] if cell["external"]))
-    synthetic = [mark.name for mark in marks.values() if not mark.is_real and mark.name not in external]
+    synthetic = [mark.name for mark in marks.values() if mark.is_synthetic and mark.name not in external]
     elsewhere = f" Pairs that were made elsewhere stand beside them ({join(external)})." if external else ""
     seeds = sorted({cell["seed"] for cell in results["cells"]})
-    subjects = _subjects(run, results)
+    subjects = run.subjects()
     models = (
         f"{_word(len(synthetic))} variant{'s' if len(synthetic) > 1 else ''} of a 3D WGAN ({join(synthetic)})"
         if synthetic
@@ -81,9 +81,10 @@ def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelM
         _costs_only(results)
         if only_costs
         else (
-            f"{models} {learned}. A 3D U-Net learned from each one's synthetic pairs, another from the real patches; "
-            f"all were chosen on {plural(subjects['validation'], 'validation subject')} and tested on whole volumes of "
-            f"{plural(subjects['test'], 'subject')} that none had seen. {_repeats(seeds)}{elsewhere}"
+            f"{models} {learned}. A 3D U-Net learned from each one's synthetic pairs, another from the real patches"
+            f"{_arms(results)}; all were chosen on {plural(subjects['validation'], 'validation subject')} and tested "
+            f"on whole volumes of {plural(subjects['test'], 'subject')} that none had seen. "
+            f"{_repeats(seeds)}{elsewhere}"
         )
     )
     return Header(
@@ -94,6 +95,14 @@ def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelM
         data=str(results["data"]["description"]),
         notes=tuple(_notes(results, seeds, only_costs=only_costs)),
     )
+
+
+def _arms(results: Mapping[str, Any]) -> str:
+    """Further U-Nets, if any."""
+    fewer = any(cell["real_subjects"] and not cell["mixed_with"] for cell in results["cells"])
+    mixed = any(cell["mixed_with"] for cell in results["cells"])
+    parts = ["from the patches of fewer real subjects"] * fewer + ["from real and synthetic patches together"] * mixed
+    return f", and further ones {join(parts)}" if parts else ""
 
 
 def _costs_only(results: Mapping[str, Any]) -> str:
@@ -113,17 +122,6 @@ def _repeats(seeds: Sequence[int]) -> str:
     times = {1: "once", 2: "twice"}.get(len(seeds), f"{len(seeds)} times")
     noun = "seed" if len(seeds) == 1 else "seeds"
     return f"Each was trained {times}, with {noun} {join(str(seed) for seed in seeds)}."
-
-
-def _subjects(run: Run, results: Mapping[str, Any]) -> Mapping[str, int]:
-    """Subjects per split as prepared, or as planned where the data stage has not finished."""
-    for record in run.cells:
-        values = run.values(record, "data")
-        if values:
-            counts: Mapping[str, int] = values["subjects"]
-            return counts
-    split: Mapping[str, int] = results["settings"]["split"]
-    return split
 
 
 def _notes(results: Mapping[str, Any], seeds: Sequence[int], *, only_costs: bool) -> Iterator[Note]:
@@ -171,7 +169,7 @@ def headline(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Head
         metric = f"dsc/{region}"
         validation, test = (_label_means(results, metric, split) for split in ("validation", "test"))
         real = next((name for name, mark in marks.items() if mark.is_real and name in test), None)
-        synthetic = [name for name in validation if name in test and not marks[name].is_real]
+        synthetic = [name for name in validation if name in test and marks[name].is_synthetic]
         if real is None or not synthetic:
             continue
         best = max(synthetic, key=lambda name: validation[name])

@@ -197,7 +197,7 @@ def distance_table(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -
         rows.append(Row(None, [*entries, _share_entry(real_shares[:1])], "real vs real"))
     for group in results["groups"]:
         mark = marks[group["label"]]
-        if not mark.is_real:
+        if mark.is_synthetic:
             entries = [_mean_entry(group["metrics"].get(name), name, notes, stacked=True) for name in known]
             rows.append(Row(mark, [*entries, _share_entry(shares.get(mark.name, []))]))
     columns = [*(column(name) for name in known), Column("vessels", "% of label")]

@@ -33,13 +33,16 @@ class LabelMark:
     name: str
     colour: str
     is_real: bool
+    is_synthetic: bool  # neither of the two where real patches and synthetic pairs are mixed
 
 
 def label_marks(results: Mapping[str, Any]) -> dict[str, LabelMark]:
-    """Every label of the run, in the order of the results; the baselines are the cells without a critic."""
-    real = {cell["label"]: cell["norm"] is None and not cell["external"] for cell in results["cells"]}
+    """Every label of the run, in the order of the results."""
+    synthetic = {cell["label"]: bool(cell["norm"] or cell["external"]) for cell in results["cells"]}
+    mixed = {cell["label"] for cell in results["cells"] if cell["mixed_with"]}
+    real = {label: not is_synthetic and label not in mixed for label, is_synthetic in synthetic.items()}
     colours = label_colours(real)
-    return {name: LabelMark(name, colours[name], is_real) for name, is_real in real.items()}
+    return {name: LabelMark(name, colours[name], is_real, synthetic[name]) for name, is_real in real.items()}
 
 
 def number(value: float, decimals: int) -> str:
