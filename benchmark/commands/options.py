@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from vesselgan.errors import InputError
+
 __all__ = [
     "Data",
     "Device",
@@ -21,6 +23,7 @@ __all__ = [
     "complain",
     "console",
     "log_console",
+    "numbers",
 ]
 
 app = typer.Typer(
@@ -59,3 +62,14 @@ def complain(text: str) -> None:
     """One `error:` line on stderr per line of text."""
     for line in text.splitlines():
         print(f"error: {line}", file=sys.stderr)
+
+
+def numbers(text: str, option: str, count: int) -> tuple[float, ...]:
+    """The numbers in `1,2,3`. Raises InputError unless there are `count` of them."""
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != count:
+        raise InputError(f"{option} {text!r}: give {count} numbers with commas between, without spaces")
+    return found
