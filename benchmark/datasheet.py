@@ -3,12 +3,13 @@
 Nothing in it depends on when or how often the command ran, so that a continued dataset equals an uninterrupted one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark import __version__
+from benchmark.claims.language import COST_METRICS
 from benchmark.environment import environment
 from benchmark.generators import FoundGenerator, Origin
 from benchmark.results import subject_rows, summarise
@@ -24,6 +25,17 @@ NO_LICENCE = (
     "ask whoever gave you the data before you pass this on."
 )
 REFERENCE = f"vesselgan-benchmark {__version__}; method: Subramaniam et al. 2022, doi 10.1016/j.media.2022.102396"
+_TRAINING_OPTIONS = (
+    "norm",
+    "batch",
+    "critic_steps",
+    "ema",
+    "lr_critic",
+    "lr_generator",
+    "penalty_weight",
+    "precision",
+    "seed",
+)
 _GENERATION_OPTIONS = ("generation_statistics", "label_threshold")
 
 
@@ -35,7 +47,7 @@ def datasheet(
     layout: str,
     seed: int,
     batch: int,
-    spacing_mm: tuple[float, float, float] | None,
+    spacing_mm: Sequence[float] | None,
     spacing_given: bool,
     intensities: Intensities,
     intensities_given: bool,
@@ -108,25 +120,15 @@ def _environment(device: str) -> dict[str, Any]:
 
 def _training(origin: Origin) -> dict[str, Any]:
     options = origin.spec.options["wgan"]
-    result = origin.result("gan") or {}
+    result = origin.result("gan")
+    assert result is not None  # or there would be no generator
     cell = origin.record["cell"] if origin.record else {}
-    chosen = (
-        "norm",
-        "batch",
-        "critic_steps",
-        "ema",
-        "lr_critic",
-        "lr_generator",
-        "penalty_weight",
-        "precision",
-        "seed",
-    )
     values, facts = result["values"], result["facts"]
     return {
         "run": origin.run.name if origin.run else None,
         "cell": cell.get("id"),
         "variant": cell.get("variant"),
-        "training": {name: options[name] for name in chosen}
+        "training": {name: options[name] for name in _TRAINING_OPTIONS}
         | {name: values[name] for name in ("steps", "epochs")}
         | {
             "recipe_name": cell.get("recipe_name"),
@@ -156,12 +158,10 @@ def _measured(found: FoundGenerator, seed: int, batch: int) -> dict[str, Any]:
         metrics = cells[origin.record["cell"]["id"]]["metrics"] or None
     same = (seed, batch) == (found.seed, found.batch)
     scored = score["values"]["facts"]["samples"] if score else 0
-    which = (
-        f"the first {scored} pairs here" if same else f"{scored} other pairs of this generator (another seed or batch)"
-    )
+    which = "pairs of this seed and batch" if same else "other pairs of this generator (another seed or batch)"
     return {
         "metrics": metrics,
-        "metrics_of": which if score else None,
+        "metrics_of": f"the first {scored} {which}" if score else None,
         "memorisation": score["values"]["memorisation"] if score else None,
         "privacy": (origin.result("gan") or {"values": {"privacy": None}})["values"]["privacy"],
     }
@@ -171,7 +171,7 @@ def _metric_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, in
     """Name, value, interval, n."""
     for key, (title, decimals, unit) in METRIC_NAMES.items():
         entry = metrics.get(key)
-        if entry is None or entry["value"] is None:
+        if entry is None or entry["value"] is None or key in COST_METRICS:
             continue
         low, high = entry["ci_low"], entry["ci_high"]
         interval = "" if low is None else f"{low:.{decimals}f} to {high:.{decimals}f}"

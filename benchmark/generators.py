@@ -1,4 +1,4 @@
-"""A trained generator by the name of its run, by its folder, or from a checkpoint file, with all that is known of it."""
+"""A trained generator by the name of its run, by folder, or from a checkpoint file, with all that is known of it."""
 
 import hashlib
 import json
@@ -55,7 +55,7 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class FoundGenerator:
-    """A generator on its device; `recipe`, `seed` and `batch` are those that its run synthesised with, else defaults."""
+    """A generator on its device; `recipe`, `seed` and `batch` are those that its run used, else defaults."""
 
     network: Generator
     name: str
@@ -115,9 +115,7 @@ def find_generator(
     else:
         raise InputError(f"{source}: neither a file, a folder, nor a run of {_known(runs)}")
     if recipe is not None and found.origin and found.origin.record:
-        raise InputError(
-            f"--recipe {recipe}: is for imported generators, and the run of this one has one; leave it out"
-        )
+        raise InputError(f"--recipe {recipe}: this generator's run has one; leave it out")
     return found
 
 

@@ -27,7 +27,7 @@ def import_checkpoint(
 
     from vesselgan.networks.importing import import_gan
 
-    imported = import_gan(checkpoint, [int(voxels) for voxels in numbers(patch, "--patch", 3)])
+    imported = import_gan(checkpoint, numbers(patch, "--patch", 3, int))
     source = {"file": checkpoint.name, "sha256": imported.sha256, "mixed_precision": imported.mixed_precision}
     generator, critic = imported.generator, imported.critic
     facts: dict[str, dict[str, Any]] = {

@@ -1,8 +1,9 @@
 """What the commands share: the application, the console, and options that more than one of them takes."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 from rich.console import Console
@@ -25,6 +26,8 @@ __all__ = [
     "log_console",
     "numbers",
 ]
+
+T = TypeVar("T")
 
 app = typer.Typer(
     name="python -m benchmark",
@@ -64,12 +67,14 @@ def complain(text: str) -> None:
         print(f"error: {line}", file=sys.stderr)
 
 
-def numbers(text: str, option: str, count: int) -> tuple[float, ...]:
-    """The numbers in `1,2,3`. Raises InputError unless there are `count` of them."""
+def numbers(text: str, option: str, count: int, kind: Callable[[str], T]) -> tuple[T, ...]:
+    """The numbers in `1,2,3`, of a kind such as `int`. Raises InputError unless there are `count` of them."""
     try:
-        found = tuple(float(part) for part in text.split(","))
+        found = tuple(kind(part) for part in text.split(","))
     except ValueError:
         found = ()
     if len(found) != count:
-        raise InputError(f"{option} {text!r}: give {count} numbers with commas between, without spaces")
+        raise InputError(
+            f"{option} {text!r}: give {count} {'whole ' if kind is int else ''}numbers with commas between"
+        )
     return found

@@ -64,9 +64,9 @@ def synthesise(
         raise InputError(f"--count {count}, --batch {batch}, --workers {workers}: each must be at least 1")
     if seed is not None and seed < 0:
         raise InputError(f"--seed {seed}: give 0 or more")
-    size = [int(voxels) for voxels in numbers(patch, "--patch", 3)]
-    spacing_mm = numbers(spacing, "--spacing", 3) if spacing else None
-    ends = numbers(intensities, "--intensities", 2) if intensities else None
+    size = numbers(patch, "--patch", 3, int)
+    spacing_mm = numbers(spacing, "--spacing", 3, float) if spacing else None
+    ends = numbers(intensities, "--intensities", 2, float) if intensities else None
 
     from benchmark.datasheet import NO_LICENCE, datasheet, render_datasheet
     from benchmark.generators import find_generator
@@ -121,7 +121,7 @@ def _layout(found: "FoundGenerator", sheet: dict[str, Any]) -> "Layout":
     dtype = Intensities(ends["black"], ends["white"]).dtype
     about = About(
         name=sheet["name"],
-        description=f"Synthetic TOF-MRA patches with vessel labels, made by the generator {found.name}; see datasheet.md",
+        description=f"Synthetic TOF-MRA patches and vessel labels, made by the generator {found.name}; see datasheet.md",
         licence=sheet["licence"],
         reference=sheet["reference"],
         version=__version__,
