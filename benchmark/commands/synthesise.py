@@ -121,7 +121,7 @@ def _layout(found: "FoundGenerator", sheet: dict[str, Any]) -> "Layout":
     dtype = Intensities(ends["black"], ends["white"]).dtype
     about = About(
         name=sheet["name"],
-        description=f"Synthetic TOF-MRA patches and vessel labels, made by the generator {found.name}; see datasheet.md",
+        description=f"TOF-MRA patches and vessel labels, synthetic, of the generator {found.name}; see datasheet.md",
         licence=sheet["licence"],
         reference=sheet["reference"],
         version=__version__,

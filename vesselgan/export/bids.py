@@ -13,6 +13,10 @@ __all__ = ["BidsLayout"]
 
 _BIDS_VERSION = "1.10.0"
 _LABELS = "derivatives/labels"
+_COLUMNS = {
+    "participant_id": {"Description": "One synthetic patch; no person"},
+    "data": {"Description": "How the data came about", "Levels": {"synthetic": "made by a generator"}},
+}
 
 
 class BidsLayout:
@@ -45,30 +49,36 @@ class BidsLayout:
     def closing_files(self, count: int) -> Iterator[File]:
         """README, participants and the two `dataset_description.json`."""
         about = self.about
-        tool = {"Name": "vesselgan-benchmark", "Version": about.version}
-        common = {"BIDSVersion": _BIDS_VERSION, "License": about.licence, "ReferencesAndLinks": [about.reference]}
-        yield "README.md", f"# {about.name}\n\n{about.description}\n\nSee datasheet.md.\n".encode()
+        description = {
+            "BIDSVersion": _BIDS_VERSION,
+            "License": about.licence,
+            "ReferencesAndLinks": [about.reference],
+            "GeneratedBy": [{"Name": "vesselgan-benchmark", "Version": about.version}],
+        }
+        yield "README.md", f"# {about.name}\n\n{about.description}\n".encode()
         yield "participants.tsv", "".join(_participants(count)).encode()
-        columns = {"participant_id": {"Description": "One synthetic patch; no person"}}
-        columns["data"] = {"Description": "How the data came about", "Levels": {"synthetic": "made by a generator"}}  # type: ignore[dict-item]
-        yield "participants.json", as_json(columns)
+        yield "participants.json", as_json(_COLUMNS)
         yield ".bidsignore", b"datasheet.*\nSHA256SUMS\n"
-        labels = {"Name": f"{about.name}: vessel labels", **common, "DatasetType": "derivative", "GeneratedBy": [tool]}
-        labels["SourceDatasets"] = [{"URL": "../.."}]
-        yield f"{_LABELS}/README.md", f"# {about.name}: vessel labels\n\nOf the images two folders up.\n".encode()
+        labels = {
+            "Name": f"{about.name}: vessel labels",
+            "DatasetType": "derivative",
+            **description,
+            "SourceDatasets": [{"URL": "../.."}],
+            "DatasetLinks": {"images": "../.."},  # what `bids:images:` in a sidecar stands for
+        }
+        text = "Vessels in the images of the dataset two folders up; its datasheet tells how both were made."
+        yield f"{_LABELS}/README.md", f"# {about.name}: vessel labels\n\n{text}\n".encode()
         yield f"{_LABELS}/dataset_description.json", as_json(labels)
-        yield (
-            "dataset_description.json",
-            as_json({"Name": about.name, **common, "DatasetType": "raw", "GeneratedBy": [tool]}),
-        )
+        yield "dataset_description.json", as_json({"Name": about.name, "DatasetType": "raw", **description})
 
     def _contents(self, pairs: range, count: int, images: NDArray[Any], labels: NDArray[np.bool_]) -> Iterator[bytes]:
+        mask = {"Description": "Vessels, drawn by the generator", "Type": "ROI", "Synthetic": True}
         for index, name, image, label in zip(pairs, _subjects(pairs, count), images, labels, strict=True):
-            source = f"bids::{_image(name)}.nii.gz"
+            source = f"bids:images:{_image(name)}.nii.gz"
             yield self._volumes(image)
             yield as_json({"Modality": "MR", "Synthetic": True, "SyntheticIndex": index})
             yield self._volumes(label)
-            yield as_json({"Type": "ROI", "Sources": [source], "Synthetic": True, "SyntheticIndex": index})
+            yield as_json({**mask, "Sources": [source], "SpatialReference": source, "SyntheticIndex": index})
 
 
 def _subjects(pairs: range, count: int) -> list[str]:
