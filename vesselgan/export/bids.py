@@ -55,7 +55,7 @@ class BidsLayout:
             "ReferencesAndLinks": [about.reference],
             "GeneratedBy": [{"Name": "vesselgan-benchmark", "Version": about.version}],
         }
-        yield "README.md", f"# {about.name}\n\n{about.description}\n".encode()
+        yield "README.md", f"# {about.name}\n\n{about.description}\n\nLicence: {about.licence}\n".encode()
         yield "participants.tsv", "".join(_participants(count)).encode()
         yield "participants.json", as_json(_COLUMNS)
         yield ".bidsignore", b"datasheet.*\nSHA256SUMS\n"
