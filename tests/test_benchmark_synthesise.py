@@ -1,5 +1,6 @@
 """How fast labelled volumes are written, and in how much memory: 32x32x16 voxels, 64 filters, two workers."""
 
+import json
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from vesselgan import Generator
 
@@ -15,18 +17,16 @@ MEASURED = """
 import resource, sys
 from benchmark.cli import main
 sys.argv = ["benchmark", *sys.argv[1:]]
-main()
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+try:
+    main()
+finally:
+    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generator as `import` leaves it; what its weights are makes no difference to its speed."""
-    import json
-
-    from safetensors.torch import save_file
-
     folder = tmp_path_factory.mktemp("generator")
     torch.manual_seed(0)
     generator = Generator((32, 32, 16), filters=64)
