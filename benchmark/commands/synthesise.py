@@ -103,13 +103,17 @@ def synthesise(
             sheet,
             count=count,
             batch=sheet["generation"]["batch"],
-            workers=workers or (2 if where == "cuda" else len(os.sched_getaffinity(0))),
+            workers=workers or (2 if where == "cuda" else _cores()),
             extra={"datasheet.md": render_datasheet(sheet).encode()},
             progress=lambda done: progress.update(task, completed=done),
         )
     seconds = monotonic() - started
     speed = f"{written} written now, {written / seconds:.0f} a second" if written else "all were there already"
     console.print(f"{count} pairs in {out} ({speed}); read {out / 'datasheet.md'}", soft_wrap=True, highlight=False)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS
 
 
 def _layout(found: "FoundGenerator", sheet: dict[str, Any]) -> "Layout":
