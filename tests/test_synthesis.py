@@ -40,6 +40,14 @@ def test_fewer_pairs_are_the_first_of_more() -> None:
     np.testing.assert_array_equal(pairs(5)[0], pairs(8)[0][:5])
 
 
+@pytest.mark.parametrize("statistics", ["running", "batch"])
+def test_pairs_from_a_later_start_are_those_of_the_whole(statistics: str) -> None:
+    options = {"seed": 0, "recipe": Recipe(generation_statistics=statistics), "precision": FP32, "batch": 4}
+    whole = np.concatenate([batch.images for batch in synthesise(varied_generator(), 10, **options)])
+    late = np.concatenate([batch.images for batch in synthesise(varied_generator(), 10, **options, start=4)])
+    np.testing.assert_array_equal(late, whole[4:])
+
+
 def test_seeds_give_other_pairs_and_repeat_their_own() -> None:
     np.testing.assert_array_equal(pairs(4)[0], pairs(4)[0])
     assert not np.array_equal(pairs(4)[0], pairs(4, seed=1)[0])

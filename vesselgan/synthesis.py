@@ -23,9 +23,18 @@ class Pairs(NamedTuple):
 
 
 def synthesise(
-    generator: Generator, count: int, *, seed: int, recipe: Recipe, precision: Precision, batch: int = 16
+    generator: Generator,
+    count: int,
+    *,
+    seed: int,
+    recipe: Recipe,
+    precision: Precision,
+    batch: int = 16,
+    start: int = 0,
 ) -> Iterator[Pairs]:
     """Yield `count` labelled patches in batches, the same for the same seed, batch and machine.
+
+    With `start`, a multiple of `batch`, only those from there on: they are the same as without it.
 
     With `recipe.generation_statistics` "batch" (D7) BatchNorm sees the batch's own statistics, as in the paper's code,
     and a patch depends on its neighbours. A voxel is vessel where the label channel exceeds `recipe.label_threshold`.
@@ -35,12 +44,12 @@ def synthesise(
     else:
         generator.eval()
     device = next(generator.parameters()).device
-    for start in range(0, count, batch):
-        rng = generator_for(seed, start, "synthesis")
+    for first in range(start, count, batch):
+        rng = generator_for(seed, first, "synthesis")
         noise = torch.randn(batch, generator.latent, generator=rng).to(device)
         with torch.inference_mode(), precision.autocast():
             # The whole batch is always computed, so that the last patches do not depend on `count`.
-            pairs = generator(noise).float().cpu().numpy()[: count - start]
+            pairs = generator(noise).float().cpu().numpy()[: count - first]
         images = np.ascontiguousarray(pairs[:, 0])
         yield Pairs(images, pairs[:, 1] > recipe.label_threshold)
 

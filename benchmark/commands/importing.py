@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmark.commands.options import app, console
-from vesselgan.errors import InputError
+from benchmark.commands.options import app, console, numbers
 from vesselgan.files import atomic_path, write_text
 
 __all__ = ["import_checkpoint"]
@@ -28,7 +27,7 @@ def import_checkpoint(
 
     from vesselgan.networks.importing import import_gan
 
-    imported = import_gan(checkpoint, _size(patch))
+    imported = import_gan(checkpoint, numbers(patch, "--patch", 3, int))
     source = {"file": checkpoint.name, "sha256": imported.sha256, "mixed_precision": imported.mixed_precision}
     generator, critic = imported.generator, imported.critic
     facts: dict[str, dict[str, Any]] = {
@@ -48,10 +47,3 @@ def import_checkpoint(
             write_text(out / f"{name}.json", json.dumps({**facts[name], "source": source}, indent=1))
             console.print(f"{name}: {out / name}.safetensors {facts[name]}", soft_wrap=True, highlight=False)
     console.print(f"from {checkpoint} (SHA-256 {imported.sha256})", soft_wrap=True, highlight=False)
-
-
-def _size(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"--patch {text!r}: give three numbers of voxels, such as 128,128,64") from None

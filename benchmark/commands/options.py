@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 from rich.console import Console
+
+from vesselgan.errors import InputError
 
 __all__ = [
     "Data",
@@ -23,7 +25,10 @@ __all__ = [
     "console",
     "log_console",
     "tell_results",
+    "numbers",
 ]
+
+T = TypeVar("T")
 
 app = typer.Typer(
     name="python -m benchmark",
@@ -70,3 +75,16 @@ def complain(text: str) -> None:
     """One `error:` line on stderr per line of text."""
     for line in text.splitlines():
         print(f"error: {line}", file=sys.stderr)
+
+
+def numbers(text: str, option: str, count: int, kind: Callable[[str], T]) -> tuple[T, ...]:
+    """The numbers in `1,2,3`, of a kind such as `int`. Raises InputError unless there are `count` of them."""
+    try:
+        found = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != count:
+        raise InputError(
+            f"{option} {text!r}: give {count} {'whole ' if kind is int else ''}numbers with commas between"
+        )
+    return found

@@ -10,8 +10,9 @@ from benchmark.comparison import Comparison, ShownPair
 from benchmark.pictures import Picture, grey_picture, mask_picture
 from benchmark.plots import REAL_COLOUR, Curve, prd_chart
 from benchmark.scoring import METRICS_OF
+from benchmark.views.audits import audit_sentence
 from benchmark.views.evaluation import environment_facts
-from benchmark.views.scores import STATISTICS, ClosestPair, audit_sentence, closeness
+from benchmark.views.scores import STATISTICS, ClosestPair, closeness
 from benchmark.views.tables import Column, Entry, Row, Table, column
 from benchmark.views.text import deviation, interval, number, unit_of
 from benchmark.vocabulary import AUDIT_METRICS, LABEL_METRICS

@@ -8,11 +8,12 @@ import numpy as np
 
 from benchmark.pictures import Picture, grey_picture
 from benchmark.results import Run
+from benchmark.views.audits import audit_sentence
 from benchmark.views.figures import first_files, plane_spacing
 from benchmark.views.tables import Column, Entry, Row, Table
 from benchmark.views.text import LabelMark, number
 
-__all__ = ["STATISTICS", "AuditView", "ClosestPair", "audit_sentence", "audit_views", "closeness", "label_table"]
+__all__ = ["STATISTICS", "AuditView", "ClosestPair", "audit_views", "closeness", "label_table"]
 
 # Name, decimals, unit.
 STATISTICS = {
@@ -80,17 +81,6 @@ def audit_views(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[AuditView]
         sentences = [audit_sentence(space, audit) for space, audit in audits.items()]
         views.append(AuditView(mark, record["cell"]["seed"], sentences, closest))
     return views
-
-
-def audit_sentence(space: str, audit: Mapping[str, Any]) -> str:
-    """What one audit found, in words."""
-    verdict = "more than chance allows: look at the pairs" if audit["memorised"] else "no more than chance allows"
-    return (
-        f"In {'feature' if space == 'features' else 'image'} space {audit['close_count']} of {audit['generated_count']}"
-        f" synthetic patches ({100 * audit['close_share']:.1f} %) lie closer to a training patch than all but "
-        f"{100 * audit['expected_share']:.1f} % of unseen real patches do: {verdict} (p = {audit['p_value']:.2g}). "
-        f"{audit['near_zero']} are nearly identical to one."
-    )
 
 
 def closeness(distance: float, threshold: float) -> str:

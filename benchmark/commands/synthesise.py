@@ -1,0 +1,170 @@
+"""`synthesise`: a trained generator -> a folder of labelled volumes that other tools read."""
+
+import os
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.progress import Progress
+
+from benchmark.commands.options import Device, app, console, log_console, numbers
+from benchmark.environment import choose_device
+from vesselgan.errors import InputError
+
+if TYPE_CHECKING:
+    from benchmark.generators import FoundGenerator
+    from vesselgan.export import Layout, MakePairs, Pairs
+
+__all__ = ["synthesise"]
+
+_ARBITRARY = (0.0, 1000.0)  # black and white where the training data's own are not known
+
+
+@app.command()
+def synthesise(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_CHECKPOINT",
+            help="A run (paper-laptop), a train_gan folder, a folder of `import`, or a .pth of the paper's code",
+        ),
+    ],
+    count: Annotated[int, typer.Option("--count", help="How many pairs of image and label")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the dataset: new, empty, or to be continued")],
+    layout: Annotated[
+        Literal["nnunet", "bids", "npz"], typer.Option("--format", help="How files are named")
+    ] = "nnunet",
+    cell: Annotated[str | None, typer.Option("--cell", metavar="ID", help="Which generator of a run")] = None,
+    runs: Annotated[Path, typer.Option("--runs", help="Folder that holds the runs")] = Path("runs"),
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the noise; the run's own if left out")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Pairs made together; the run's own if left out")] = None,
+    spacing: Annotated[
+        str | None, typer.Option("--spacing", metavar="X,Y,Z", help="Voxel size in mm; the training data's if left out")
+    ] = None,
+    intensities: Annotated[
+        str | None,
+        typer.Option("--intensities", metavar="LOW,HIGH", help="Black and white; the training data's if left out"),
+    ] = None,
+    patch: Annotated[str, typer.Option("--patch", metavar="X,Y,Z", help="Patch size of a .pth")] = "128,128,64",
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="How an imported generator generates; paper_code if left out")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="TEXT", help="Licence of the dataset; says that there is none")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="Name of the dataset")] = "Synthetic TOF-MRA patches",
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Batches at work at the same time; as many as cores if left out")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Write labelled synthetic volumes. Stopped at any moment, the same command goes on where it was."""
+    if count < 1 or (batch is not None and batch < 1) or (workers is not None and workers < 1):
+        raise InputError(f"--count {count}, --batch {batch}, --workers {workers}: each must be at least 1")
+    if seed is not None and seed < 0:
+        raise InputError(f"--seed {seed}: give 0 or more")
+    size = numbers(patch, "--patch", 3, int)
+    spacing_mm = numbers(spacing, "--spacing", 3, float) if spacing else None
+    ends = numbers(intensities, "--intensities", 2, float) if intensities else None
+
+    from benchmark.datasheet import NO_LICENCE, datasheet, render_datasheet
+    from benchmark.generators import find_generator
+    from vesselgan.export import Intensities, write_dataset
+
+    where = choose_device(device)
+    found = find_generator(source, runs=runs, cell=cell, patch=size, recipe=recipe, device=where)
+    voxel = spacing_mm or found.spacing_mm
+    if voxel is None and layout != "npz":
+        raise InputError(
+            f"{source}: the voxel size of its training data is not known; give it with --spacing X,Y,Z in mm"
+        )
+    sheet = datasheet(
+        found,
+        name=name,
+        count=count,
+        layout=layout,
+        seed=found.seed if seed is None else seed,
+        batch=batch or found.batch,
+        spacing_mm=voxel,
+        spacing_given=spacing_mm is not None,
+        intensities=Intensities(*(ends or found.intensity_range or _ARBITRARY)),
+        intensities_given=ends is not None,
+        licence=licence or NO_LICENCE,
+        device=where,
+    )
+    started = monotonic()
+    with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
+        task = progress.add_task("synthetic pairs", total=count)
+        written = write_dataset(
+            out,
+            _layout(found, sheet),
+            _maker(found, sheet, where),
+            sheet,
+            count=count,
+            batch=sheet["generation"]["batch"],
+            workers=workers or (2 if where == "cuda" else _cores()),
+            extra={"datasheet.md": render_datasheet(sheet).encode()},
+            progress=lambda done: progress.update(task, completed=done),
+        )
+    seconds = monotonic() - started
+    speed = f"{written} written now, {written / seconds:.0f} a second" if written else "all were there already"
+    console.print(f"{count} pairs in {out} ({speed}); read {out / 'datasheet.md'}", soft_wrap=True, highlight=False)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS
+
+
+def _layout(found: "FoundGenerator", sheet: dict[str, Any]) -> "Layout":
+    """Whatever stands in the files themselves comes from the datasheet, which a continued command compares."""
+    from benchmark import __version__
+    from vesselgan.export import About, BidsLayout, Intensities, NnunetLayout, NpzLayout, VolumeEncoder
+
+    shape, ends = sheet["patch_size"], sheet["intensities"]
+    dtype = Intensities(ends["black"], ends["white"]).dtype
+    about = About(
+        name=sheet["name"],
+        description=f"TOF-MRA patches and vessel labels, synthetic, of the generator {found.name}; see datasheet.md",
+        licence=sheet["licence"],
+        reference=sheet["reference"],
+        version=__version__,
+    )
+    if sheet["layout"] == "npz":
+        return NpzLayout(about, shape, dtype)
+    stamp = f"synthetic (vesselgan {__version__}), generator {found.sha256[:12]}, seed {sheet['generation']['seed']}"
+    volumes = VolumeEncoder(shape, dtype, sheet["spacing_mm"], stamp)
+    return NnunetLayout(about, volumes) if sheet["layout"] == "nnunet" else BidsLayout(about, volumes)
+
+
+def _maker(found: "FoundGenerator", sheet: dict[str, Any], device: str) -> "MakePairs":
+    """Pairs of consecutive indices, as they are to be stored."""
+    import numpy as np
+    import torch
+
+    from vesselgan.export import Intensities
+    from vesselgan.synthesis import synthesise as synthetic_pairs
+    from vesselgan.training import choose_precision
+
+    generation, ends = sheet["generation"], sheet["intensities"]
+    intensities = Intensities(ends["black"], ends["white"])
+    precision = choose_precision(generation["precision"], device)
+
+    def make(pairs: range) -> "Pairs":
+        # Batches are at work side by side; a batch alone on several threads would also be rounded in another way.
+        torch.set_num_threads(1)
+        batches = list(
+            synthetic_pairs(
+                found.network,
+                pairs.stop,
+                start=pairs.start,
+                seed=generation["seed"],
+                batch=generation["batch"],
+                recipe=found.recipe,
+                precision=precision,
+            )
+        )
+        images = np.concatenate([batch.images for batch in batches])
+        return intensities.stored(images), np.concatenate([batch.labels for batch in batches])
+
+    return make
