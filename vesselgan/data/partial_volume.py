@@ -26,8 +26,8 @@ def fill_voxels(
         shape: of the grid, which shows the whole field of view.
 
     Returns:
-        flat indices (k,), the share of each voxel that is blood (k,), above 0 and at most 1, and the blood's mean signal
-        in that share (k,).
+        flat indices (k,); the share of each voxel that is blood (k,), above 0 and at most 1; the mean signal of that
+        blood (k,).
     """
     fine_shape = np.array(shape) * _FINER
     part_mm = np.array(FIELD_OF_VIEW_MM) / fine_shape
@@ -53,19 +53,33 @@ def _tube(
     chosen = np.append(np.arange(0, len(branch.points_mm) - 1, every), len(branch.points_mm) - 1)
     origin_mm = np.array([-FIELD_OF_VIEW_MM[0] / 2, -FIELD_OF_VIEW_MM[1] / 2, 0])
     centres = (branch.points_mm[chosen] - origin_mm) / part_mm - 0.5
+    nearest = np.rint(centres)
     reach = np.ceil(branch.radius_mm / part_mm + 0.5).astype(int)
-    offsets = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij"), -1).reshape(-1, 3)
-    at_once = max(1, _PAIRS_AT_ONCE // len(offsets))
+    window = [np.arange(-n, n + 1) for n in reach]
+    squares = [  # mm^2, per axis (balls, window): a sum over the axes tells which parts a ball holds
+        (((window[axis] + (nearest - centres)[:, axis, None]) * part_mm[axis]) ** 2).astype(np.float32)
+        for axis in range(3)
+    ]
+    strides = (int(fine_shape[1] * fine_shape[2]), int(fine_shape[2]), 1)
+    offsets = window[0][:, None, None] * strides[0] + window[1][:, None] * strides[1] + window[2]
+    middles = nearest.astype(np.intp)
+    middles_flat = middles @ np.array(strides)
+    all_within = not ((middles < reach) | (middles + reach >= fine_shape)).any()
+    at_once = max(1, _PAIRS_AT_ONCE // offsets.size)
     found, values = [], []
     for start in range(0, len(centres), at_once):
-        part = centres[start : start + at_once, None]
-        nearest = np.rint(part)
-        gap = ((offsets + (nearest - part)) * part_mm).astype(np.float32)  # mm, (balls, offsets, 3)
-        inside = np.einsum("bok,bok->bo", gap, gap) <= np.float32(branch.radius_mm**2)
-        ball, offset = np.nonzero(inside)
-        indices = nearest[ball, 0].astype(np.intp) + offsets[offset]
-        within = ((indices >= 0) & (indices < fine_shape)).all(axis=1)
-        found.append(np.ravel_multi_index(tuple(indices[within].T), tuple(fine_shape)))
-        values.append(signal[chosen[start : start + at_once]][ball[within]])
+        x, y, z = (square[start : start + at_once] for square in squares)
+        hits = np.flatnonzero(
+            x[:, :, None, None] + (y[:, :, None] + z[:, None, :])[:, None] <= np.float32(branch.radius_mm**2)
+        )
+        ball, offset = np.divmod(hits, offsets.size)
+        flat = middles_flat[start + ball] + offsets.ravel()[offset]
+        blood = signal[chosen[start + ball]]
+        if not all_within:
+            place = np.stack(np.unravel_index(offset, offsets.shape), axis=1) - reach + middles[start + ball]
+            within = ((place >= 0) & (place < fine_shape)).all(axis=1)
+            flat, blood = flat[within], blood[within]
+        found.append(flat)
+        values.append(blood)
     flat, first = np.unique(np.concatenate(found), return_index=True)
     return flat, np.concatenate(values)[first]
