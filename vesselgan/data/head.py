@@ -43,21 +43,21 @@ _FOLDS = (
     (0.97, 0.20, 1.40),
     (1.00, 0.30, 2.00),
 )
-_FOLD_MM = 9.0
+_FOLD_MM = 9.0  # from sulcus to sulcus, about
 _GREY_BRIGHTNESS = 0.84
 # Under the brain the same field tells what there is: sinuses full of air, bone, muscle, marrow full of fat.
 _BASE_FOLDS, _BASE_BRIGHTNESS = (
     (-4.0, -1.3, -1.0, -0.4, 0.7, 1.1, 1.5, 4.0),
     (0.05, 0.05, 0.4, 0.75, 0.85, 1.2, 1.6, 1.6),
 )
-_BASE_ROUGHNESS_MM = 2.0
+_BASE_ROUGHNESS_MM = 2.0  # standard deviation of the skull base's height
 _SKULL_DEPTH = 1.10
 _SCALP_DEPTH = 1.165
 _MASK_DEPTH = 1.02
 _WARP = 0.012  # depth: no head is an ellipsoid
 _DEPTH_STEP = 1.6 / 512
-_DEPTHS = 512
-_FOLD_STEP = 1 / 8
+_DEPTHS = 512  # the code of what lies under the brain is the next
+_FOLD_STEP = 1 / 8  # of the table's second axis, in standard deviations
 _FOLDS_EACH_WAY = 32
 _FLUID_BRIGHTNESS = 0.42
 _NODE_SHARE_OF_VARIANCE = 0.55  # mean of the sum of the squared quadratic B-spline weights, per axis

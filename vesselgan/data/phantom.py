@@ -1,7 +1,8 @@
 """Synthetic TOF-MRA with exact vessel labels and brain masks, for when there are no patient data.
 
-Arteries grow by Murray's law from a circle of Willis; slow flow in thin branches, scalp fat as bright as vessels,
-uneven coils and Rician noise keep a plain threshold from finding them.
+Arteries grow by Murray's law from a circle of Willis; partial volume, saturated slow blood, flow voids, faint veins, bright
+fat, uneven coils and Rician noise keep a plain threshold from finding them. PHANTOM.md, beside this file, says how hard it
+is and how its anatomy compares with published one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,7 @@ class Phantom:
     """One synthetic subject."""
 
     image: NDArray[np.float32]  # (X, Y, Z), whole numbers from 0 to 4095
-    label: NDArray[np.bool_]  # (X, Y, Z), arteries inside and outside the brain
+    label: NDArray[np.bool_]  # (X, Y, Z), arteries inside and outside the brain, where they fill 15 % of a voxel
     brain_mask: NDArray[np.bool_]  # (X, Y, Z)
     affine: NDArray[np.float64]  # (4, 4), voxel index -> mm, RAS
     spacing_mm: tuple[float, float, float]

@@ -14,7 +14,7 @@ from scipy.interpolate import CubicSpline
 __all__ = ["Branch", "bifurcation_angles", "grow_tree", "path_lengths", "smooth_path", "tortuous_path"]
 
 _Points = NDArray[np.float64]  # (n, 3), mm
-_ASKEW = np.array([0.61, 0.53, 0.59])  # a direction along which nothing lies
+_ASKEW = np.array([0.61, 0.53, 0.59])  # tells the two ends of an axis apart; no special direction lies across it
 
 
 @dataclass(frozen=True, eq=False)
