@@ -1,6 +1,6 @@
 """What a time-of-flight sequence sees of the blood: bright where it has just entered the slab, dark where it whirls.
 
-Blood that stays in the slab is saturated by every pulse: a pulse leaves the cosine of the flip angle of its magnetisation,
+Blood that stays in the slab is saturated: each pulse leaves the cosine of the flip angle of its magnetisation,
 which then recovers with T1. So its signal falls towards that of still blood with the time constant
 1 / (1/T1 - ln(cos(flip)) / TR), 0.5 s at T1 = 1.6 s, a flip angle of 15 degrees and TR = 25 ms. Slabs are acquired one
 after the other, so blood is fresh in each.
