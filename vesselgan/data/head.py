@@ -22,27 +22,44 @@ _Field = NDArray[np.float32]  # (X, Y, Z)
 # Depth (0 the brain's centre, 1 its surface) -> brightness, white matter being 1, and share of it that is texture.
 _LAYERS = (
     # depth, brightness, texture
-    (0.00, 1.00, 0.06),
-    (0.78, 1.00, 0.06),
-    (0.84, 0.92, 0.18),  # cortex and sulci
-    (0.97, 0.88, 0.23),
-    (1.00, 0.55, 0.12),  # fluid
-    (1.03, 0.50, 0.12),
+    (0.00, 1.00, 0.05),
+    (0.97, 1.00, 0.05),
+    (1.00, 0.45, 0.10),  # fluid
+    (1.03, 0.45, 0.10),
     (1.05, 0.30, 0.25),  # bone
-    (1.10, 0.35, 0.33),
-    (1.13, 1.90, 0.18),  # fat
-    (1.19, 1.90, 0.18),
+    (1.10, 0.35, 0.30),
+    (1.13, 1.50, 0.08),  # fat
+    (1.19, 1.50, 0.08),
     (1.21, 1.20, 0.16),  # skin
     (1.23, 0.04, 0.00),  # air
     (1.60, 0.04, 0.00),
 )
+# The cortex is folded: |a smooth random field| is 0 along the sulci. Depth -> where fluid ends, where grey matter ends.
+_FOLDS = (
+    # depth, fluid, grey matter
+    (0.60, -0.30, -0.30),
+    (0.78, -0.10, 0.35),
+    (0.90, 0.08, 0.75),
+    (0.97, 0.20, 1.40),
+    (1.00, 0.30, 2.00),
+)
+_FOLD_MM = 9.0  # from sulcus to sulcus, about
+_GREY_BRIGHTNESS = 0.84
+# Under the brain the same field tells what there is: sinuses full of air, bone, muscle, marrow full of fat.
+_BASE_FOLDS, _BASE_BRIGHTNESS = (
+    (-4.0, -1.3, -1.0, -0.4, 0.7, 1.1, 1.5, 4.0),
+    (0.05, 0.05, 0.4, 0.75, 0.85, 1.2, 1.6, 1.6),
+)
+_BASE_ROUGHNESS_MM = 2.0  # standard deviation of the skull base's height
 _SKULL_DEPTH = 1.10
 _SCALP_DEPTH = 1.165
 _MASK_DEPTH = 1.02
-_WARP = 0.005  # depth: no head is an ellipsoid
-_DEPTH_STEP = 1.6 / 1024
-_BELOW_BASE = 1024  # layer code of muscle, marrow and sinuses under the brain: one mean, strong texture
-_FLUID_BRIGHTNESS = 0.5
+_WARP = 0.012  # depth: no head is an ellipsoid
+_DEPTH_STEP = 1.6 / 512
+_DEPTHS = 512  # the code of what lies under the brain is the next
+_FOLD_STEP = 1 / 8  # of the table's second axis, in standard deviations
+_FOLDS_EACH_WAY = 32
+_FLUID_BRIGHTNESS = 0.42
 _NODE_SHARE_OF_VARIANCE = 0.55  # mean of the sum of the squared quadratic B-spline weights, per axis
 
 
@@ -71,6 +88,18 @@ class Head:
     def base_mm(self, y: _Array) -> _Array:
         """Height of the skull base: the front of the brain ends higher than the cerebellum."""
         return np.asarray(26 / (1 + np.exp(-(y - 10) / 8)) - 8)
+
+    def petrous_mm(self, x: _Array, y: _Array) -> _Array:
+        """Height of the ridges of the temporal bones above the rest of the base."""
+        along = y + 18 + 0.5 * (np.abs(x) - 40)  # across the ridge, which runs forward and inward
+        return np.asarray(9 * np.exp(-((along / 9) ** 2)) / (1 + np.exp(-(np.abs(x) - 28) / 4)))
+
+    def coil_profile(self, shape: Sequence[int], rise: float) -> _Array:
+        """Sensitivity (X, Y, Z) of the coils around the head: 1 - rise at its centre, 1 at the brain's surface."""
+        x, y, z = _grid(shape)
+        a, b, c = self.semi_axes_mm
+        flat = 1 - rise + rise * ((x / a) ** 2 + (y / b) ** 2)
+        return np.asarray(flat + rise * ((z - self.centre_z_mm) / c) ** 2, dtype=np.float32)
 
     def onto_scalp(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Move points (..., 3) away from the head's centre into the fat under the skin."""
@@ -111,20 +140,30 @@ def draw_head(rng: np.random.Generator) -> Head:
 def render_tissue(head: Head, shape: Sequence[int], rng: np.random.Generator) -> tuple[_Field, NDArray[np.bool_]]:
     """Brightness (X, Y, Z), white matter being 1, before coil sensitivity and noise; and the brain mask (X, Y, Z)."""
     x, y, z = grid = _grid(shape)
+    warp = smooth_noise(shape, 25, rng)
+    below = z + np.float32(_BASE_ROUGHNESS_MM) * warp < head.base_mm(y) + head.petrous_mm(x, y)
+    warp *= np.float32(_WARP)
     depth = head.depth(x, y, z)
-    depth += np.float32(_WARP) * smooth_noise(shape, 25, rng)
-    below = z < head.base_mm(y)
+    depth += warp
     mask = (depth < _MASK_DEPTH) & ~below
 
     code = (depth * np.float32(1 / _DEPTH_STEP)).astype(np.int16)
-    np.minimum(code, _BELOW_BASE - 1, out=code)
-    code[np.broadcast_to(below, code.shape) & (depth < _SKULL_DEPTH)] = _BELOW_BASE
-    del depth
+    np.minimum(code, _DEPTHS - 1, out=code)
+    code[below & (depth < _SKULL_DEPTH)] = _DEPTHS
+    del depth, below
+    fold = smooth_noise(shape, _FOLD_MM, rng)
+    fold *= np.float32(1 / _FOLD_STEP)
+    fold += np.float32(_FOLDS_EACH_WAY + 0.5)
+    np.clip(fold, 0, 2 * _FOLDS_EACH_WAY, out=fold)
+    index = code.astype(np.int32)
+    index *= 2 * _FOLDS_EACH_WAY + 1
+    index += fold.astype(np.int32)
+    del fold, code
     brightness, texture = _layer_tables()
     tissue = smooth_noise(shape, 3.5, rng)
-    tissue *= texture[code]
-    tissue += brightness[code]
-    del code
+    tissue *= texture.take(index)
+    tissue += brightness.take(index)
+    del index
 
     for centre, radii in (
         ((10, 6, 64), (6, 26, 8)),  # ventricles
@@ -132,7 +171,7 @@ def render_tissue(head: Head, shape: Sequence[int], rng: np.random.Generator) ->
         ((13, -28, 52), (6, 14, 12)),
         ((-13, -28, 52), (6, 14, 12)),
         ((0, -2, 48), (2.5, 10, 9)),
-        ((0, 6, 28), (15, 18, 6)),  # cistern around the circle of Willis
+        ((0, 5, 28), (11, 13, 5)),  # cistern around the circle of Willis
         ((33, 6, 33), (12, 8, 4)),  # Sylvian fissures
         ((-33, 6, 33), (12, 8, 4)),
     ):
@@ -163,11 +202,25 @@ def smooth_noise(shape: Sequence[int], size_mm: float, rng: np.random.Generator)
 
 
 def _layer_tables() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Brightness and texture of each pair of depth and fold, flat; the last depth means under the brain."""
     depths, brightness, texture = np.array(_LAYERS).T
-    at = np.arange(_BELOW_BASE) * _DEPTH_STEP
-    level = np.append(np.interp(at, depths, brightness), 0.8)
-    share = np.append(np.interp(at, depths, texture), 0.5)
-    return level.astype(np.float32), (level * share).astype(np.float32)
+    at = np.arange(_DEPTHS) * _DEPTH_STEP
+    fold = (np.arange(2 * _FOLDS_EACH_WAY + 1) - _FOLDS_EACH_WAY) * _FOLD_STEP
+    fold_depths, fluid_ends, grey_ends = np.array(_FOLDS).T
+    level = np.interp(at, depths, brightness)[:, None]
+    grey = _share_below(np.abs(fold), np.interp(at, fold_depths, grey_ends))
+    fluid = _share_below(np.abs(fold), np.interp(at, fold_depths, fluid_ends))
+    folded = 1 + grey * (_GREY_BRIGHTNESS - 1)
+    folded += fluid * (_FLUID_BRIGHTNESS - folded)
+    level = np.where(at[:, None] < 1, np.minimum(level, folded), level)
+    level = np.append(level, np.interp(fold, _BASE_FOLDS, _BASE_BRIGHTNESS)[None], axis=0)
+    share = np.append(np.interp(at, depths, texture), 0.15)[:, None]
+    return level.astype(np.float32).ravel(), (level * share).astype(np.float32).ravel()
+
+
+def _share_below(values: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How surely each value (m,) lies below each end (n,): (n, m), from 0 to 1 over an eighth on both sides."""
+    return np.clip(0.5 + (ends[:, None] - values) / 0.25, 0, 1)
 
 
 def _fill_with_fluid(tissue: _Field, grid: tuple[_Field, ...], centre: NDArray[np.float64], radii_mm: _Field) -> None:

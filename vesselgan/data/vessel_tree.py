@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import CubicSpline
 
-__all__ = ["Branch", "bifurcation_angles", "grow_tree", "tortuous_path"]
+__all__ = ["Branch", "bifurcation_angles", "grow_tree", "path_lengths", "smooth_path", "tortuous_path"]
 
 _Points = NDArray[np.float64]  # (n, 3), mm
+_ASKEW = np.array([0.61, 0.53, 0.59])  # tells the two ends of an axis apart; no special direction lies across it
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +64,7 @@ def grow_tree(
         goal = fed.mean(axis=0)
         end = goal if terminal else start + rng.uniform(0.35, 0.6) * (goal - start)
         points = settle(tortuous_path(start, heading, end, step_mm=step_mm, rng=rng))
-        lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
-        distances = travelled + np.concatenate([[0.0], np.cumsum(lengths)])
+        distances = path_lengths(points, travelled)
         radius = radius_mm * (len(fed) / len(perfused_mm)) ** (1 / 3)
         branches.append(Branch(points, radius, distances, feeder))
         if terminal:
@@ -108,10 +109,25 @@ def tortuous_path(
     return np.asarray(path + np.sin(np.pi * t * waves) @ amplitudes)
 
 
+def smooth_path(nodes: _Points, step_mm: float) -> _Points:
+    """A cubic spline (n, 3) through a few nodes (at least 2, 3)."""
+    along = path_lengths(nodes, 0.0)
+    if len(nodes) < 3:  # two nodes: a straight line
+        return np.linspace(nodes[0], nodes[-1], max(3, int(along[-1] / step_mm) + 1))
+    at = np.linspace(0, along[-1], max(3, int(1.2 * along[-1] / step_mm) + 1))
+    return np.asarray(CubicSpline(along, nodes, axis=0, bc_type="natural")(at))
+
+
+def path_lengths(points: _Points, start_mm: float) -> NDArray[np.float64]:
+    """Way (n,) from the first point to each, added to *start_mm*."""
+    lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    return start_mm + np.concatenate([[0.0], np.cumsum(lengths)])
+
+
 def _divide(fed: _Points, tangent: _Points, rng: np.random.Generator) -> list[tuple[_Points, _Points]]:
     """Part the perfused points across their longest extent; each share with the heading of the branch that feeds it."""
     _, _, axes = np.linalg.svd(fed - fed.mean(axis=0), full_matrices=False)
-    across = axes[0]
+    across = axes[0] * (1 if axes[0] @ _ASKEW > 0 else -1)  # an axis has no sign: linear algebra libraries differ
     order = np.argsort(fed @ across)
     first = int(np.clip(round(len(fed) * rng.uniform(0.25, 0.75)), 1, len(fed) - 1))
     shares = [fed[order[:first]], fed[order[first:]]]
