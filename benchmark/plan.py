@@ -208,7 +208,7 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
     profile = plan.profile
     recipe = _recipe(cell, SEGMENTATION_RECIPE)
     unet = {
-        **profile.unet.model_dump(exclude={"learning_rate", "steps"}),
+        **profile.unet.model_dump(exclude={"learning_rate", "steps", "augmentation"}),
         "lr": profile.unet.learning_rate,
         "max_steps": profile.unet.steps,
         "precision": getattr(profile.precision, profile.unet.precision),
@@ -216,7 +216,9 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
         "seed": cell.seed,
     }
     needs = {role: roles[role] for role in ("data", "pairs") if role in roles}
-    net = plan.add("train_unet", {"unet": unet, "recipe": recipe}, needs, profile.threads)
+    augmentation = profile.unet.augmentation and profile.unet.augmentation.model_dump()
+    varied = {"augmentation": augmentation} if augmentation else {}
+    net = plan.add("train_unet", {"unet": unet, "recipe": recipe, **varied}, needs, profile.threads)
     options = {"inference": profile.inference.model_dump(), "patch": profile.patch, "recipe": recipe}
     evaluated = plan.add("evaluate", options, {"data": roles["data"], "unet": net}, profile.threads)
     return {"unet": net, "evaluate": evaluated}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmark.stages.context import Context, dataclass_from, step_record, throttled
 from benchmark.stages.pairs import INT16_SCALE
-from vesselgan.data import EpochSampler, VolumeStore, cut, minmax_scale, open_store
+from vesselgan.data import Augmentation, EpochSampler, VolumeStore, augment, cut, minmax_scale, open_store
 from vesselgan.networks import UNet
 from vesselgan.recipe import Recipe
 from vesselgan.training import UNetConfig, soft_dice_loss, train_unet
@@ -52,7 +52,7 @@ def train(context: Context) -> dict[str, Any]:
 
         unet, history = train_unet(
             config,
-            lambda step: draw(sampler(step)),
+            lambda step: _varied(draw(sampler(step)), step, config.seed, context.options.get("augmentation")),
             validate,
             device=context.device,
             checkpoint=context.folder / "checkpoint.pt",
@@ -111,6 +111,14 @@ def _real_batch(store: VolumeStore, indices: NDArray[np.intp], recipe: Recipe) -
             [cut(volume, corner, store.patch_size) for volume, corner in zip(volumes, rows[:, 1:], strict=True)]
         )
     return _batch(images, labels)
+
+
+def _varied(batch: Batch, step: int, seed: int, settings: Mapping[str, Any] | None) -> Batch:
+    """The batch of a training step, augmented if the profile asks for it; the paper does not."""
+    if settings is None:
+        return batch
+    images, labels = (tensor[:, 0].numpy() for tensor in batch)
+    return _batch(*augment(images, labels, dataclass_from(Augmentation, settings), seed=seed, step=step))
 
 
 def _batch(images: NDArray[np.float32], labels: NDArray[Any]) -> Batch:
