@@ -341,7 +341,7 @@ def subject_rows(
     truth: NDArray[np.bool_], prediction: NDArray[np.bool_], mask: NDArray[np.bool_] | None
 ) -> dict[str, Any]:
     affine = tuple(tuple(row) for row in np.eye(4))
-    subject = StoredSubject("s", "test", truth.shape, affine, (0.5, 0.5, 2.0), (0.0, 1.0), mask is not None)
+    subject = StoredSubject("s", "test", truth.shape, affine, (0.5, 0.5, 2.0), (0.0, 1.0), "image", "label", None)
     return {row["metric"]: (row["value"], row["empty"]) for row in _rows(subject, truth, prediction, mask)}
 
 

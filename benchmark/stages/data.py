@@ -63,9 +63,12 @@ def _subjects(context: Context, total: int) -> Iterator[LoadedSubject]:
         if context.recipe.pairing == "listing_order":
             files = pair_by_listing(files, folder)
         subjects = _loaded([subject for subject in files if subject.key in wanted])
-    for index, subject in enumerate(subjects):
-        context.progress(index, total, "subjects")
+    done = 0
+    for subject in subjects:
+        context.progress(done, total, "subjects")
+        done += 1
         yield subject
+        del subject  # or it would stay in memory while the next one is made
 
 
 def _loaded(files: Sequence[Subject]) -> Iterator[LoadedSubject]:
