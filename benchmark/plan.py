@@ -118,6 +118,7 @@ def _add_prepare(plan: Plan, cell: Cell) -> str:
         "split": plan.source.split,
         "patch": profile.patch,
         "patches": profile.patches.model_dump(),
+        "brain_mask": profile.brain_mask,
         "seed": profile.split.seed,
     }
     return plan.add("prepare", options, {}, None, **plan.source.where)

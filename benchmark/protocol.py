@@ -178,6 +178,7 @@ class Profile(Strict):
     split: Split = Split()
     patch: PatchSize = (128, 128, 64)
     patches: Patches = Patches()
+    brain_mask: Literal["dataset", "compute"] = "dataset"  # compute: for subjects whose dataset has none
     recipe: Recipe = "paper_code"
     filters: Filters = 512
     batch: Positive = 4

@@ -1,6 +1,7 @@
 """Data in: NIfTI files in known layouts, or synthetic subjects; and the patches that networks are trained on."""
 
 from vesselgan.data.augmentation import Augmentation, augment
+from vesselgan.data.brain import compute_brain_mask
 from vesselgan.data.datasets import (
     LAYOUTS,
     Layout,
@@ -39,6 +40,7 @@ __all__ = [
     "VolumeStore",
     "apply_range",
     "augment",
+    "compute_brain_mask",
     "cut",
     "find_subjects",
     "grid_corners",
