@@ -19,7 +19,7 @@ from benchmark.pipeline import write_run_folder
 from benchmark.plan import build_plan
 from benchmark.publish import results_of
 from benchmark.report import render_report
-from benchmark.results import Run, load_run
+from benchmark.results import Run, load_run, subject_rows, summarise
 from benchmark.sources import choose_source
 from benchmark.store import Spec, Store
 from benchmark.views.claims import claim_views
