@@ -141,6 +141,7 @@ def _add_prepare(plan: Plan, cell: Cell) -> str:
         "split": plan.source.split,
         "patch": profile.patch,
         "patches": profile.patches.model_dump(),
+        "brain_mask": profile.brain_mask,
         "seed": profile.split.seed,
     }
     return plan.add("prepare", options, {}, None, **plan.source.where)
@@ -231,7 +232,7 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
     profile = plan.profile
     recipe = _recipe(cell, SEGMENTATION_RECIPE)
     unet = {
-        **profile.unet.model_dump(exclude={"learning_rate", "steps"}),
+        **profile.unet.model_dump(exclude={"learning_rate", "steps", "augmentation"}),
         "lr": profile.unet.learning_rate,
         "max_steps": profile.unet.steps,
         "precision": getattr(profile.precision, profile.unet.precision),
@@ -244,7 +245,9 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
     real = _real_subjects(plan, cell)
     is_baseline = cell.is_real and len(real) == len(plan.source.split["train"])
     arm = {"real": real} if cell.mixed_with or (cell.is_real and not is_baseline) else {}
-    net = plan.add("train_unet", {"unet": unet, "recipe": recipe, **arm}, needs, profile.threads)
+    augmentation = profile.unet.augmentation and profile.unet.augmentation.model_dump()
+    varied = {"augmentation": augmentation} if augmentation else {}
+    net = plan.add("train_unet", {"unet": unet, "recipe": recipe, **arm, **varied}, needs, profile.threads)
     options = {"inference": profile.inference.model_dump(), "patch": profile.patch, "recipe": recipe}
     evaluated = plan.add("evaluate", options, {"data": roles["data"], "unet": net}, profile.threads)
     return {"unet": net, "evaluate": evaluated}

@@ -94,6 +94,18 @@ class Precisions(Strict):
     mixed: Literal["bf16", "fp16"] = "fp16"
 
 
+class AugmentationSettings(Strict):
+    """Variations of the U-Net's training patches, real and synthetic alike: see vesselgan.data.Augmentation."""
+
+    flips: tuple[Literal["x", "y", "z"], ...] = ("x", "y", "z")
+    rotation: Annotated[float, Field(ge=0, le=45)] = 10.0
+    gamma: Annotated[float, Field(ge=1, le=10)] = 1.3
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.1
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.03
+    share: Annotated[float, Field(ge=0, le=1)] = 0.3
+
+
 class UNetSettings(Strict):
     """The segmentation network; batch and number of steps are ours, since the paper's are not available."""
 
@@ -105,6 +117,7 @@ class UNetSettings(Strict):
     validate_every: Positive = 588
     patience: Positive = 3
     precision: Literal["full", "mixed"] = "full"
+    augmentation: AugmentationSettings | None = None  # the paper's code has none; {} takes these defaults
 
 
 class Score(Strict):
@@ -172,6 +185,7 @@ class Profile(Strict):
     split: Split = Split()
     patch: PatchSize = (128, 128, 64)
     patches: Patches = Patches()
+    brain_mask: Literal["dataset", "compute"] = "dataset"  # compute: for subjects whose dataset has none
     recipe: Recipe = "paper_code"
     filters: Filters = 512
     batch: Positive = 4

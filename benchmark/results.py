@@ -127,6 +127,7 @@ def summarise(run: Run, rows: pd.DataFrame) -> dict[str, Any]:
         "profile": run.plan["profile"],
         "title": run.plan["title"],
         "data": run.plan["data"],
+        "brain_masks": _brain_masks(run),
         "environment": run.environment,
         "settings": run.plan["settings"],
         "cells": cells,
@@ -228,6 +229,18 @@ def _segmentation_metrics(rows: pd.DataFrame, cell_id: str) -> dict[str, Any]:
             entries[name] = mean_with_interval(known["value"].tolist(), "test subject")
             entries[name]["empty"] = int(known["empty"].sum())
     return entries
+
+
+def _brain_masks(run: Run) -> dict[str, int] | None:
+    """How many subjects have a brain mask of the dataset, a computed one, and none; the intracranial values rest on it.
+
+    None before the data are prepared.
+    """
+    data = next((values for record in run.cells if (values := run.values(record, "data"))), None)
+    if data is None:
+        return None
+    computed, masks = data["brain_mask_computed"], data["with_brain_mask"]
+    return {"dataset": masks - computed, "computed": computed, "none": sum(data["subjects"].values()) - masks}
 
 
 def _groups(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

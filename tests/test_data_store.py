@@ -1,12 +1,16 @@
 """The volume store: what goes in comes out, once on disk, in the same bytes."""
 
+import math
+import tracemalloc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vesselgan.data import LoadedSubject, cut, open_store, robust_range, write_store
+import vesselgan.data.store as store_module
+from vesselgan.data import LoadedSubject, apply_range, cut, minmax_scale, open_store, robust_range, write_store
 from vesselgan.errors import InputError
 
 PATCH = (8, 8, 4)
@@ -112,11 +116,93 @@ def test_overhang_scaled_by_volume_is_the_darkest_value(tmp_path, subjects):
 
 def test_equal_input_gives_equal_bytes(tmp_path, subjects):
     first, again = write(tmp_path / "1", subjects), write(tmp_path / "2", subjects)
-    names = sorted(path.name for path in first.iterdir())
-    assert names == sorted(path.name for path in again.iterdir())
+    names, names_again = (
+        sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file()) for folder in (first, again)
+    )
+    assert names == names_again
     assert all((first / name).read_bytes() == (again / name).read_bytes() for name in names)
     other = write(tmp_path / "3", subjects, seed=1)
     assert (first / "patches.npy").read_bytes() != (other / "patches.npy").read_bytes()
+
+
+def test_no_subject_stays_in_memory_while_the_next_is_made(tmp_path):
+    """Neither in the store's writer nor in the stage's generators, real sizes being gigabytes."""
+    alive = []
+
+    def one_by_one():
+        for seed, key in enumerate("abc"):
+            assert not [reference for reference in alive if reference() is not None]
+            yield remembered(subject(key, seed))
+
+    def remembered(made):
+        alive.append(weakref.ref(made))
+        return made
+
+    write(tmp_path, one_by_one(), {"train": ["a", "b"], "test": ["c"]})
+    assert len(alive) == 3
+
+
+def test_preparing_more_subjects_takes_no_more_memory(tmp_path):
+    shape, patch = (80, 80, 40), (32, 32, 16)
+
+    def peak_bytes(count):
+        keys = [f"s{number}" for number in range(count)]
+        tracemalloc.start()
+        subjects = (subject(key, seed, shape) for seed, key in enumerate(keys))
+        rng = np.random.default_rng(0)
+        write_store(
+            tmp_path / str(count), subjects, splits={"train": keys}, patch_size=patch, grid=None, vessel=4, rng=rng
+        )
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return peak
+
+    few, many = peak_bytes(2), peak_bytes(6)
+    assert many < 1.05 * few + 100_000
+
+
+def test_each_patch_has_its_range_in_the_table(tmp_path, subjects):
+    store = open_store(write(tmp_path, subjects))
+    for (low, high), (which, *corner) in zip(store.patch_ranges, store.patch_table, strict=True):
+        patch = cut(subjects[which].image, corner, PATCH)
+        assert (low, high) == (patch.min(), patch.max())
+
+
+def test_channels_are_the_pairs_with_the_label_on_the_scale_asked_for(tmp_path, subjects):
+    store = open_store(write(tmp_path, subjects))
+    indices = list(range(len(store.patch_table)))
+    for scaling in ("patch", "volume"):
+        images, labels = store.cut_pairs(indices, scaling)
+        for low in (0.0, -1.0):
+            pairs = store.cut_channels(indices, scaling, label_low=low)
+            np.testing.assert_array_equal(pairs[:, 0], images)
+            np.testing.assert_array_equal(pairs[:, 1], np.where(labels, 1, low))
+        for image, (which, *corner) in zip(images, store.patch_table, strict=True):
+            stored = store.subjects[which]
+            low, high = stored.intensity_range
+            expected = (
+                minmax_scale(cut(subjects[which].image, corner, PATCH))
+                if scaling == "patch"
+                else apply_range(cut(subjects[which].image, corner, PATCH, fill=math.floor(low)), low, high)
+            )
+            np.testing.assert_array_equal(image, expected)
+
+
+def test_large_patches_are_cut_slab_by_slab_to_the_same_values(tmp_path, subjects, monkeypatch):
+    store = open_store(write(tmp_path, subjects))
+    whole = store.cut_channels(range(11), "volume")
+    monkeypatch.setattr(store_module, "_VOXELS_AT_ONCE", 3 * PATCH[1] * PATCH[2])
+    np.testing.assert_array_equal(store.cut_channels(range(11), "volume"), whole)
+
+
+def test_equal_volumes_are_kept_once_and_one_scan_in_two_splits_is_refused(tmp_path, subjects):
+    twin = replace(subjects[0], key="c", label=subjects[2].label)
+    store = open_store(write(tmp_path / "twice", [*subjects[:2], twin]))
+    assert store.subject("a").image == store.subject("c").image
+    assert len(list(tmp_path.glob("twice/volumes/*.npy"))) == 2 + 3 + 1  # images, labels, one mask
+    copy = replace(subjects[0], key="b")
+    with pytest.raises(InputError, match=r"'a' \(train\) and 'b' \(test\) have the same image"):
+        write(tmp_path / "leak", [subjects[0], copy, subjects[2]])
 
 
 def test_subjects_are_taken_one_at_a_time_and_those_in_no_split_are_skipped(tmp_path, subjects):
@@ -124,11 +210,11 @@ def test_subjects_are_taken_one_at_a_time_and_those_in_no_split_are_skipped(tmp_
 
     def one_by_one():
         for given in subjects:
-            written_before.append(len(list(tmp_path.glob("*.image.npy"))))
+            written_before.append(len(list(tmp_path.glob("volumes/*.npy"))))
             yield given
 
     write(tmp_path, one_by_one(), {"train": ["a"], "test": ["c"]})
-    assert written_before == [0, 1, 1]
+    assert written_before == [0, 3, 3]  # image, label and mask
     assert [stored.key for stored in open_store(tmp_path).subjects] == ["a", "c"]
 
 
@@ -142,7 +228,7 @@ def test_subjects_are_taken_one_at_a_time_and_those_in_no_split_are_skipped(tmp_
 )
 def test_subjects_and_splits_must_fit(tmp_path, given, splits, message):
     with pytest.raises(InputError, match=message):
-        write(tmp_path, [subject(key, 0) for key in given], splits)
+        write(tmp_path, [subject(key, ord(key)) for key in given], splits)
 
 
 def test_an_unfinished_or_foreign_store_is_refused(tmp_path, subjects):
@@ -150,6 +236,6 @@ def test_an_unfinished_or_foreign_store_is_refused(tmp_path, subjects):
         open_store(tmp_path)
     write(tmp_path, subjects)
     table = tmp_path / "store.json"
-    table.write_text(table.read_text().replace('"format": 1', '"format": 0'))
+    table.write_text(table.read_text().replace('"format": 2', '"format": 0'))
     with pytest.raises(InputError, match="format 0"):
         open_store(tmp_path)

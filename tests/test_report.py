@@ -19,7 +19,7 @@ from benchmark.pipeline import write_run_folder
 from benchmark.plan import build_plan
 from benchmark.publish import results_of
 from benchmark.report import render_report
-from benchmark.results import Run, load_run
+from benchmark.results import Run, load_run, subject_rows, summarise
 from benchmark.sources import choose_source
 from benchmark.store import Spec, Store
 from benchmark.utility import worth_in_words
@@ -98,6 +98,7 @@ def write_data(spec: Spec, folder: Path, rng: np.random.Generator, mask: bool, _
         "spacings_mm": [list(spacing)],
         "vessel_share": 0.01,
         "with_brain_mask": len(subjects) if mask else 0,
+        "brain_mask_computed": 1 if mask else 0,
     }
 
 
@@ -284,6 +285,16 @@ def test_text_of_users_is_escaped_wherever_it_stands(page: str) -> None:
     assert "&lt;script&gt;" in page
     assert "<b>tests" not in page
     assert "<i>FID" not in page
+
+
+def test_results_and_page_say_where_brain_masks_come_from(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    page = render(run, tmp_path / "page")
+    assert "with a brain mask, of which 1 computed from the image" in page
+    masks = summarise(run, subject_rows(run))["brain_masks"]
+    assert masks["computed"] == 1
+    assert masks["none"] == 0
+    assert masks["dataset"] > 0
 
 
 def test_a_dataset_without_brain_mask_gives_no_intracranial_values_but_their_reason(tmp_path: Path) -> None:

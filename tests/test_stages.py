@@ -28,7 +28,7 @@ from benchmark.stages.segmentation import (
     volume_loss,
 )
 from benchmark.vocabulary import SEGMENTATION_METRICS
-from vesselgan.data import StoredSubject, Subject, VolumeStore, listing, open_store, pair_by_listing
+from vesselgan.data import StoredSubject, Subject, VolumeStore, listing, open_store, pair_by_listing, phantom_subjects
 from vesselgan.inference import segment_volume
 from vesselgan.networks import UNet
 from vesselgan.recipe import CORRECTED, PAPER_CODE, Recipe
@@ -63,6 +63,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert values["subjects"] == {"train": 2, "validation": 1, "test": 1}
     assert values["patches"] == {"train": 16, "validation": 8, "test": 8}
     assert values["with_brain_mask"] == 4
+    assert values["brain_mask_computed"] == 0, "the phantom knows its own"
     return folder
 
 
@@ -242,6 +243,32 @@ def test_d6_pairs_files_by_their_names_or_by_the_order_of_two_listings(
     by_key, listed = (source.options_for(pairing)["files"] for pairing in ("by_key", "listing_order"))
     assert [listed[key]["label"] for key in "abc"] == [by_key[key]["label"] for key in "cab"]
     assert [listed[key]["image"] for key in "abc"] == [by_key[key]["image"] for key in "abc"]
+
+
+@pytest.mark.parametrize("brain_mask", ["dataset", "compute"])
+def test_brain_masks_are_computed_only_on_request_and_only_where_there_is_none(tmp_path: Path, brain_mask: str) -> None:
+    for number, subject in enumerate(phantom_subjects(3, (64, 64, 32), seed=0)):
+        volumes = {f"imagesTr/{subject.key}_0000": subject.image, f"labelsTr/{subject.key}": subject.label}
+        if number == 0:
+            volumes[f"masksTr/{subject.key}"] = subject.mask
+        for name, volume in volumes.items():
+            path = tmp_path / f"{name}.nii"
+            path.parent.mkdir(exist_ok=True)
+            nib.save(nib.Nifti1Image(volume.astype(np.float32), subject.affine), path)
+    options = {
+        "source": {"files": {}},
+        "split": {"train": ["phantom-000"], "validation": ["phantom-001"], "test": ["phantom-002"]},
+        "patch": [32, 32, 16],
+        "patches": {"grid": [1, 1, 1], "vessel": 2},
+        "brain_mask": brain_mask,
+        "seed": 0,
+        "recipe": {},
+    }
+    values = run(tmp_path / "out", "prepare", options, folder=str(tmp_path), layout="nnunet")
+    computed = 2 if brain_mask == "compute" else 0
+    assert (values["with_brain_mask"], values["brain_mask_computed"]) == (1 + computed, computed)
+    store = open_store(tmp_path / "out" / "store")
+    assert [subject.has_mask for subject in store.subjects] == [True, computed > 0, computed > 0]
 
 
 def test_without_a_listing_of_another_order_the_paper_code_pairs_rightly(tmp_path: Path) -> None:
@@ -438,7 +465,7 @@ def subject_rows(
     truth: NDArray[np.bool_], prediction: NDArray[np.bool_], mask: NDArray[np.bool_] | None
 ) -> dict[str, Any]:
     affine = tuple(tuple(row) for row in np.eye(4))
-    subject = StoredSubject("s", "test", truth.shape, affine, (0.5, 0.5, 2.0), (0.0, 1.0), mask is not None)
+    subject = StoredSubject("s", "test", truth.shape, affine, (0.5, 0.5, 2.0), (0.0, 1.0), "image", "label", None)
     return {row["metric"]: (row["value"], row["empty"]) for row in _rows(subject, truth, prediction, mask)}
 
 

@@ -1,6 +1,9 @@
 """Subjects -> a store of volumes and patch corners."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from benchmark.stages.context import Context
 from vesselgan.data import (
     LoadedSubject,
     Subject,
+    compute_brain_mask,
     find_subjects,
     load_subject,
     open_store,
@@ -25,10 +29,13 @@ __all__ = ["prepare"]
 def prepare(context: Context) -> dict[str, Any]:
     """Read or make every subject once and write the store; values describe the data."""
     options = context.options
+    compute = options.get("brain_mask", "dataset") == "compute"
+    computed: list[str] = []
     splits = {name: list(keys) for name, keys in options["split"].items()}
+    subjects = _subjects(context, sum(map(len, splits.values())))
     write_store(
         context.folder / "store",
-        _subjects(context, sum(map(len, splits.values()))),
+        map(partial(_with_mask, computed), subjects) if compute else subjects,
         splits=splits,
         patch_size=options["patch"],
         grid=options["patches"]["grid"],
@@ -44,7 +51,19 @@ def prepare(context: Context) -> dict[str, Any]:
         "spacings_mm": sorted({tuple(round(mm, 4) for mm in subject.spacing_mm) for subject in store.subjects}),
         "vessel_share": float(np.mean(shares)),
         "with_brain_mask": sum(subject.has_mask for subject in store.subjects),
+        "brain_mask_computed": sum(subject.key in computed for subject in store.subjects),
     }
+
+
+def _with_mask(computed: list[str], subject: LoadedSubject) -> LoadedSubject:
+    """The subject with a brain mask, computed if the dataset has none; then its key is noted."""
+    if subject.mask is not None:
+        return subject
+    mask = compute_brain_mask(subject.image, subject.spacing_mm)
+    if not mask.any():
+        return subject
+    computed.append(subject.key)
+    return replace(subject, mask=mask)
 
 
 def _subjects(context: Context, total: int) -> Iterator[LoadedSubject]:
@@ -63,9 +82,11 @@ def _subjects(context: Context, total: int) -> Iterator[LoadedSubject]:
         if context.recipe.pairing == "listing_order":
             files = pair_by_listing(files, folder)
         subjects = _loaded([subject for subject in files if subject.key in wanted])
-    for index, subject in enumerate(subjects):
-        context.progress(index, total, "subjects")
+    numbers = count()
+    for subject in subjects:
+        context.progress(next(numbers), total, "subjects")
         yield subject
+        del subject  # or it would stay in memory while the next one is made
 
 
 def _loaded(files: Sequence[Subject]) -> Iterator[LoadedSubject]:

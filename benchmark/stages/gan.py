@@ -124,9 +124,7 @@ def _privacy_spent(config: WGANConfig, settings: Mapping[str, float], sample_rat
 
 def real_pairs(store: VolumeStore, indices: np.ndarray[Any, Any], recipe: Recipe) -> Tensor:
     """Real pairs (B, 2, X, Y, Z): image in [-1, 1], label in {recipe.label_low, 1}."""
-    images, labels = store.cut_pairs(indices, recipe.intensity_scaling)
-    channel = labels.astype(np.float32) * (1 - recipe.label_low) + recipe.label_low
-    return torch.from_numpy(np.stack([images, channel], axis=1))
+    return torch.from_numpy(store.cut_channels(indices, recipe.intensity_scaling, label_low=recipe.label_low))
 
 
 def load_generator(folder: Path, device: str) -> tuple[Generator, str]:

@@ -13,7 +13,17 @@ from torch import Tensor
 
 from benchmark.pairs import decoded
 from benchmark.stages.context import Context, dataclass_from, step_record, throttled
-from vesselgan.data import EpochSampler, StoredSubject, VolumeStore, apply_range, cut, minmax_scale, open_store
+from vesselgan.data import (
+    Augmentation,
+    EpochSampler,
+    StoredSubject,
+    VolumeStore,
+    apply_range,
+    augment,
+    cut,
+    minmax_scale,
+    open_store,
+)
 from vesselgan.inference import segment_volume
 from vesselgan.networks import UNet
 from vesselgan.recipe import Recipe
@@ -41,7 +51,7 @@ def train(context: Context) -> dict[str, Any]:
 
     def batch(step: int) -> Batch:
         images, labels = zip(*(part.draw(part.sampler(step)) for part in parts.values()), strict=True)
-        return torch.cat(images), torch.cat(labels)
+        return _varied((torch.cat(images), torch.cat(labels)), step, config.seed, context.options.get("augmentation"))
 
     def validate(unet: UNet) -> float:
         return volume_loss(unet, store, context.recipe, precision, config.batch)
@@ -162,6 +172,14 @@ def _real_batch(store: VolumeStore, indices: NDArray[np.intp], recipe: Recipe) -
             [cut(volume, corner, store.patch_size) for volume, corner in zip(volumes, rows[:, 1:], strict=True)]
         )
     return _batch(images, labels)
+
+
+def _varied(batch: Batch, step: int, seed: int, settings: Mapping[str, Any] | None) -> Batch:
+    """The batch of a training step, augmented if the profile asks for it; the paper does not."""
+    if settings is None:
+        return batch
+    images, labels = (tensor[:, 0].numpy() for tensor in batch)
+    return _batch(*augment(images, labels, dataclass_from(Augmentation, settings), seed=seed, step=step))
 
 
 def _batch(images: NDArray[np.float32], labels: NDArray[Any]) -> Batch:

@@ -160,8 +160,11 @@ def _facts(run: Run, results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         patches = join(f"{count} {split}" for split, count in data["patches"].items())
         shapes = join(_shown(shape) for shape in data["shapes"])
         spacings = join(_shown(spacing) for spacing in data["spacings_mm"])
-        masks, subjects = data["with_brain_mask"], sum(data["subjects"].values())
-        yield "volumes", f"{shapes} voxels of {spacings} mm; {masks} of {plural(subjects, 'subject')} with a brain mask"
+        subjects = plural(sum(data["subjects"].values()), "subject")
+        masks = f"{data['with_brain_mask']} of {subjects} with a brain mask"
+        if computed := data["brain_mask_computed"]:
+            masks += f", of which {computed} computed from the image by a simple threshold method"
+        yield "volumes", f"{shapes} voxels of {spacings} mm; {masks}"
         yield "patches", f"{patches}; {100 * data['vessel_share']:.2f} % of all voxels are vessel"
     seconds = sum(cell.get("seconds") or 0 for cell in results["cells"])
     yield "work", f"{seconds / 60:.1f} minutes of stages, those that cells share counted for each of them"

@@ -1,5 +1,7 @@
 """Data in: NIfTI files in known layouts, or synthetic subjects; and the patches that networks are trained on."""
 
+from vesselgan.data.augmentation import Augmentation, augment
+from vesselgan.data.brain import compute_brain_mask
 from vesselgan.data.datasets import (
     LAYOUTS,
     Layout,
@@ -26,6 +28,7 @@ from vesselgan.data.store import StoredSubject, VolumeStore, open_store, write_s
 
 __all__ = [
     "LAYOUTS",
+    "Augmentation",
     "EpochSampler",
     "Layout",
     "LoadedSubject",
@@ -36,6 +39,8 @@ __all__ = [
     "Volume",
     "VolumeStore",
     "apply_range",
+    "augment",
+    "compute_brain_mask",
     "cut",
     "find_subjects",
     "grid_corners",

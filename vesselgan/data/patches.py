@@ -8,11 +8,21 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vesselgan.errors import InputError
 
-__all__ = ["apply_range", "cut", "grid_corners", "minmax_scale", "patch_corners", "robust_range", "vessel_corners"]
+__all__ = [
+    "apply_range",
+    "cut",
+    "cut_into",
+    "grid_corners",
+    "minmax_scale",
+    "patch_corners",
+    "robust_range",
+    "to_unit",
+    "vessel_corners",
+]
 
 T = TypeVar("T", bound=np.generic)
 
@@ -73,17 +83,27 @@ def vessel_corners(
     return corners
 
 
-def cut(volume: NDArray[T], corner: ArrayLike, patch_size: Sequence[int], fill: float = 0) -> NDArray[T]:
+def cut(volume: NDArray[T], corner: Sequence[int], patch_size: Sequence[int], fill: float = 0) -> NDArray[T]:
     """Copy the patch at *corner* out of (X, Y, Z); what overhangs the border is *fill* (the paper: zero)."""
-    start = np.asarray(corner)
-    stop = start + patch_size
-    inside_start = np.maximum(start, 0)
-    inside_stop = np.maximum(np.minimum(stop, volume.shape), inside_start)
-    source = tuple(slice(low, high) for low, high in zip(inside_start, inside_stop, strict=True))
-    target = tuple(slice(low, high) for low, high in zip(inside_start - start, inside_stop - start, strict=True))
-    patch = np.full(tuple(patch_size), fill, dtype=volume.dtype)
-    patch[target] = volume[source]
+    patch = np.empty(tuple(patch_size), dtype=volume.dtype)
+    cut_into(patch, volume, corner, fill)
     return patch
+
+
+def cut_into(patch: NDArray[Any], volume: NDArray[Any], corner: Sequence[int], fill: float = 0) -> None:
+    """The same into a given array, whose shape and type are those of the patch."""
+    source, target, overhangs = [], [], False
+    for low, size, wanted in zip(corner, volume.shape, patch.shape, strict=True):
+        first = max(low, 0)
+        last = max(min(low + wanted, size), first)
+        source.append(slice(first, last))
+        target.append(slice(first - low, last - low))
+        overhangs = overhangs or last - first < wanted
+    if overhangs:
+        patch[...] = fill
+        patch[tuple(target)] = volume[tuple(source)]
+    else:
+        patch[...] = volume[tuple(source)]
 
 
 def minmax_scale(patch: NDArray[Any]) -> NDArray[np.float32]:
@@ -92,7 +112,8 @@ def minmax_scale(patch: NDArray[Any]) -> NDArray[np.float32]:
     The same tissue then has another value in each patch: see `robust_range` for the alternative.
     """
     values = patch.astype(np.float32)
-    return _to_unit(values, float(values.min()), float(values.max()))
+    to_unit(values, float(values.min()), float(values.max()))
+    return values
 
 
 def robust_range(volume: NDArray[Any]) -> tuple[float, float]:
@@ -108,12 +129,22 @@ def robust_range(volume: NDArray[Any]) -> tuple[float, float]:
 
 def apply_range(patch: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:
     """Map low..high to [-1, 1] and clip to it; -1 everywhere when the two are equal."""
-    return np.clip(_to_unit(patch.astype(np.float32), low, high), -1, 1)
+    values = patch.astype(np.float32)
+    to_unit(values, low, high, clip=True)
+    return values
 
 
-def _to_unit(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+def to_unit(values: NDArray[np.float32], low: float, high: float, *, clip: bool = False) -> None:
+    """Map low..high to [-1, 1] in place; -1 everywhere when the two are equal."""
     lowest, highest = np.float32(low), np.float32(high)
     if highest <= lowest:
-        return np.full_like(values, -1)
+        values[...] = -1
+        return
     # Dividing first, rather than scaling by 2 / (high - low), makes the ends exactly -1 and 1.
-    return np.asarray((values - lowest) / (highest - lowest) * np.float32(2) - np.float32(1), dtype=np.float32)
+    values -= lowest
+    values /= highest - lowest
+    values *= np.float32(2)
+    values -= np.float32(1)
+    if clip:
+        np.maximum(values, np.float32(-1), out=values)
+        np.minimum(values, np.float32(1), out=values)

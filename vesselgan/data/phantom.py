@@ -86,10 +86,13 @@ def phantom_subjects(
 ) -> Iterator[LoadedSubject]:
     """Subjects "phantom-000", "phantom-001", ... one at a time, in the form in which files are loaded."""
     for subject in range(count):
-        made = make_phantom(shape, subject=subject, seed=seed, spacing_mm=spacing_mm)
-        yield LoadedSubject(
-            f"phantom-{subject:03d}", made.image, made.label, made.brain_mask, made.affine, made.spacing_mm
-        )
+        yield _as_loaded(subject, make_phantom(shape, subject=subject, seed=seed, spacing_mm=spacing_mm))
+
+
+def _as_loaded(subject: int, made: Phantom) -> LoadedSubject:
+    return LoadedSubject(
+        f"phantom-{subject:03d}", made.image, made.label, made.brain_mask, made.affine, made.spacing_mm
+    )
 
 
 def _add_blood(

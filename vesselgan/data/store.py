@@ -1,10 +1,12 @@
 """Volumes on disk, each kept once, and the patches cut out of them on the fly.
 
 The paper writes each patch as a file of its own, which repeats most voxels many times; here a patch is a row of four
-numbers. A store is a folder with ``store.json`` (subjects), ``patches.npy`` (subject and corner of each patch) and for
-each subject ``KEY.image.npy``, ``KEY.label.npy`` and, where there is one, ``KEY.mask.npy``.
+numbers. A store is a folder with ``store.json`` (subjects), ``patches.npy`` (subject and corner of each patch),
+``ranges.npy`` (lowest and highest intensity of each patch) and ``volumes/HASH.npy``, named by what is in it: images,
+labels and brain masks.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vesselgan.data.datasets import LoadedSubject
-from vesselgan.data.patches import apply_range, cut, minmax_scale, patch_corners, robust_range
+from vesselgan.data.patches import cut, cut_into, patch_corners, robust_range, to_unit
 from vesselgan.errors import InputError
 
 __all__ = ["StoredSubject", "VolumeStore", "open_store", "write_store"]
 
-_FORMAT = 1
+Scaling = Literal["patch", "volume"]
+
+_FORMAT = 2
+_VOXELS_AT_ONCE = 2**16  # cut and scaled while they lie in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,14 @@ class StoredSubject:
     affine: tuple[tuple[float, ...], ...]  # (4, 4), voxel index -> mm
     spacing_mm: tuple[float, float, float]
     intensity_range: tuple[float, float]  # `robust_range` of the image
-    has_mask: bool
+    image: str  # content hashes, which name the files
+    label: str
+    mask: str | None
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether there is a brain mask."""
+        return self.mask is not None
 
 
 def write_store(
@@ -58,26 +70,31 @@ def write_store(
         patch_size, grid, vessel, rng: see `patch_corners`.
 
     Raises:
-        InputError: a subject twice, in two splits, or in a split and never seen.
+        InputError: a subject twice, in two splits, or in a split and never seen; one image in two splits.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "volumes").mkdir(parents=True, exist_ok=True)
     split_of = _split_of(splits)
-    stored: list[StoredSubject] = []
+    stored: dict[str, StoredSubject] = {}
     rows: list[NDArray[np.int64]] = []  # subject, x, y, z
+    ranges: list[NDArray[np.float32]] = []  # lowest, highest
     for subject in subjects:
-        if subject.key not in split_of:
-            continue
-        if any(subject.key == other.key for other in stored):
-            raise InputError(f"subject {subject.key!r} comes twice; give each subject one key")
-        corners = patch_corners(subject.label, patch_size, grid=grid, vessel=vessel, rng=rng)
-        rows.append(np.column_stack([np.full(len(corners), len(stored)), corners]))
-        stored.append(_write_volumes(folder, subject, split_of[subject.key]))
-    missing = sorted(split_of.keys() - {subject.key for subject in stored})
+        if subject.key in split_of:
+            if subject.key in stored:
+                raise InputError(f"subject {subject.key!r} comes twice; give each subject one key")
+            corners = patch_corners(subject.label, patch_size, grid=grid, vessel=vessel, rng=rng)
+            rows.append(np.column_stack([np.full(len(corners), len(stored)), corners]))
+            ranges.append(_ranges(subject.image, corners, patch_size))
+            stored[subject.key] = _write_volumes(folder, subject, split_of[subject.key])
+            _refuse_leak(list(stored.values()))
+        del subject  # or it would stay in memory while the next one is made
+    missing = sorted(split_of.keys() - stored.keys())
     if missing:
         raise InputError(f"subject {missing[0]!r} of split {split_of[missing[0]]!r} is not among the data; add it")
     np.save(folder / "patches.npy", np.concatenate(rows).astype(np.int32))
-    table = {"format": _FORMAT, "patch_size": [int(n) for n in patch_size], "subjects": [asdict(s) for s in stored]}
+    np.save(folder / "ranges.npy", np.concatenate(ranges))
+    subjects_table = [asdict(subject) for subject in stored.values()]
+    table = {"format": _FORMAT, "patch_size": [int(n) for n in patch_size], "subjects": subjects_table}
     (folder / "store.json").write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -95,18 +112,25 @@ def open_store(folder: Path | str) -> "VolumeStore":
     if table.get("format") != _FORMAT:
         raise InputError(f"{folder}: store of format {table.get('format')}, not {_FORMAT}; prepare the data again")
     subjects = tuple(_stored_subject(row) for row in table["subjects"])
-    return VolumeStore(folder, subjects, tuple(table["patch_size"]), np.load(folder / "patches.npy"))
+    patches, ranges = (np.load(folder / f"{name}.npy") for name in ("patches", "ranges"))
+    return VolumeStore(folder, subjects, tuple(table["patch_size"]), patches, ranges)
 
 
 class VolumeStore:
     """An open store; see `open_store`."""
 
     def __init__(
-        self, folder: Path, subjects: tuple[StoredSubject, ...], patch_size: tuple[int, ...], table: NDArray[np.int32]
+        self,
+        folder: Path,
+        subjects: tuple[StoredSubject, ...],
+        patch_size: tuple[int, ...],
+        table: NDArray[np.int32],
+        ranges: NDArray[np.float32],
     ) -> None:
         self.subjects = subjects
         self.patch_size = patch_size
         self.patch_table = table  # (N, 4): index into subjects, then the corner in voxels
+        self.patch_ranges = ranges  # (N, 2): lowest and highest intensity, overhang (zero) included
         self._folder = folder
         self._mapped: dict[str, NDArray[Any]] = {}
 
@@ -121,15 +145,16 @@ class VolumeStore:
 
     def image(self, key: str) -> NDArray[Any]:
         """(X, Y, Z) intensities as scanned, read-only; of an integer type where that loses nothing, else float32."""
-        return self._map(f"{key}.image.npy")
+        return self._map(self.subject(key).image)
 
     def label(self, key: str) -> NDArray[np.bool_]:
         """(X, Y, Z) vessels, read-only."""
-        return self._map(f"{key}.label.npy")
+        return self._map(self.subject(key).label)
 
     def mask(self, key: str) -> NDArray[np.bool_] | None:
         """(X, Y, Z) brain mask, read-only, or None where the dataset has none."""
-        return self._map(f"{key}.mask.npy") if self.subject(key).has_mask else None
+        mask = self.subject(key).mask
+        return None if mask is None else self._map(mask)
 
     def subject(self, key: str) -> StoredSubject:
         """The table's row of a subject (KeyError if unknown)."""
@@ -138,9 +163,7 @@ class VolumeStore:
                 return subject
         raise KeyError(key)
 
-    def cut_pairs(
-        self, indices: Iterable[int], scaling: Literal["patch", "volume"]
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def cut_pairs(self, indices: Iterable[int], scaling: Scaling) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Images float32 (B, X, Y, Z) in [-1, 1] and their labels uint8 (B, X, Y, Z) in {0, 1}.
 
         Args:
@@ -148,38 +171,99 @@ class VolumeStore:
             scaling: "patch" is the paper's code: overhang zero, then each patch from its minimum to its maximum;
                 "volume" maps one robust range per subject, and its lower end (-1) is what overhangs.
         """
-        if scaling not in ("patch", "volume"):
-            raise ValueError(f"scaling {scaling!r} is neither 'patch' nor 'volume'")
-        rows = self.patch_table[np.asarray(list(indices), dtype=np.intp)]
-        images = np.empty((len(rows), *self.patch_size), dtype=np.float32)
-        labels = np.empty((len(rows), *self.patch_size), dtype=np.uint8)
-        for at, (index, *corner) in enumerate(rows):
-            subject = self.subjects[index]
-            labels[at] = cut(self.label(subject.key), corner, self.patch_size)
-            image = self.image(subject.key)
-            if scaling == "patch":
-                images[at] = minmax_scale(cut(image, corner, self.patch_size))
-            else:
-                low, high = subject.intensity_range
-                images[at] = apply_range(cut(image, corner, self.patch_size, fill=math.floor(low)), low, high)
+        chosen = [int(index) for index in indices]
+        images = np.empty((len(chosen), *self.patch_size), dtype=np.float32)
+        labels = np.empty((len(chosen), *self.patch_size), dtype=np.uint8)
+        for index, image, label in zip(chosen, images, labels, strict=True):
+            self._cut(index, scaling, image, label)
         return images, labels
+
+    def cut_channels(self, indices: Iterable[int], scaling: Scaling, *, label_low: float = 0.0) -> NDArray[np.float32]:
+        """The same pairs as a WGAN takes them: (B, 2, X, Y, Z), image in [-1, 1] and label in {label_low, 1}."""
+        chosen = [int(index) for index in indices]
+        pairs = np.empty((len(chosen), 2, *self.patch_size), dtype=np.float32)
+        for index, (image, label) in zip(chosen, pairs, strict=True):
+            self._cut(index, scaling, image, label, label_low)
+        return pairs
+
+    def _cut(
+        self, index: int, scaling: Scaling, image: NDArray[np.float32], label: NDArray[Any], label_low: float = 0.0
+    ) -> None:
+        """One pair into given arrays, slab by slab, each small enough to stay in cache until it is scaled."""
+        number, x, y, z = self.patch_table[index].tolist()
+        subject = self.subjects[number]
+        if scaling == "patch":
+            (low, high), fill = self.patch_ranges[index].tolist(), 0
+        elif scaling == "volume":
+            low, high = subject.intensity_range
+            fill = math.floor(low)
+        else:
+            raise ValueError(f"scaling {scaling!r} is neither 'patch' nor 'volume'")
+        volume, vessels = self._plain(subject.image), self._plain(subject.label)
+        deep = max(1, _VOXELS_AT_ONCE // math.prod(self.patch_size[1:]))
+        for start in range(0, self.patch_size[0], deep):
+            corner = (x + start, y, z)
+            slab = image[start : start + deep]
+            cut_into(slab, volume, corner, fill)
+            to_unit(slab, low, high, clip=scaling == "volume")
+            slab = label[start : start + deep]
+            cut_into(slab, vessels, corner)
+            if label_low:
+                slab *= 1 - label_low
+                slab += label_low
 
     def _map(self, name: str) -> NDArray[Any]:
         if name not in self._mapped:
-            self._mapped[name] = np.load(self._folder / name, mmap_mode="r")
+            self._mapped[name] = np.load(self._folder / "volumes" / f"{name}.npy", mmap_mode="r")
         return self._mapped[name]
+
+    def _plain(self, name: str) -> NDArray[Any]:
+        """The mapped volume as an ordinary array, slices of which are quicker to make."""
+        return self._map(name).view(np.ndarray)
 
 
 def _write_volumes(folder: Path, subject: LoadedSubject, split: str) -> StoredSubject:
-    np.save(folder / f"{subject.key}.image.npy", _smallest_lossless(subject.image))
-    np.save(folder / f"{subject.key}.label.npy", subject.label)
-    if subject.mask is not None:
-        np.save(folder / f"{subject.key}.mask.npy", subject.mask)
     x, y, z = subject.image.shape
-    affine = tuple(tuple(float(value) for value in row) for row in subject.affine)
-    intensity_range = robust_range(subject.image)
-    has_mask = subject.mask is not None
-    return StoredSubject(subject.key, split, (x, y, z), affine, subject.spacing_mm, intensity_range, has_mask)
+    return StoredSubject(
+        key=subject.key,
+        split=split,
+        shape=(x, y, z),
+        affine=tuple(tuple(float(value) for value in row) for row in subject.affine),
+        spacing_mm=subject.spacing_mm,
+        intensity_range=robust_range(subject.image),
+        image=_write_volume(folder, _smallest_lossless(subject.image)),
+        label=_write_volume(folder, subject.label),
+        mask=None if subject.mask is None else _write_volume(folder, subject.mask),
+    )
+
+
+def _write_volume(folder: Path, volume: NDArray[Any]) -> str:
+    """Write a volume, unless an equal one is there, and return its hash."""
+    volume = np.ascontiguousarray(volume)
+    digest = hashlib.sha256(f"{volume.dtype.str} {volume.shape} ".encode())
+    digest.update(volume.data)
+    name = digest.hexdigest()[:32]
+    path = folder / "volumes" / f"{name}.npy"
+    if not path.exists():
+        np.save(path, volume)
+    return name
+
+
+def _ranges(image: NDArray[np.float32], corners: NDArray[np.int64], patch_size: Sequence[int]) -> NDArray[np.float32]:
+    """Lowest and highest intensity (N, 2) of the patches at the corners, with zero for what overhangs."""
+    patches = (cut(image, corner, patch_size) for corner in corners.tolist())
+    return np.array([(patch.min(), patch.max()) for patch in patches], dtype=np.float32).reshape(-1, 2)
+
+
+def _refuse_leak(stored: Sequence[StoredSubject]) -> None:
+    """The same scan in training and test would make the test a matter of memory."""
+    *earlier, last = stored
+    for other in earlier:
+        if other.image == last.image and other.split != last.split:
+            raise InputError(
+                f"subjects {other.key!r} ({other.split}) and {last.key!r} ({last.split}) have the same image voxel "
+                "for voxel; keep one of them"
+            )
 
 
 def _stored_subject(row: dict[str, Any]) -> StoredSubject:
