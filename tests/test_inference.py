@@ -1,16 +1,25 @@
-"""Tiled segmentation: exact where it can be, covering every voxel."""
+"""Tiled segmentation: exact where it can be, covering every voxel, and equal to MONAI's."""
 
+import time
+import tracemalloc
+import warnings
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from vesselgan.errors import InputError
 from vesselgan.inference import segment_volume, tile_starts
+from vesselgan.networks import UNet
 from vesselgan.training import choose_precision
 
 FP32 = choose_precision("fp32", "cpu")
+Image = NDArray[np.float32]
 
 
 class VoxelWise(nn.Module):
@@ -24,12 +33,33 @@ class VoxelWise(nn.Module):
         return self.scale * images
 
 
-@pytest.mark.parametrize("shape", [(32, 32, 16), (45, 33, 17), (20, 40, 9), (16, 16, 16)])
-@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def noise(shape: tuple[int, ...]) -> Image:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def unet(filters: tuple[int, ...] = (4, 8)) -> UNet:
+    torch.manual_seed(0)
+    net = UNet(filters=filters)
+    with torch.no_grad():  # untrained networks say nearly the same everywhere
+        for _ in range(30):
+            net.train()(torch.randn(2, 1, 16, 16, 16))
+        net.output.weight.mul_(4)
+    return net.to(memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 16), (45, 33, 17), (20, 40, 9), (16, 16, 16), (1, 3, 50)])
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.8])
 def test_tiles_of_a_voxelwise_network_join_without_a_seam(shape: tuple[int, int, int], overlap: float) -> None:
-    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    image = noise(shape)
     probability = segment_volume(VoxelWise(), image, (16, 16, 16), precision=FP32, overlap=overlap, batch=3)
-    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-2 * image)), rtol=0, atol=1e-6)
+    assert probability.shape == shape
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-2 * image)), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(45, 33, 17), (7, 33, 17)])
+def test_a_constant_answer_stays_constant_up_to_the_borders(shape: tuple[int, int, int]) -> None:
+    constant = segment_volume(VoxelWise(), np.full(shape, 1.5, np.float32), (16, 8, 4), precision=FP32, overlap=0.6)
+    np.testing.assert_allclose(constant, 1 / (1 + np.exp(-3.0)), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("axis", "size", "overlap"), [(16, 16, 0.5), (17, 16, 0.0), (100, 16, 0.25), (127, 64, 0.9)])
@@ -39,3 +69,98 @@ def test_tiles_cover_an_axis_and_overlap_enough(axis: int, size: int, overlap: f
     assert starts[-1] == axis - size
     assert all(0 <= after - before <= size * (1 - overlap) + 1 for before, after in pairwise(starts))
     assert len(starts) == len(set(starts))
+
+
+def test_neither_input_nor_network_changes_and_progress_counts_every_tile() -> None:
+    image, net = noise((20, 18, 16)), unet()
+    before, calls = image.copy(), []
+    segment_volume(net, image, (16, 16, 16), precision=FP32, batch=3, progress=lambda *at: calls.append(at))
+    np.testing.assert_array_equal(image, before)
+    assert calls == [(3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("changes", [{"overlap": 1.0}, {"overlap": -0.1}, {"batch": 0}, {"image": noise((4, 4))}])
+def test_nonsense_is_refused(changes: dict[str, Any]) -> None:
+    arguments = {"image": noise((8, 8, 8)), "tile": (8, 8, 8), "precision": FP32} | changes
+    with pytest.raises(InputError):
+        segment_volume(VoxelWise(), **arguments)
+
+
+# ------------------------------------------------------------------ beside MONAI
+
+
+def monai_inferer() -> Callable[..., Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("monai.inferers").sliding_window_inference  # type: ignore[no-any-return]
+
+
+def by_monai(net: nn.Module, image: Image, tile: tuple[int, ...], overlap: float, batch: int, kind: str) -> Image:
+    """What MONAI makes of the same network, tiles, overlap, batch and number format."""
+    precision, sliding_window = choose_precision(kind, "cpu"), monai_inferer()
+
+    def predictor(tiles: torch.Tensor) -> torch.Tensor:
+        with precision.autocast():
+            return net(tiles).float().sigmoid()
+
+    with torch.inference_mode():
+        probability = sliding_window(
+            torch.from_numpy(image)[None, None],
+            tile,
+            batch,
+            predictor,
+            overlap=overlap,
+            mode="gaussian",
+            padding_mode="replicate",
+        )
+    result: Image = probability[0, 0].numpy()
+    return result
+
+
+@pytest.mark.parametrize("shape", [(40, 33, 19), (16, 16, 8), (50, 20, 9), (9, 30, 5)])
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.7])
+def test_the_result_is_that_of_monai(shape: tuple[int, int, int], overlap: float) -> None:
+    image, net = noise(shape), unet()
+    theirs = by_monai(net, image, (16, 16, 8), overlap, 3, "fp32")
+    ours = segment_volume(net, image, (16, 16, 8), precision=FP32, overlap=overlap, batch=3)
+    assert ours.std() > 0.01
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+CASES = {
+    "laptop, overlap 0.25": ((96, 96, 48), (32, 32, 16), 0.25, 8, (8, 16, 32), 4),
+    "laptop, overlap 0.5": ((96, 96, 48), (32, 32, 16), 0.5, 8, (8, 16, 32), 2),
+    "large, overlap 0.25": ((160, 160, 80), (64, 64, 32), 0.25, 4, (8, 16, 32), 1),
+}
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("kind", ["fp32", "bf16"])
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_as_fast_as_monai(case: str, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Interleaved, so that what else the machine does falls on both; the fastest of each, and the ratio per round."""
+    shape, tile, overlap, batch, filters, rounds = CASES[case]
+    image, net, precision = noise(shape), unet(filters), choose_precision(kind, "cpu")
+
+    def ours() -> Image:
+        return segment_volume(net, image, tile, precision=precision, overlap=overlap, batch=batch)
+
+    def theirs() -> Image:
+        return by_monai(net, image, tile, overlap, batch, kind)
+
+    np.testing.assert_allclose(ours(), theirs(), rtol=0, atol=1e-5)  # also the warm-up
+    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for turn in range(2 * rounds):
+        order = (("ours", ours), ("theirs", theirs))
+        for name, work in order if turn % 2 else order[::-1]:
+            start = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - start)
+    ratios = np.divide(seconds["theirs"], seconds["ours"])
+    best = {name: min(times) for name, times in seconds.items()}
+    with capsys.disabled():
+        print(
+            f"\n{case}, {kind}, {torch.get_num_threads()} threads: ours {best['ours']:.3f} s, MONAI {best['theirs']:.3f} s"
+            f", MONAI / ours {best['theirs'] / best['ours']:.3f} (per round {ratios.min():.3f} to {ratios.max():.3f})"
+        )
+    assert best["theirs"] / best["ours"] > 0.97  # as fast, within what two runs of the same code differ by
