@@ -67,7 +67,8 @@ STAGES = {
             "evaluate",
             evaluation.evaluate,
             (
-                *("benchmark.stages.evaluation", "benchmark.vocabulary", "vesselgan.inference", "vesselgan.metrics"),
+                *("benchmark.stages.evaluation", "benchmark.maps", "benchmark.vocabulary"),
+                *("vesselgan.inference", "vesselgan.metrics"),
                 *_SEGMENTATION,
             ),
         ),

@@ -7,22 +7,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.maps import save_maps
 from benchmark.stages.context import Context
 from benchmark.stages.segmentation import load_unet
 from benchmark.vocabulary import REGIONS, SEGMENTATION_METRICS
-from vesselgan.data import StoredSubject, VolumeStore, apply_range, open_store
+from vesselgan.data import StoredSubject, apply_range, open_store
 from vesselgan.inference import segment_volume
 from vesselgan.metrics import segmentation_scores
 from vesselgan.training import choose_precision
 
-__all__ = ["evaluate"]
+__all__ = ["THRESHOLD", "evaluate", "scaled"]
 
 THRESHOLD = 0.5
 SPLITS = ("validation", "test")
 
 
 def evaluate(context: Context) -> dict[str, Any]:
-    """Write `subjects.csv` (one row per subject and metric) and `shown.npz` (projections of one test subject).
+    """Write `subjects.csv` (one row per subject and metric) and the maps of the test subjects, see `save_maps`.
 
     Distances are in voxels and in millimetres. Where truth or prediction is empty, distances are the image's diagonal,
     shares are 0, and the row is marked. A subject without brain mask has empty values for intracranial vessels.
@@ -33,33 +34,26 @@ def evaluate(context: Context) -> dict[str, Any]:
     inference = context.options["inference"]
     subjects = [subject for subject in store.subjects if subject.split in SPLITS]
     rows: list[dict[str, Any]] = []
-    shown: dict[str, NDArray[Any]] = {}
     for index, subject in enumerate(subjects):
         context.progress(index, len(subjects), "volumes segmented")
-        image = _scaled(store, subject, context.recipe.intensity_scaling)
+        image = scaled(store.image(subject.key), subject.intensity_range, context.recipe.intensity_scaling)
         probability = segment_volume(unet, image, context.options["patch"], precision=precision, **inference)
         prediction, truth = probability > THRESHOLD, np.asarray(store.label(subject.key))
         rows += _rows(subject, truth, prediction, store.mask(subject.key))
-        if subject.split == "test" and not shown:
-            shown = {
-                "image": image.max(axis=2),
-                "truth": np.asarray(truth.any(axis=2)),
-                "prediction": np.asarray(prediction.any(axis=2)),
-                "spacing_mm": np.array(subject.spacing_mm),
-                "subject": np.array(subject.key),
-            }
+        if subject.split == "test":
+            save_maps(
+                context.folder, subject.key, truth, prediction, np.asarray(subject.affine), subject.spacing_mm
+            )
     with (context.folder / "subjects.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["split", "subject", "metric", "value", "empty"])
         writer.writeheader()
         writer.writerows(rows)
-    np.savez(context.folder / "shown.npz", allow_pickle=False, **shown)
     return {"subjects": {split: sum(s.split == split for s in subjects) for split in SPLITS}}
 
 
-def _scaled(store: VolumeStore, subject: StoredSubject, scaling: str) -> NDArray[np.float32]:
-    """The volume on the scale of the real training patches."""
-    image = store.image(subject.key)
-    return apply_range(image, *subject.intensity_range) if scaling == "volume" else image.astype(np.float32)
+def scaled(image: NDArray[Any], intensity_range: tuple[float, float], scaling: str) -> NDArray[np.float32]:
+    """A volume on the scale of the real training patches: one range per volume, or (D8) the scanner's intensities."""
+    return apply_range(image, *intensity_range) if scaling == "volume" else image.astype(np.float32)
 
 
 def _rows(

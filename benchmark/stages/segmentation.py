@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from vesselgan.networks import UNet
 from vesselgan.recipe import Recipe
 from vesselgan.training import UNetConfig, soft_dice_loss, train_unet
 
-__all__ = ["load_unet", "train"]
+__all__ = ["load_unet", "open_unet", "train"]
 
 Batch = tuple[Tensor, Tensor]
 CHECKPOINT_EVERY_S = 30.0
@@ -63,7 +64,16 @@ def train(context: Context) -> dict[str, Any]:
         {name: tensor.contiguous().cpu() for name, tensor in unet.state_dict().items()},
         context.folder / "unet.safetensors",
     )
-    facts = {"filters": config.filters, "dropout": config.dropout, "precision": config.precision}
+    trained = [subject.spacing_mm for subject in store.subjects if subject.split == "train"]
+    facts = {
+        "filters": config.filters,
+        "dropout": config.dropout,
+        "precision": config.precision,
+        "patch": store.patch_size,
+        "intensity_scaling": context.recipe.intensity_scaling,
+        "spacing_mm": np.median(trained, axis=0).tolist(),
+        "trained_on": f"{samples} {'synthetic pairs' if 'pairs' in context.inputs else 'real patches'}",
+    }
     (context.folder / "unet.json").write_text(json.dumps(facts))
     best = min(history, key=lambda validation: validation.validation_loss)
     return {
@@ -77,11 +87,16 @@ def train(context: Context) -> dict[str, Any]:
 
 def load_unet(context: Context) -> tuple[UNet, str]:
     """The U-Net of the `unet` input in evaluation mode, and the precision that it was trained in."""
-    folder = context.inputs["unet"]
-    facts = json.loads((folder / "unet.json").read_text())
+    unet, facts = open_unet(context.inputs["unet"], context.device)
+    return unet, facts["precision"]
+
+
+def open_unet(folder: Path, device: str) -> tuple[UNet, dict[str, Any]]:
+    """The U-Net of a `train_unet` folder in evaluation mode, and what `unet.json` says of it."""
+    facts: dict[str, Any] = json.loads((folder / "unet.json").read_text())
     unet = UNet(filters=facts["filters"], dropout=facts["dropout"])
     unet.load_state_dict(load_file(folder / "unet.safetensors"))
-    return unet.to(context.device).to(memory_format=torch.channels_last_3d).eval(), facts["precision"]  # type: ignore[call-overload]
+    return unet.to(device).to(memory_format=torch.channels_last_3d).eval(), facts  # type: ignore[call-overload]
 
 
 def _training_data(context: Context, store: VolumeStore) -> tuple[int, Callable[[NDArray[np.intp]], Batch]]:
