@@ -198,7 +198,7 @@ def test_what_stands_around_the_network_takes_less_than_in_monai(capsys: pytest.
 
 MEMORY = """
 import resource, sys
-from tests.test_inference import FP32, VoxelWise, by_monai, noise, segment_volume
+from test_inference import FP32, VoxelWise, by_monai, noise, segment_volume
 by_monai(VoxelWise(), noise((40, 40, 40)), (32, 32, 16), 0.25, 4, "fp32")  # what imports take
 image = noise((320, 320, 160))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -217,7 +217,7 @@ def test_it_takes_less_memory_than_monai(capsys: pytest.CaptureFixture[str]) -> 
     volumes = {}
     for name in ("ours", "theirs"):
         run = [sys.executable, "-W", "ignore", "-c", MEMORY, name]
-        output = subprocess.run(run, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
+        output = subprocess.run(run, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
         volumes[name] = float(output.stdout)
     with capsys.disabled():
         print(f"\nmemory beside the image: ours {volumes['ours']:.2f} volumes, MONAI {volumes['theirs']:.2f}")

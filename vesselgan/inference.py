@@ -117,7 +117,7 @@ def _divide_by_weights(total: Tensor, tile: Sequence[int], starts: Sequence[Sequ
             row.narrow(axis, start, tile[axis]).add_(weight)
         weight = row
     for plane, values in enumerate(total):
-        values.div_(sum(weight[plane - start] for start in starts[0] if start <= plane < start + tile[0]))
+        values.div_(sum(weight[plane - start] for start in starts[0] if start <= plane < start + tile[0])).clamp_(0, 1)
 
 
 def _gaussian(tile: Sequence[int]) -> Tensor:
