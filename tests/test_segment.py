@@ -186,12 +186,12 @@ def test_a_run_of_several_networks_lists_them_and_takes_a_cell(tmp_path: Path) -
             result = {"values": {}, "facts": {}, "files": {}}
             (runs / "stages" / key / "result.json").write_text(json.dumps(result))
     run = str(runs / "r")
-    with pytest.raises(InputError, match="choose a network with --cell: real_s0, SN_s0$"):
+    with pytest.raises(InputError, match=r"choose a network with --cell: real_s0, SN_s0$"):
         find_unet(run, None)
     assert find_unet(run, "SN_s0").name == "train_unet-2"
     with pytest.raises(InputError, match="no such cell"):
         find_unet(run, "SNN_s0")
     with pytest.raises(InputError, match="no trained U-Net of GP_s0 yet"):
         find_unet(run, "GP_s0")
-    with pytest.raises(InputError, match="neither a folder with unet.safetensors nor a run"):
+    with pytest.raises(InputError, match=r"neither a folder with unet\.safetensors nor a run"):
         find_unet(str(tmp_path), None)

@@ -41,9 +41,7 @@ def evaluate(context: Context) -> dict[str, Any]:
         prediction, truth = probability > THRESHOLD, np.asarray(store.label(subject.key))
         rows += _rows(subject, truth, prediction, store.mask(subject.key))
         if subject.split == "test":
-            save_maps(
-                context.folder, subject.key, truth, prediction, np.asarray(subject.affine), subject.spacing_mm
-            )
+            save_maps(context.folder, subject.key, truth, prediction, np.asarray(subject.affine), subject.spacing_mm)
     with (context.folder / "subjects.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["split", "subject", "metric", "value", "empty"])
         writer.writeheader()

@@ -50,7 +50,10 @@ def segmented_subjects(
     store = run_store(run)
     if store is None:
         return []
-    cells = [(mark, record["cell"]["id"], path.parent) for mark, record, path in first_files(run, marks, "evaluate", "subjects.csv")]
+    cells = [
+        (mark, record["cell"]["id"], path.parent)
+        for mark, record, path in first_files(run, marks, "evaluate", "subjects.csv")
+    ]
     scores = _scores(results, {cell for _, cell, _ in cells}, set(store.keys("test")))
     shown = []
     for key, rank in _chosen(scores, max(1, MOST_PICTURES // max(1, len(cells)))):
