@@ -167,7 +167,7 @@ def _because(cell: Mapping[str, Any]) -> str:
 
 
 def headline(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Headline | None:
-    """The comparison that the paper is about: real data, and the best synthetic label as validation subjects have it."""
+    """The comparison that the paper is about; the best synthetic label is that of the validation subjects."""
     best = results["best"]
     gap = best and best["gap_to_real"]
     if not gap:
