@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.claims.language import CHOSEN
-from benchmark.claims.samples import Evidence, MissingDataError, effect_of
+from benchmark.claims.samples import Evidence, MissingDataError, effect_of, obstacle_of
 
 __all__ = ["best_synthetic", "with_choice"]
 
@@ -52,8 +52,9 @@ def _gap(evidence: Evidence, metric: str, real: str, label: str) -> dict[str, An
         pairs = evidence.pairs(metric, real, label, "trained models")
     except MissingDataError:
         return None
-    effect, _, subjects = effect_of(pairs)
-    low, high = (None, None) if effect is None else (float(end) for end in effect.interval())
+    effect, seeds, subjects = effect_of(pairs)
+    too_few = effect is None or obstacle_of(pairs, seeds, subjects) is not None
+    low, high = (None, None) if effect is None or too_few else (float(end) for end in effect.interval())
     value = float(pairs.differences.mean()) if effect is None else float(effect.effect)
     return {"value": value, "ci_low": low, "ci_high": high, "n": subjects, "unit": pairs.unit, "real": real}
 

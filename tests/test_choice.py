@@ -54,6 +54,14 @@ def test_what_test_subjects_say_does_not_move_the_choice() -> None:
     assert best["label"] == "B"
 
 
+def test_two_subjects_give_a_gap_without_an_interval() -> None:
+    few = {label: (validation, test[:2]) for label, (validation, test) in VALUES.items()}
+    best = best_synthetic(CELLS, rows(few))
+    assert best is not None
+    assert best["gap_to_real"]["value"] == pytest.approx(0.2)
+    assert (best["gap_to_real"]["ci_low"], best["gap_to_real"]["ci_high"]) == (None, None)
+
+
 def test_a_tie_is_told_and_intracranial_vessels_come_first() -> None:
     tied = VALUES | {"A": (VALUES["B"][0], VALUES["A"][1])}
     both = pd.concat([rows(VALUES), rows(tied, "dsc/intracranial")], ignore_index=True)

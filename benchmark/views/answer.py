@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmark.claims.statistics import LEAST_SEEDS
 from benchmark.results import Run
-from benchmark.views.text import LabelMark, deviation, interval, join, metric_phrase, number, plural, signed, unit_of
+from benchmark.views.text import LabelMark, deviation, interval, join, metric_phrase, number, plural, unit_of
 
 __all__ = ["Header", "Headline", "Note", "PublishedRow", "Score", "headline", "page_header", "published_rows"]
 
@@ -177,14 +177,14 @@ def headline(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Head
     count = plural(best["validation_subjects"], "validation subject")
     chosen = f": the best variant on {count}{tie}" if len(best["validation"]) > 1 else ""
     bounds = interval(gap["ci_low"], gap["ci_high"], 3)
+    about = f" {bounds} (95 % interval, for these trained models)" if bounds else ""
     return Headline(
         f"Mean overlap with the truth (DSC) for {where} of the test subjects, by what the U-Net was trained on:",
         (
             Score(marks[gap["real"]], number(best["test_real"], 3), "real patches"),
             Score(marks[best["label"]], number(best["test"], 3), f"synthetic pairs{chosen}"),
         ),
-        f"Synthetic pairs cost {signed(gap['value'], 3)} of DSC {bounds}, paired over "
-        f"{plural(gap['n'], 'test subject')}; brackets: 95 % interval for these trained models.",
+        f"Synthetic pairs cost {number(gap['value'], 3)} of DSC{about}, paired over {plural(gap['n'], 'test subject')}.",
     )
 
 
