@@ -184,7 +184,8 @@ def headline(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Head
             Score(marks[gap["real"]], number(best["test_real"], 3), "real patches"),
             Score(marks[best["label"]], number(best["test"], 3), f"synthetic pairs{chosen}"),
         ),
-        f"Synthetic pairs cost {number(gap['value'], 3)} of DSC{about}, paired over {plural(gap['n'], 'test subject')}.",
+        f"Synthetic pairs cost {number(gap['value'], 3)} of DSC{about}, paired over "
+        f"{plural(gap['n'], 'test subject')}.",
     )
 
 
