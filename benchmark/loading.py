@@ -14,7 +14,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from benchmark.cells import REAL, labels_of
-from benchmark.claims.language import Claim, did_you_mean, split_side
+from benchmark.claims.language import CHOSEN, Claim, did_you_mean, split_side
 from benchmark.protocol import AXES, Protocol
 from vesselgan.errors import InputError
 
@@ -161,7 +161,7 @@ def _inconsistencies(protocol: Protocol) -> Iterable[tuple[tuple[int | str, ...]
         if names.index(claim.name) != index:
             yield ("claims", index), f"claims.{index}: {claim.name!r} stands there twice; give each claim its name"
         where = f"claims.{index}: {claim.name}"
-        yield from _unknown_labels(("claims", index), where, claim.sides, labels)
+        yield from _unknown_labels(("claims", index), where, claim.sides, [*labels, CHOSEN])
         if problem := _unanswerable(claim, labels, list(protocol.reference)):
             yield ("claims", index), f"{where}: {problem}"
     for side in protocol.reference:

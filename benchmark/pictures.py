@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["FOUND", "INVENTED", "MISSED", "Picture", "grey_picture", "mask_picture", "overlay_picture"]
+__all__ = [
+    "FOUND",
+    "INVENTED",
+    "MISSED",
+    "Picture",
+    "error_picture",
+    "grey_picture",
+    "mask_picture",
+    "overlay_picture",
+]
 
 # Told apart by their lightness too, so that a colour-blind reader or a grey print loses nothing.
 FOUND, MISSED, INVENTED = "#ffffff", "#ffb000", "#2f86ff"
@@ -47,10 +56,37 @@ def overlay_picture(
     alt: str,
 ) -> Picture:
     """Projections of truth and prediction over the dimmed image: found, missed and invented vessels."""
-    pixels = np.repeat((_grey(image, unit=False) * _DIMMED).astype(np.uint8)[..., None], 3, axis=2)
+    pixels = _dimmed(image)
     for mask, colour in ((truth & prediction, FOUND), (truth & ~prediction, MISSED), (prediction & ~truth, INVENTED)):
         pixels[mask] = _rgb(colour)
     return _picture(pixels, spacing_mm, alt)
+
+
+def error_picture(
+    image: NDArray[np.float32],
+    found: NDArray[np.bool_],
+    missed_mm: NDArray[np.float32],
+    invented_mm: NDArray[np.float32],
+    near_mm: float,
+    spacing_mm: tuple[float, float],
+    alt: str,
+) -> Picture:
+    """Errors along each line of sight over the dimmed image.
+
+    `missed_mm` and `invented_mm` (X, Y) hold the distance of the farthest such error, 0 where there is none. The
+    farther one has the pixel, if it is farther than `near_mm` or no found vessel lies on that line.
+    """
+    pixels = _dimmed(image)
+    pixels[found] = _rgb(FOUND)
+    farthest = np.maximum(missed_mm, invented_mm)
+    drawn = (farthest > near_mm) | ((farthest > 0) & ~found)
+    for mask, colour in ((missed_mm >= invented_mm, MISSED), (invented_mm > missed_mm, INVENTED)):
+        pixels[drawn & mask] = _rgb(colour)
+    return _picture(pixels, spacing_mm, alt)
+
+
+def _dimmed(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.repeat((_grey(image, unit=False) * _DIMMED).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def _grey(image: NDArray[np.float32], *, unit: bool) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import __version__
+from benchmark.choice import best_synthetic, with_choice
 from benchmark.claims.language import Claim
 from benchmark.claims.verdicts import judge_claims
 from benchmark.claims.wording import why_not_comparable
@@ -21,7 +22,8 @@ def results_of(run: Run) -> dict[str, Any]:
     """The content of results.json."""
     rows = subject_rows(run)
     results = summarise(run, rows)
-    claims = [Claim.model_validate(claim) for claim in run.plan["claims"]]
+    results["best"] = best_synthetic(results["cells"], rows)
+    claims = [Claim.model_validate(with_choice(claim, results["best"])) for claim in run.plan["claims"]]
     results["reference"] = run.plan["reference"]
     results["claims"] = judge_claims(
         claims,

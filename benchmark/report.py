@@ -16,12 +16,12 @@ from benchmark.views.figures import (
     course_rows,
     prd_figure,
     sample_rows,
-    segmented_subject,
     subject_figures,
     training_figures,
 )
 from benchmark.views.methods import methods_view
 from benchmark.views.scores import audit_views, label_table
+from benchmark.views.segmentations import segmented_subjects
 from benchmark.views.tables import distance_table, distance_warnings, segmentation_table
 from benchmark.views.text import label_marks
 from benchmark.views.utility import utility_view
@@ -80,7 +80,7 @@ def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "label_statistics": label_table(results, marks),
         "audits": audit_views(run, marks),
         "samples": sample_rows(run, marks),
-        "segmented": segmented_subject(run, results, marks),
+        "segmented": segmented_subjects(run, results, marks),
         "overlay": {"found": FOUND, "missed": MISSED, "invented": INVENTED},
         "costs": cost_view(run, results, marks),
         "training_charts": training_figures(run, marks),

@@ -10,6 +10,6 @@ STAGE_VERSIONS = {
     "reference": 3,
     "score": 3,
     "train_unet": 3,
-    "evaluate": 2,
+    "evaluate": 3,
     "measure": 3,
 }

@@ -5,16 +5,20 @@ import json
 import re
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark.cells import cells_of
 from benchmark.loading import load_protocol
+from benchmark.maps import save_maps
 from benchmark.pipeline import write_run_folder
 from benchmark.plan import build_plan
 from benchmark.publish import results_of
@@ -24,7 +28,9 @@ from benchmark.sources import choose_source
 from benchmark.store import Spec, Store
 from benchmark.utility import worth_in_words
 from benchmark.views.claims import claim_views
-from vesselgan.data import LoadedSubject, write_store
+from benchmark.views.segmentations import segmented_subjects
+from benchmark.views.text import label_marks
+from vesselgan.data import LoadedSubject, open_store, write_store
 
 PATCH = (16, 16, 16)
 SEGMENTATION = ("dsc", "bavd_voxel", "bavd_mm")
@@ -146,20 +152,21 @@ def write_unet(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> V
 
 
 def write_evaluation(spec: Spec, folder: Path, rng: np.random.Generator, mask: bool, empty: int) -> Values:
+    store = open_store(folder.parent / spec.inputs["data"] / "store")
     with (folder / "subjects.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["split", "subject", "metric", "value", "empty"])
-        for split, count in (("validation", 1), ("test", 3)):
-            for subject in range(count):
+        for split in ("validation", "test"):
+            for index, subject in enumerate(store.keys(split)):
                 for metric in SEGMENTATION:
                     value = rng.uniform(0.5, 0.9)
-                    writer.writerow([split, f"s{subject}", f"{metric}/all", value, int(subject < empty)])
-                    writer.writerow([split, f"s{subject}", f"{metric}/intracranial", value if mask else "", 0])
-    truth = np.eye(32, dtype=bool)
-    image = rng.random((32, 32), dtype=np.float32)
-    np.savez(
-        folder / "shown.npz", image=image, truth=truth, prediction=truth[::-1], spacing_mm=np.array([2.0, 1.0, 1.0])
-    )
+                    writer.writerow([split, subject, f"{metric}/all", value, int(index < empty)])
+                    writer.writerow([split, subject, f"{metric}/intracranial", value if mask else "", 0])
+    for index, key in enumerate(store.keys("test")):
+        truth = np.asarray(store.label(key))
+        prediction = np.roll(truth, 3, axis=0) & (index >= empty)
+        subject = store.subject(key)
+        save_maps(folder, key, truth, prediction, np.asarray(subject.affine), subject.spacing_mm)
     return {}
 
 
@@ -464,3 +471,26 @@ def test_mixtures_are_neither_baselines_nor_synthetic(run_of_arms: Run, tmp_path
 def test_a_run_without_arms_has_no_such_section(run: Run, page: str) -> None:
     assert results_of(run)["utility"] == []
     assert "utility" not in page
+
+
+def test_the_same_test_subjects_are_shown_for_every_label_from_worst_to_best(run: Run, page: str) -> None:
+    section = page[page.index('<section id="volume">') : page.index('<section id="cost">')]
+    store = open_store(run.store.folder(run.cells[0]["stages"]["data"]) / "store")
+    titles = re.findall(r"<h3>(\S+) <small>(\w+) DSC, (\S+) on average</small></h3>", section)
+    assert {key for key, _, _ in titles} == set(store.keys("test"))
+    assert [rank for _, rank, _ in titles] == ["lowest", "median", "highest"]
+    assert sorted(float(mean) for _, _, mean in titles) == [float(mean) for _, _, mean in titles]
+    assert section.count("<img ") == 3 * (2 + 3)  # image, truth and three labels
+    assert len(page) < 1_500_000
+
+
+def test_an_empty_prediction_is_drawn_as_all_missed(tmp_path: Path) -> None:
+    run = make_run(tmp_path, empty=3)
+    folder = run.store.folder(run.cells[0]["stages"]["evaluate"])
+    assert not (folder / "distances").exists()
+    assert '<section id="volume">' in render(run, tmp_path / "page")
+    (shown, *_) = segmented_subjects(run, results_of(run), label_marks(results_of(run)))
+    encoded = shown.tiles[0].picture.uri.partition(",")[2]
+    pixels = np.asarray(Image.open(BytesIO(b64decode(encoded))))
+    missed = (pixels == [0xFF, 0xB0, 0x00]).all(axis=2)
+    assert missed.sum() == 24  # the length of the only vessel

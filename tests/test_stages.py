@@ -28,7 +28,16 @@ from benchmark.stages.segmentation import (
     volume_loss,
 )
 from benchmark.vocabulary import SEGMENTATION_METRICS
-from vesselgan.data import StoredSubject, Subject, VolumeStore, listing, open_store, pair_by_listing, phantom_subjects
+from vesselgan.data import (
+    StoredSubject,
+    Subject,
+    VolumeStore,
+    listing,
+    load_volume,
+    open_store,
+    pair_by_listing,
+    phantom_subjects,
+)
 from vesselgan.inference import segment_volume
 from vesselgan.networks import UNet
 from vesselgan.recipe import CORRECTED, PAPER_CODE, Recipe
@@ -115,8 +124,8 @@ def test_d8_gives_a_unet_other_scales_for_synthetic_and_real_data_only_in_the_pa
 def test_test_volumes_have_the_scale_of_real_training_patches(store: VolumeStore) -> None:
     subject = store.subject("phantom-003")
     np.testing.assert_array_equal(scaled_volume(store, subject, "patch"), store.image("phantom-003"))
-    scaled = scaled_volume(store, subject, "volume")
-    assert (scaled.min(), scaled.max()) == (-1, 1)
+    of_volume = scaled_volume(store, subject, "volume")
+    assert (of_volume.min(), of_volume.max()) == (-1, 1)
 
 
 def test_d5_swaps_precision_and_recall() -> None:
@@ -393,6 +402,28 @@ def test_a_unet_trains_on_every_arm_and_is_evaluated(
     lines = (tmp_path / "evaluate/subjects.csv").read_text().splitlines()
     assert len(lines) == 1 + 2 * 2 * len(SEGMENTATION_METRICS), "two subjects, two regions"
     assert lines[1].startswith("validation,phantom-002,dsc/all,")
+    facts = json.loads((tmp_path / "unet/unet.json").read_text())
+    assert (facts["patch"], facts["intensity_scaling"]) == ([32, 32, 16], "volume")
+    assert facts["trained_on"] == ARMS[arm]
+    check_maps(tmp_path / "evaluate", open_store(prepared / "store"), lines[1:])
+
+
+def check_maps(folder: Path, store: VolumeStore, lines: list[str]) -> None:
+    """Of test subjects alone, on the source's grid, and saying what the rows say."""
+    assert [path.name for path in (folder / "errors").iterdir()] == [f"{key}.nii.gz" for key in store.keys("test")]
+    for key in store.keys("test"):
+        values = {line.split(",")[2]: float(line.split(",")[3] or "nan") for line in lines if f",{key}," in line}
+        truth = np.asarray(store.label(key))
+        prediction, errors = (load_volume(folder / kind / f"{key}.nii.gz") for kind in ("predictions", "errors"))
+        np.testing.assert_allclose(prediction.affine, store.subject(key).affine, atol=1e-5)
+        np.testing.assert_allclose(errors.affine, store.subject(key).affine, atol=1e-5)
+        predicted = prediction.data > 0
+        assert values["dsc/all"] == pytest.approx(2 * (truth & predicted).sum() / (truth.sum() + predicted.sum()))
+        codes = np.select([truth & predicted, truth & ~predicted, predicted & ~truth], [1, 2, 3])
+        np.testing.assert_array_equal(errors.data, codes)
+        if predicted.any():
+            distances = load_volume(folder / "distances" / f"{key}.nii.gz").data
+            assert distances.sum() / (2 * truth.sum()) == pytest.approx(values["bavd_mm/all"], rel=1e-4)
 
 
 def test_half_of_every_mixed_batch_is_real_and_its_subjects_are_those_asked_for(

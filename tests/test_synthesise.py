@@ -20,10 +20,10 @@ from benchmark.cells import cells_of
 from benchmark.commands import app
 from benchmark.execution import run_stage
 from benchmark.loading import load_protocol
+from benchmark.pairs import INT16_SCALE
 from benchmark.pipeline import write_run_folder
 from benchmark.plan import build_plan
 from benchmark.sources import choose_source
-from benchmark.stages.pairs import INT16_SCALE
 from benchmark.store import Store
 from vesselgan import Generator
 from vesselgan.data import open_store

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from benchmark.vocabulary import AUDIT_METRICS, DISTANCES, LABEL_METRICS, OVERLAPS, REGIONS, TOPOLOGY
 
 __all__ = [
+    "CHOSEN",
     "CLAIM_METRICS",
     "COST_METRICS",
     "Claim",
@@ -40,6 +41,7 @@ CLAIM_METRICS: dict[str, Literal["lower", "higher"]] = {
     "patches_per_s": "higher",
     "peak_memory_mib": "lower",
 }
+CHOSEN = "best"  # stands for the synthetic label that is best on validation subjects
 COST_METRICS = ("step_time_ms", "patches_per_s", "peak_memory_mib")
 
 Scope = Literal["trained models", "training procedure"]

@@ -1,6 +1,18 @@
 """The commands of `python -m benchmark`, a file for each group; importing them registers them."""
 
-from benchmark.commands import claims, evaluate, importing, report, run, score, stage, synthesise
+from benchmark.commands import claims, evaluate, importing, report, run, score, segment, stage, synthesise
 from benchmark.commands.options import app, complain
 
-__all__ = ["app", "claims", "complain", "evaluate", "importing", "report", "run", "score", "stage", "synthesise"]
+__all__ = [
+    "app",
+    "claims",
+    "complain",
+    "evaluate",
+    "importing",
+    "report",
+    "run",
+    "score",
+    "segment",
+    "stage",
+    "synthesise",
+]

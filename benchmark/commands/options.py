@@ -24,8 +24,8 @@ __all__ = [
     "complain",
     "console",
     "log_console",
-    "tell_results",
     "numbers",
+    "tell_results",
 ]
 
 T = TypeVar("T")

@@ -71,7 +71,8 @@ STAGES = {
             "evaluate",
             evaluation.evaluate,
             (
-                *("benchmark.stages.evaluation", "benchmark.vocabulary", "vesselgan.metrics"),
+                *("benchmark.stages.evaluation", "benchmark.maps", "benchmark.vocabulary"),
+                "vesselgan.metrics",
                 *_SEGMENTATION,
             ),
         ),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.maps import save_maps
 from benchmark.stages.context import Context
 from benchmark.stages.segmentation import load_unet, scaled_volume
 from benchmark.vocabulary import REGIONS, SEGMENTATION_METRICS
@@ -15,14 +16,14 @@ from vesselgan.inference import segment_volume
 from vesselgan.metrics import segmentation_scores
 from vesselgan.training import choose_precision
 
-__all__ = ["evaluate"]
+__all__ = ["THRESHOLD", "evaluate"]
 
 THRESHOLD = 0.5
 SPLITS = ("validation", "test")
 
 
 def evaluate(context: Context) -> dict[str, Any]:
-    """Write `subjects.csv` (one row per subject and metric) and `shown.npz` (projections of one test subject).
+    """Write `subjects.csv` (one row per subject and metric) and the maps of the test subjects, see `save_maps`.
 
     Distances are in voxels and in millimetres. Where truth or prediction is empty, distances are the image's diagonal,
     shares are 0, and the row is marked. A subject without brain mask has empty values for intracranial vessels.
@@ -33,26 +34,18 @@ def evaluate(context: Context) -> dict[str, Any]:
     inference = context.options["inference"]
     subjects = [subject for subject in store.subjects if subject.split in SPLITS]
     rows: list[dict[str, Any]] = []
-    shown: dict[str, NDArray[Any]] = {}
     for index, subject in enumerate(subjects):
         context.progress(index, len(subjects), "volumes segmented")
         image = scaled_volume(store, subject, context.recipe.intensity_scaling)
         probability = segment_volume(unet, image, context.options["patch"], precision=precision, **inference)
         prediction, truth = probability > THRESHOLD, np.asarray(store.label(subject.key))
         rows += _rows(subject, truth, prediction, store.mask(subject.key))
-        if subject.split == "test" and not shown:
-            shown = {
-                "image": image.max(axis=2),
-                "truth": np.asarray(truth.any(axis=2)),
-                "prediction": np.asarray(prediction.any(axis=2)),
-                "spacing_mm": np.array(subject.spacing_mm),
-                "subject": np.array(subject.key),
-            }
+        if subject.split == "test":
+            save_maps(context.folder, subject.key, truth, prediction, np.asarray(subject.affine), subject.spacing_mm)
     with (context.folder / "subjects.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["split", "subject", "metric", "value", "empty"])
         writer.writeheader()
         writer.writerows(rows)
-    np.savez(context.folder / "shown.npz", allow_pickle=False, **shown)
     return {"subjects": {split: sum(s.split == split for s in subjects) for split in SPLITS}}
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from vesselgan.networks import UNet
 from vesselgan.recipe import Recipe
 from vesselgan.training import Precision, UNetConfig, choose_precision, train_unet
 
-__all__ = ["load_unet", "scaled_volume", "train", "volume_loss"]
+__all__ = ["load_unet", "open_unet", "scaled", "scaled_volume", "train", "volume_loss"]
 
 Batch = tuple[Tensor, Tensor]
 CHECKPOINT_EVERY_S = 30.0
@@ -75,11 +76,21 @@ def train(context: Context) -> dict[str, Any]:
         {name: tensor.contiguous().cpu() for name, tensor in unet.state_dict().items()},
         context.folder / "unet.safetensors",
     )
-    facts = {"filters": config.filters, "dropout": config.dropout, "precision": config.precision}
+    samples = {name: part.sampler.samples for name, part in parts.items()}
+    trained = [subject.spacing_mm for subject in store.subjects if subject.split == "train"]
+    facts = {
+        "filters": config.filters,
+        "dropout": config.dropout,
+        "precision": config.precision,
+        "patch": store.patch_size,
+        "intensity_scaling": context.recipe.intensity_scaling,
+        "spacing_mm": np.median(trained, axis=0).tolist(),
+        "trained_on": samples,
+    }
     (context.folder / "unet.json").write_text(json.dumps(facts))
     best = min(history, key=lambda validation: validation.validation_loss)
     return {
-        "training_samples": {name: part.sampler.samples for name, part in parts.items()},
+        "training_samples": samples,
         "steps": history[-1].step,
         "best_step": best.step,
         "validation_loss": best.validation_loss,
@@ -89,11 +100,16 @@ def train(context: Context) -> dict[str, Any]:
 
 def load_unet(context: Context) -> tuple[UNet, str]:
     """The U-Net of the `unet` input in evaluation mode, and the precision that it was trained in."""
-    folder = context.inputs["unet"]
-    facts = json.loads((folder / "unet.json").read_text())
+    unet, facts = open_unet(context.inputs["unet"], context.device)
+    return unet, facts["precision"]
+
+
+def open_unet(folder: Path, device: str) -> tuple[UNet, dict[str, Any]]:
+    """The U-Net of a `train_unet` folder in evaluation mode, and what `unet.json` says of it."""
+    facts: dict[str, Any] = json.loads((folder / "unet.json").read_text())
     unet = UNet(filters=facts["filters"], dropout=facts["dropout"])
     unet.load_state_dict(load_file(folder / "unet.safetensors"))
-    return unet.to(context.device).to(memory_format=torch.channels_last_3d).eval(), facts["precision"]  # type: ignore[call-overload]
+    return unet.to(device).to(memory_format=torch.channels_last_3d).eval(), facts  # type: ignore[call-overload]
 
 
 def volume_loss(unet: UNet, store: VolumeStore, recipe: Recipe, precision: Precision, batch: int) -> float:
@@ -113,9 +129,13 @@ def volume_loss(unet: UNet, store: VolumeStore, recipe: Recipe, precision: Preci
 
 
 def scaled_volume(store: VolumeStore, subject: StoredSubject, scaling: str) -> NDArray[np.float32]:
-    """A whole volume on the scale of the real patches: one for the volume, or (D8) the scanner's own intensities."""
-    image = store.image(subject.key)
-    return apply_range(image, *subject.intensity_range) if scaling == "volume" else image.astype(np.float32)
+    """A subject's whole volume on the scale of the real patches."""
+    return scaled(store.image(subject.key), subject.intensity_range, scaling)
+
+
+def scaled(image: NDArray[Any], intensity_range: tuple[float, float], scaling: str) -> NDArray[np.float32]:
+    """A volume on the scale of the real patches: one range for the volume, or (D8) the scanner's own intensities."""
+    return apply_range(image, *intensity_range) if scaling == "volume" else image.astype(np.float32)
 
 
 @dataclass(frozen=True)

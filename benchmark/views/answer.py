@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmark.claims.statistics import LEAST_SEEDS
 from benchmark.results import Run
-from benchmark.views.text import LabelMark, deviation, join, metric_phrase, number, plural, unit_of
+from benchmark.views.text import LabelMark, deviation, interval, join, metric_phrase, number, plural, unit_of
 
 __all__ = ["Header", "Headline", "Note", "PublishedRow", "Score", "headline", "page_header", "published_rows"]
 
@@ -47,6 +47,7 @@ class Headline:
 
     what: str
     scores: Sequence[Score]
+    gap: str
 
 
 @dataclass(frozen=True)
@@ -164,35 +165,26 @@ def _because(cell: Mapping[str, Any]) -> str:
 
 
 def headline(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Headline | None:
-    """The comparison that the paper is about; the best synthetic label is chosen on validation subjects."""
-    for region, where in (("intracranial", "intracranial vessels"), ("all", "all vessels")):
-        metric = f"dsc/{region}"
-        validation, test = (_label_means(results, metric, split) for split in ("validation", "test"))
-        real = next((name for name, mark in marks.items() if mark.is_real and name in test), None)
-        synthetic = [name for name in validation if name in test and marks[name].is_synthetic]
-        if real is None or not synthetic:
-            continue
-        best = max(synthetic, key=lambda name: validation[name])
-        tied = [name for name in synthetic if name != best and validation[name] == validation[best]]
-        tie = f", tied there with {join(tied)}" if tied else ""
-        chosen = f": the best variant on validation subjects{tie}" if len(synthetic) > 1 else ""
-        return Headline(
-            f"Mean overlap with the truth (DSC) for {where} of the test subjects, by what the U-Net was trained on:",
-            (
-                Score(marks[real], number(test[real], 3), "real patches"),
-                Score(marks[best], number(test[best], 3), f"synthetic pairs{chosen}"),
-            ),
-        )
-    return None
-
-
-def _label_means(results: Mapping[str, Any], metric: str, split: str) -> dict[str, float]:
-    label_of = {cell["id"]: cell["label"] for cell in results["cells"]}
-    values: dict[str, list[float]] = {}
-    for row in results["subjects"]:
-        if row["metric"] == metric and row["split"] == split and row["value"] is not None:
-            values.setdefault(label_of[row["cell"]], []).append(row["value"])
-    return {label: sum(column) / len(column) for label, column in values.items()}
+    """The comparison that the paper is about; the best synthetic label is that of the validation subjects."""
+    best = results["best"]
+    gap = best and best["gap_to_real"]
+    if not gap:
+        return None
+    where = "intracranial vessels" if best["metric"].endswith("/intracranial") else "all vessels"
+    tie = f", tied there with {join(best['tied'])}" if best["tied"] else ""
+    count = plural(best["validation_subjects"], "validation subject")
+    chosen = f": the best variant on {count}{tie}" if len(best["validation"]) > 1 else ""
+    bounds = interval(gap["ci_low"], gap["ci_high"], 3)
+    about = f" {bounds} (95 % interval, for these trained models)" if bounds else ""
+    return Headline(
+        f"Mean overlap with the truth (DSC) for {where} of the test subjects, by what the U-Net was trained on:",
+        (
+            Score(marks[gap["real"]], number(best["test_real"], 3), "real patches"),
+            Score(marks[best["label"]], number(best["test"], 3), f"synthetic pairs{chosen}"),
+        ),
+        f"Synthetic pairs cost {number(gap['value'], 3)} of DSC{about}, paired over "
+        f"{plural(gap['n'], 'test subject')}.",
+    )
 
 
 def published_rows(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Sequence[PublishedRow]:

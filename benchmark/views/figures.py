@@ -11,24 +11,23 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from benchmark.pairs import decoded
-from benchmark.pictures import Picture, grey_picture, mask_picture, overlay_picture
+from benchmark.pictures import Picture, grey_picture, mask_picture
 from benchmark.plots import REAL_COLOUR, Curve, Line, prd_chart, subject_chart, training_chart
 from benchmark.results import Run
-from benchmark.views.text import LabelMark, number
+from benchmark.views.text import LabelMark
 from vesselgan.data import VolumeStore, open_store
 from vesselgan.errors import InputError
 
 __all__ = [
     "CourseRow",
     "SampleRow",
-    "Segmented",
-    "Tile",
     "course_rows",
     "first_files",
+    "in_plane",
     "plane_spacing",
     "prd_figure",
+    "run_store",
     "sample_rows",
-    "segmented_subject",
     "subject_figures",
     "training_figures",
 ]
@@ -67,25 +66,6 @@ class CourseRow:
     label: LabelMark
     seed: int
     moments: Sequence[tuple[str, Picture, Picture]]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A picture with the label that it belongs to and a line below it."""
-
-    label: LabelMark
-    picture: Picture
-    caption: str
-
-
-@dataclass(frozen=True)
-class Segmented:
-    """One test subject: image, truth, and each label's prediction over them."""
-
-    subject: str
-    image: Picture
-    truth: Picture
-    tiles: Sequence[Tile]
 
 
 def subject_figures(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Sequence[Markup]:
@@ -135,7 +115,7 @@ def _prd(path: Path | None) -> tuple[NDArray[np.float64], NDArray[np.float64]] |
 
 def sample_rows(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[SampleRow]:
     """Real patches, then the first synthetic pairs of each label's first finished seed."""
-    store = _store(run)
+    store = run_store(run)
     spacing = plane_spacing(run)
     rows = []
     if store is not None and (pairs := _real_pairs(store)):
@@ -152,11 +132,12 @@ def sample_rows(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[SampleRow]
 
 def plane_spacing(run: Run) -> tuple[float, float]:
     """Of the first subject, for pictures of patches."""
-    store = _store(run)
-    return (1.0, 1.0) if store is None else _in_plane(store.subjects[0].spacing_mm)
+    store = run_store(run)
+    return (1.0, 1.0) if store is None else in_plane(store.subjects[0].spacing_mm)
 
 
-def _store(run: Run) -> VolumeStore | None:
+def run_store(run: Run) -> VolumeStore | None:
+    """The volumes of the run, where its data stage is done."""
     path = next((path for record in run.cells if (path := run.file(record, "data", "store/store.json"))), None)
     try:
         return None if path is None else open_store(path.parent)
@@ -181,44 +162,6 @@ def _pair(
 ) -> tuple[Picture, Picture]:
     grey = grey_picture(image.max(axis=2), spacing, f"{name}: image", unit=True)
     return grey, mask_picture(np.any(label, axis=2), spacing, colour, f"{name}: label")
-
-
-def segmented_subject(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Segmented | None:
-    """The first test subject under every label's first finished seed."""
-    store = _store(run)
-    subject = store.keys("test")[0] if store is not None and store.keys("test") else ""
-    tiles, first = [], None
-    for mark, record, path in first_files(run, marks, "evaluate", "shown.npz"):
-        with np.load(path) as shown:
-            if "image" not in shown:  # a split without test subjects
-                continue
-            image, truth, prediction = shown["image"], shown["truth"], shown["prediction"]
-            spacing = _in_plane(shown["spacing_mm"])
-        first = first or (image, truth, spacing)
-        alt = f"{mark.name}: found, missed and invented vessels"
-        caption = _subject_score(results, record["cell"]["id"], subject)
-        tiles.append(Tile(mark, overlay_picture(image, truth, prediction, spacing, alt), caption))
-    if first is None:
-        return None
-    image, truth, spacing = first
-    return Segmented(
-        subject or "the first test subject",
-        grey_picture(image, spacing, "image"),
-        mask_picture(truth, spacing, "#ffffff", "truth"),
-        tiles,
-    )
-
-
-def _subject_score(results: Mapping[str, Any], cell: str, subject: str) -> str:
-    for row in results["subjects"]:
-        if (
-            row["cell"] == cell
-            and row["subject"] == subject
-            and row["metric"] == "dsc/all"
-            and row["value"] is not None
-        ):
-            return f"DSC {number(row['value'], 3)}"
-    return ""
 
 
 def first_files(
@@ -278,5 +221,6 @@ def _line(colour: str, rows: Sequence[Mapping[str, Any]], name: str) -> Line:
     return Line(colour, np.array([row["step"] for row in rows], dtype=np.float64), values)
 
 
-def _in_plane(spacing_mm: Sequence[float] | NDArray[Any]) -> tuple[float, float]:
+def in_plane(spacing_mm: Sequence[float] | NDArray[Any]) -> tuple[float, float]:
+    """Of a projection along the third axis."""
     return float(spacing_mm[0]), float(spacing_mm[1])

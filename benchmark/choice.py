@@ -1,0 +1,72 @@
+"""Which synthetic label is best: chosen on validation subjects, and what that is worth on test subjects."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from benchmark.claims.language import CHOSEN
+from benchmark.claims.samples import Evidence, MissingDataError, effect_of, obstacle_of
+
+__all__ = ["best_synthetic", "with_choice"]
+
+METRICS = ("dsc/intracranial", "dsc/all")  # the first one that the run has
+
+
+def best_synthetic(cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame) -> dict[str, Any] | None:
+    """The label of the highest mean DSC over validation subjects and seeds, and its gap to `real` on test subjects.
+
+    Nothing of a test subject has a part in the choice: chosen on the same subjects, the best of several labels would
+    look better than it is. `cells` and `rows` are those of `judge_claims`. None where no synthetic label has both.
+    """
+    synthetic = dict.fromkeys(cell["label"] for cell in cells if cell["norm"] or cell["external"])
+    # A baseline has all training subjects; mixtures and baselines of fewer subjects are neither side of the question.
+    baselines = [c["label"] for c in cells if not (c["norm"] or c["external"] or c["mixed_with"] or c["real_subjects"])]
+    for metric in METRICS:
+        known = rows[(rows["metric"] == metric) & rows["value"].notna()]
+        means = {split: known[known["split"] == split].groupby("label")["value"].mean() for split in _SPLITS}
+        candidates = [label for label in synthetic if all(label in means[split] for split in _SPLITS)]
+        if not candidates:
+            continue
+        on_validation = {label: float(means["validation"][label]) for label in candidates}
+        label = max(candidates, key=lambda name: on_validation[name])
+        baseline = next((name for name in baselines if name in means["test"]), None)
+        return {
+            "label": label,
+            "metric": metric,
+            "validation": on_validation,
+            "validation_subjects": int(known[known["split"] == "validation"]["subject"].nunique()),
+            "tied": [name for name in candidates if name != label and on_validation[name] == on_validation[label]],
+            "test": float(means["test"][label]),
+            "test_real": None if baseline is None else float(means["test"][baseline]),
+            "gap_to_real": None if baseline is None else _gap(Evidence(cells, rows), metric, baseline, label),
+        }
+    return None
+
+
+_SPLITS = ("validation", "test")
+
+
+def _gap(evidence: Evidence, metric: str, real: str, label: str) -> dict[str, Any] | None:
+    """Real minus synthetic, paired by test subject (each the mean over the seeds of both)."""
+    try:
+        pairs = evidence.pairs(metric, real, label, "trained models")
+    except MissingDataError:
+        return None
+    effect, seeds, subjects = effect_of(pairs)
+    too_few = effect is None or obstacle_of(pairs, seeds, subjects) is not None
+    low, high = (None, None) if effect is None or too_few else (float(end) for end in effect.interval())
+    value = float(pairs.differences.mean()) if effect is None else float(effect.effect)
+    return {"value": value, "ci_low": low, "ci_high": high, "n": subjects, "unit": pairs.unit, "real": real}
+
+
+def with_choice(claim: Mapping[str, Any], best: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A claim with the chosen label in place of `metric @ best`; without a choice it stays, and finds no values."""
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, str):
+            metric, at, label = value.partition(" @ ")
+            return f"{metric} @ {best['label']}" if best and at and label == CHOSEN else value
+        return [resolved(part) for part in value] if isinstance(value, list | tuple) else value
+
+    return {key: value if key == "name" else resolved(value) for key, value in claim.items()}

@@ -1,0 +1,69 @@
+"""`segment`: a trained U-Net of a run on anybody's scans."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from benchmark.commands.options import Device, app, console, log_console
+from benchmark.environment import choose_device
+from vesselgan.errors import InputError
+
+__all__ = ["segment"]
+
+
+@app.command()
+def segment(
+    model: Annotated[
+        str, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run, or a folder train_unet-... of runs/stages")
+    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="NIfTI files of any size and orientation")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results", file_okay=False)],
+    cell: Annotated[str | None, typer.Option("--cell", help="Which of a run's cells: real_s0")] = None,
+    probability: Annotated[bool, typer.Option("--probability", help="Write the probabilities, too")] = False,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Show the network voxels of the size that it learned from")
+    ] = False,
+    overlap: Annotated[float, typer.Option("--overlap", help="Share that neighbouring tiles have in common")] = 0.5,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Tiles at a time")] = 4,
+    device: Device = "auto",
+) -> None:
+    """Segment the vessels of scans: NAME_vessels.nii.gz on the voxels of each image. Nothing is ever overwritten."""
+    if not 0 <= overlap < 1:
+        raise InputError(f"--overlap {overlap}: needs a share from 0 to below 1")
+    from benchmark.segmenting import find_unet, open_segmenter, output_names
+
+    segmenter = open_segmenter(find_unet(model, cell), choose_device(device), overlap=overlap, batch=batch)
+    names = output_names(images)
+    problems = []
+    for image in images:  # all of them, before anything is spent on one
+        kinds = ["vessels", "probability"] if probability else ["vessels"]
+        there = [path for kind in kinds if (path := out / f"{names[image]}_{kind}.nii.gz").exists()]
+        problems += [f"{path}: exists already; remove it or choose another --out" for path in there]
+        try:
+            volume = segmenter.read(image)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        warning = None if resample else segmenter.warning(image, volume)
+        if warning:
+            log_console.print(f"warning: {warning}; --resample bridges that", soft_wrap=True, highlight=False)
+    if problems:
+        raise InputError("\n".join(problems))
+    with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
+        for image in images:
+            task = progress.add_task(image.name)
+            done = segmenter.segment(
+                image,
+                segmenter.read(image),
+                out / names[image],
+                probability=probability,
+                resample=resample,
+                progress=lambda at, total, task=task: progress.update(task, completed=at, total=total),  # type: ignore[misc]
+            )
+            console.print(
+                f"{done.files[0]}: {done.vessel_ml:.3g} ml of vessels, {done.vessel_share:.2%} of the image",
+                soft_wrap=True,
+                highlight=False,
+            )

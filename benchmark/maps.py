@@ -1,0 +1,56 @@
+"""Where a segmentation goes wrong, as volumes that any NIfTI viewer lays over the scan."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vesselgan.data import load_volume, save_volume
+from vesselgan.metrics import distance_map
+
+__all__ = ["FOUND_CODE", "INVENTED_CODE", "MISSED_CODE", "ErrorMap", "error_codes", "load_error_map", "save_maps"]
+
+FOUND_CODE, MISSED_CODE, INVENTED_CODE = 1, 2, 3
+
+# The distances of a volume, and nothing where there are none.
+ErrorMap = tuple[NDArray[np.uint8], NDArray[np.float32] | None]
+
+
+def save_maps(
+    folder: Path,
+    name: str,
+    truth: NDArray[np.bool_],
+    prediction: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    spacing_mm: tuple[float, float, float],
+) -> None:
+    """Write `predictions/NAME`, `errors/NAME` and `distances/NAME` (.nii.gz) with this affine.
+
+    Errors are 1 found, 2 missed, 3 invented, 0 elsewhere. Distances are those of each missed or invented voxel to the
+    other mask, in millimetres (float32), and 0 elsewhere. Where truth or prediction is empty there is no distance, and
+    no such file.
+    """
+    save_volume(folder / "predictions" / f"{name}.nii.gz", prediction, affine, "prediction: 1 vessel")
+    errors = error_codes(truth, prediction)
+    save_volume(folder / "errors" / f"{name}.nii.gz", errors, affine, "1 found, 2 missed, 3 invented")
+    if truth.any() and prediction.any():
+        distances = distance_map(truth, prediction, spacing_mm)
+        save_volume(folder / "distances" / f"{name}.nii.gz", distances, affine, "mm from an error to the other mask")
+
+
+def error_codes(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """1 found, 2 missed, 3 invented, 0 elsewhere; of the masks' shape."""
+    codes = np.zeros(truth.shape, np.uint8)
+    codes[truth & prediction] = FOUND_CODE
+    codes[truth & ~prediction] = MISSED_CODE
+    codes[prediction & ~truth] = INVENTED_CODE
+    return codes
+
+
+def load_error_map(folder: Path, name: str) -> ErrorMap | None:
+    """Errors and distances as `save_maps` wrote them, or None where there are none."""
+    errors, distances = (folder / kind / f"{name}.nii.gz" for kind in ("errors", "distances"))
+    if not errors.is_file():
+        return None
+    far = load_volume(distances).data if distances.is_file() else None
+    return load_volume(errors).data.astype(np.uint8), far

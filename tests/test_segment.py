@@ -1,0 +1,197 @@
+"""`segment`: a trained network on scans of any size and orientation."""
+
+import json
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from benchmark import cli
+from benchmark.segmenting import find_unet, open_segmenter, output_names
+from benchmark.stages.evaluation import scaled
+from vesselgan.data import load_volume, robust_range
+from vesselgan.errors import InputError
+from vesselgan.inference import segment_volume
+from vesselgan.networks import UNet
+from vesselgan.training import choose_precision
+
+FACTS = {
+    "filters": [4, 8],
+    "dropout": 0.1,
+    "precision": "fp32",
+    "patch": [16, 16, 8],
+    "intensity_scaling": "volume",
+    "spacing_mm": [0.5, 0.5, 0.8],
+    "trained_on": "3 real patches",
+}
+RAS = np.diag([0.5, 0.5, 0.8, 1.0])
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A `train_unet` folder whose network answers differently everywhere."""
+    torch.manual_seed(0)
+    net = UNet(filters=(4, 8))
+    with torch.no_grad():
+        for _ in range(10):
+            net.train()(torch.randn(2, 1, 16, 16, 8))
+        net.output.weight.mul_(4)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_file(net.state_dict(), folder / "unet.safetensors")
+    (folder / "unet.json").write_text(json.dumps(FACTS))
+    return folder
+
+
+def write(path: Path, data: NDArray[np.float32], affine: NDArray[np.float64] = RAS) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(data, affine), path)
+    return path
+
+
+def scan(shape: tuple[int, int, int] = (21, 18, 9)) -> NDArray[np.float32]:
+    return np.random.default_rng(1).gamma(2, 100, shape).astype(np.float32)
+
+
+def segment(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The command in this process; its exit status."""
+    monkeypatch.setattr(sys, "argv", ["benchmark", "segment", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return int(left.value.code or 0)
+
+
+def test_the_mask_is_what_the_network_says_of_the_scaled_volume(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write(tmp_path / "scan.nii.gz", scan())
+    assert segment(monkeypatch, model, image, "--out", tmp_path / "out", "--probability") == 0
+    net = open_segmenter(model, "cpu", overlap=0.5, batch=4).unet
+    data = scaled(scan(), robust_range(scan()), "volume")
+    expected = segment_volume(net, data, (16, 16, 8), precision=choose_precision("fp32", "cpu"))
+    np.testing.assert_array_equal(load_volume(tmp_path / "out/scan_probability.nii.gz").data, expected)
+    vessels = nibabel.load(tmp_path / "out/scan_vessels.nii.gz")
+    np.testing.assert_array_equal(vessels.dataobj, expected > 0.5)
+    assert 0 < (expected > 0.5).mean() < 1
+    assert vessels.get_data_dtype() == np.uint8
+
+
+@pytest.mark.parametrize("axes", ["LPS", "SAR", "PIR"])
+def test_results_lie_on_the_files_own_grid_whatever_its_orientation(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, axes: str
+) -> None:
+    upright = nibabel.Nifti1Image(scan(), RAS)
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(RAS), nibabel.orientations.axcodes2ornt(tuple(axes))
+    )
+    turned = upright.as_reoriented(turn)
+    images = [write(tmp_path / "a.nii.gz", scan()), tmp_path / "b.nii.gz"]
+    nibabel.save(turned, images[1])
+    assert segment(monkeypatch, model, *images, "--out", tmp_path / "out") == 0
+    result = nibabel.load(tmp_path / "out/b_vessels.nii.gz")
+    assert result.shape == turned.shape
+    np.testing.assert_allclose(result.affine, turned.affine, atol=1e-5)
+    np.testing.assert_array_equal(
+        load_volume(tmp_path / "out/a_vessels.nii.gz").data, load_volume(tmp_path / "out/b_vessels.nii.gz").data
+    )
+
+
+def test_another_spacing_is_warned_of_and_resampling_keeps_the_grid(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    affine = np.diag([0.25, 0.5, 1.6, 1.0])
+    image = write(tmp_path / "fine.nii.gz", scan((40, 18, 5)), affine)
+    assert segment(monkeypatch, model, image, "--out", tmp_path / "plain", "--probability") == 0
+    warning = capsys.readouterr().err
+    assert "voxels of 0.25 x 0.5 x 1.6 mm, but the network learned from 0.5 x 0.5 x 0.8 mm" in warning
+    assert "--resample" in warning
+    assert segment(monkeypatch, model, image, "--out", tmp_path / "bridged", "--resample", "--probability") == 0
+    assert capsys.readouterr().err == ""
+    plain, bridged = (nibabel.load(tmp_path / name / "fine_probability.nii.gz") for name in ("plain", "bridged"))
+    assert bridged.shape == (40, 18, 5)
+    np.testing.assert_allclose(bridged.affine, affine, atol=1e-6)
+    assert not np.allclose(plain.get_fdata(), bridged.get_fdata(), atol=1e-3)
+
+
+def test_every_bad_file_has_its_line_and_nothing_is_written(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = write(tmp_path / "good.nii.gz", scan())
+    flat = write(tmp_path / "flat.nii.gz", np.ones((8, 8, 8), np.float32))
+    damaged = tmp_path / "damaged.nii.gz"
+    damaged.write_bytes(good.read_bytes()[:-2000])
+    arguments = (model, good, flat, damaged, tmp_path / "none.nii.gz", "--out", tmp_path / "out")
+    assert segment(monkeypatch, *arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.startswith("error: ") for line in lines] == [True] * 3
+    assert "constant image" in lines[0]
+    assert "truncated or damaged" in lines[1]
+    assert "no such file" in lines[2]
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_result_is_overwritten(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [write(tmp_path / patient / "001_img.nii.gz", scan()) for patient in ("p1", "p2")]
+    assert segment(monkeypatch, model, *images, "--out", tmp_path / "out") == 0
+    names = {"p1_001_img_vessels.nii.gz", "p2_001_img_vessels.nii.gz"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    assert segment(monkeypatch, model, *images, "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err.count("exists already") == 2
+    assert segment(monkeypatch, model, images[0], images[0], "--out", tmp_path / "other") == 2
+    assert "given twice" in capsys.readouterr().err
+
+
+def test_names_that_no_folder_tells_apart_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="rename one"):
+        output_names([tmp_path / "a.nii", tmp_path / "a.nii.gz"])
+    names = output_names([tmp_path / "x/a_b.nii", tmp_path / "x_a/b.nii", tmp_path / "y/b.nii"])
+    assert sorted(names.values()) == ["a_b", "x_a_b", "y_b"]
+
+
+@pytest.mark.parametrize("missing", ["spacing_mm", "patch"])
+def test_a_network_of_an_earlier_version_says_what_it_lacks(model: Path, missing: str) -> None:
+    (model / "unet.json").write_text(json.dumps({name: FACTS[name] for name in FACTS if name != missing}))
+    with pytest.raises(InputError, match=rf"unet\.json: lacks {missing} \(an earlier version's\); train it again"):
+        open_segmenter(model, "cpu", overlap=0.5, batch=4)
+
+
+def test_weights_of_another_network_are_refused_in_one_line(model: Path) -> None:
+    (model / "unet.json").write_text(json.dumps(FACTS | {"filters": [4, 16]}))
+    with pytest.raises(InputError, match=r"unet\.safetensors: does not fit") as caught:
+        open_segmenter(model, "cpu", overlap=0.5, batch=4)
+    assert "\n" not in str(caught.value)
+    (model / "unet.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match=r"unet\.safetensors: does not fit"):
+        open_segmenter(model, "cpu", overlap=0.5, batch=4)
+
+
+def test_a_run_of_several_networks_lists_them_and_takes_a_cell(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    cells = {"real_s0": "train_unet-1", "SN_s0": "train_unet-2", "GP_s0": "train_unet-3"}
+    (runs / "r/cells").mkdir(parents=True)
+    for name, content in (("run", {"cells": list(cells)}), ("environment", {})):
+        (runs / f"r/{name}.json").write_text(json.dumps(content))
+    for cell, key in cells.items():
+        (runs / f"r/cells/{cell}.json").write_text(json.dumps({"cell": {"id": cell}, "stages": {"unet": key}}))
+        (runs / "stages" / key).mkdir(parents=True)
+        if cell != "GP_s0":  # not trained yet
+            (runs / "stages" / key / "unet.safetensors").write_bytes(b"")
+            result = {"values": {}, "facts": {}, "files": {}}
+            (runs / "stages" / key / "result.json").write_text(json.dumps(result))
+    run = str(runs / "r")
+    with pytest.raises(InputError, match=r"choose a network with --cell: real_s0, SN_s0$"):
+        find_unet(run, None)
+    assert find_unet(run, "SN_s0").name == "train_unet-2"
+    with pytest.raises(InputError, match="no such cell"):
+        find_unet(run, "SNN_s0")
+    with pytest.raises(InputError, match="no trained U-Net of GP_s0 yet"):
+        find_unet(run, "GP_s0")
+    with pytest.raises(InputError, match=r"neither a folder with unet\.safetensors nor a run"):
+        find_unet(str(tmp_path), None)
