@@ -1,16 +1,10 @@
-"""Data in: NIfTI files in known layouts, or synthetic subjects; and the patches that networks are trained on."""
+"""Data in: files in declared layouts, or synthetic subjects; and the patches that networks are trained on."""
 
-from vesselgan.data.datasets import (
-    LAYOUTS,
-    Layout,
-    LoadedSubject,
-    Subject,
-    find_subjects,
-    load_subject,
-    split_subjects,
-)
+from vesselgan.data.datasets import LoadedSubject, examine_subject, load_subject
+from vesselgan.data.layouts import FoundSubjects, Layout, Subject, find_subjects, scan_folder
 from vesselgan.data.listing import pair_by_listing
-from vesselgan.data.nifti import Volume, load_mask, load_volume, save_volume
+from vesselgan.data.metaimage import metaimage_files
+from vesselgan.data.nifti import save_volume
 from vesselgan.data.patches import (
     apply_range,
     cut,
@@ -22,11 +16,14 @@ from vesselgan.data.patches import (
 )
 from vesselgan.data.phantom import Phantom, make_phantom, phantom_subjects
 from vesselgan.data.sampling import EpochSampler, PoissonSampler
+from vesselgan.data.splits import complete_split, split_subjects
 from vesselgan.data.store import StoredSubject, VolumeStore, open_store, write_store
+from vesselgan.data.tubes import rasterise_tubes, read_tubes
+from vesselgan.data.volumes import Volume, load_mask, load_volume
 
 __all__ = [
-    "LAYOUTS",
     "EpochSampler",
+    "FoundSubjects",
     "Layout",
     "LoadedSubject",
     "Phantom",
@@ -36,20 +33,26 @@ __all__ = [
     "Volume",
     "VolumeStore",
     "apply_range",
+    "complete_split",
     "cut",
+    "examine_subject",
     "find_subjects",
     "grid_corners",
     "load_mask",
     "load_subject",
     "load_volume",
     "make_phantom",
+    "metaimage_files",
     "minmax_scale",
     "open_store",
     "pair_by_listing",
     "patch_corners",
     "phantom_subjects",
+    "rasterise_tubes",
+    "read_tubes",
     "robust_range",
     "save_volume",
+    "scan_folder",
     "split_subjects",
     "vessel_corners",
     "write_store",
