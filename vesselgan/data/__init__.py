@@ -1,7 +1,7 @@
 """Data in: files in declared layouts, or synthetic subjects; and the patches that networks are trained on."""
 
 from vesselgan.data.datasets import LoadedSubject, examine_subject, load_subject
-from vesselgan.data.layouts import FoundSubjects, Layout, Subject, find_subjects, scan_folder
+from vesselgan.data.layouts import SPLITS, FoundSubjects, Layout, Subject, find_subjects, scan_folder
 from vesselgan.data.listing import pair_by_listing
 from vesselgan.data.metaimage import metaimage_files
 from vesselgan.data.nifti import save_volume
@@ -22,6 +22,7 @@ from vesselgan.data.tubes import rasterise_tubes, read_tubes
 from vesselgan.data.volumes import Volume, load_mask, load_volume
 
 __all__ = [
+    "SPLITS",
     "EpochSampler",
     "FoundSubjects",
     "Layout",

@@ -139,7 +139,8 @@ def _matches(folder: Path, pattern: str, key: str) -> Iterator[tuple[Path, str, 
             groups[name] += 1
         else:
             names += "[^/]*" if part == "*" else re.escape(part)
-    everything = re.sub(r"\{key\}|\{split\}", "*", re.sub(r"([\[\]?])", r"[\1]", pattern))
+    everything = re.sub(r"([\[\]?])", r"[\1]", pattern)
+    everything = re.sub(r"(\{key\}|\{split\}|\*)+", "*", everything)
     for path in sorted(folder.glob(everything)):
         matched = re.fullmatch(names, path.relative_to(folder).as_posix())
         if matched:
