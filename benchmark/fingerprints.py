@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vesselgan.data import Subject, metaimage_files
+from vesselgan.data import Subject, check_header, metaimage_files
 from vesselgan.errors import InputError
 from vesselgan.files import write_text
 
-__all__ = ["file_sha256", "files_of", "identical_images", "image_sha256s"]
+__all__ = ["file_sha256", "files_of", "identical_images", "subject_sha256s"]
 
 
 def files_of(subject: Subject) -> dict[str, Path]:
@@ -18,12 +18,16 @@ def files_of(subject: Subject) -> dict[str, Path]:
     return {"image": subject.image, "label": subject.label} | ({"mask": subject.mask} if subject.mask else {})
 
 
-def image_sha256s(subjects: Iterable[Subject], remember: Path | None) -> tuple[dict[Path, str], list[str]]:
-    """The hash of every file of these subjects, an ``.mhd`` with the voxels beside it, and a line per bad file."""
+def subject_sha256s(subjects: Iterable[Subject], remember: Path | None) -> tuple[dict[Path, str], list[str]]:
+    """The hash of every file of these subjects, and a line for each file without a sound header.
+
+    An ``.mhd`` goes with the voxels beside it.
+    """
     digests: dict[Path, str] = {}
     problems = []
     for path in [path for subject in subjects for path in files_of(subject).values()]:
         try:
+            check_header(path)
             parts = metaimage_files(path) if path.suffix == ".mhd" else (path,)
             hashes = [file_sha256(part, remember) for part in parts]
             digests[path] = hashes[0] if len(parts) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["FOUND", "INVENTED", "MISSED", "Picture", "grey_picture", "mask_picture", "overlay_picture"]
+__all__ = ["FOUND", "INVENTED", "MISSED", "Picture", "grey_picture", "grey_values", "mask_picture", "overlay_picture"]
 
 # Told apart by their lightness too, so that a colour-blind reader or a grey print loses nothing.
 FOUND, MISSED, INVENTED = "#ffffff", "#ffb000", "#2f86ff"
@@ -31,7 +31,7 @@ def grey_picture(
     image: NDArray[np.float32], spacing_mm: tuple[float, float], alt: str, *, unit: bool = False
 ) -> Picture:
     """An image (X, Y); `unit` maps [-1, 1] to black and white, otherwise the picture's own percentiles do."""
-    return _picture(_grey(image, unit=unit), spacing_mm, alt)
+    return _picture(grey_values(image, unit=unit), spacing_mm, alt)
 
 
 def mask_picture(mask: NDArray[np.bool_], spacing_mm: tuple[float, float], colour: str, alt: str) -> Picture:
@@ -47,13 +47,14 @@ def overlay_picture(
     alt: str,
 ) -> Picture:
     """Projections of truth and prediction over the dimmed image: found, missed and invented vessels."""
-    pixels = np.repeat((_grey(image, unit=False) * _DIMMED).astype(np.uint8)[..., None], 3, axis=2)
+    pixels = np.repeat((grey_values(image, unit=False) * _DIMMED).astype(np.uint8)[..., None], 3, axis=2)
     for mask, colour in ((truth & prediction, FOUND), (truth & ~prediction, MISSED), (prediction & ~truth, INVENTED)):
         pixels[mask] = _rgb(colour)
     return _picture(pixels, spacing_mm, alt)
 
 
-def _grey(image: NDArray[np.float32], *, unit: bool) -> NDArray[np.uint8]:
+def grey_values(image: NDArray[np.float32], *, unit: bool) -> NDArray[np.uint8]:
+    """Intensities as 0 to 255: `unit` maps [-1, 1], otherwise the picture's own percentiles 1 and 99.8 do."""
     low, high = (-1.0, 1.0) if unit else (float(value) for value in np.percentile(image, (1, 99.8)))
     scaled = (image.astype(np.float64) - low) / ((high - low) or 1.0)
     return (255 * np.clip(scaled, 0, 1)).round().astype(np.uint8)

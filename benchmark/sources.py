@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.dataset_layouts import DatasetLayout, choose_layout
-from benchmark.fingerprints import file_sha256, files_of, identical_images, image_sha256s
+from benchmark.fingerprints import file_sha256, files_of, identical_images, subject_sha256s
 from benchmark.protocol import External, Profile, Split
 from vesselgan.data import (
     SPLITS,
@@ -22,7 +22,7 @@ from vesselgan.data import (
 from vesselgan.data.patch_folder import patch_files
 from vesselgan.errors import InputError
 
-__all__ = ["ExternalSource", "Source", "choose_source", "find_externals", "reading_options"]
+__all__ = ["ExternalSource", "Source", "choose_source", "find_externals", "phantom_keys", "reading_options"]
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,14 @@ def choose_source(
             raise InputError(
                 f"profile {profile_name!r}: patch {list(profile.patch)} exceeds the phantom's shape {shape}"
             )
-        count = wanted.train + wanted.validation + wanted.test
-        keys = [f"phantom-{index:03d}" for index in range(count)]
+        keys = phantom_keys(profile)
         split = split_subjects(
             keys, train=wanted.train, validation=wanted.validation, test=wanted.test, seed=wanted.seed
         )
-        options = {"phantom": {**profile.phantom.model_dump(), "subjects": count}}
-        return Source(options, split, {}, f"embedded phantom, {count} simulated subjects (no patient data)", weights)
+        options = {"phantom": {**profile.phantom.model_dump(), "subjects": len(keys)}}
+        return Source(
+            options, split, {}, f"embedded phantom, {len(keys)} simulated subjects (no patient data)", weights
+        )
     return _files_source(folder, layout, spacing_mm, wanted, remember, weights)
 
 
@@ -132,7 +133,7 @@ def _files_source(
     chosen = choose_layout(folder, layout)
     settings = replace(chosen.layout, spacing_mm=spacing_mm or chosen.layout.spacing_mm)
     found = scan_folder(folder, settings)
-    digests, unreadable = image_sha256s(found.subjects, remember)
+    digests, unreadable = subject_sha256s(found.subjects, remember)
     if problems := [*found.problems, *unreadable, *identical_images(found.subjects, digests)]:
         raise InputError("\n".join(problems))
     subjects = found.subjects
@@ -148,6 +149,11 @@ def _files_source(
     )
     where = {"folder": str(folder.resolve()), "layout": json.dumps(asdict(settings))}
     return Source(options, split, where, _description(folder, chosen, settings, found), weights, listed)
+
+
+def phantom_keys(profile: Profile) -> list[str]:
+    """The subjects of the embedded dataset."""
+    return [f"phantom-{index:03d}" for index in range(sum(getattr(profile.split, name) for name in SPLITS))]
 
 
 def reading_options(layout: Layout) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from vesselgan.data.sampling import EpochSampler, PoissonSampler
 from vesselgan.data.splits import complete_split, split_subjects
 from vesselgan.data.store import StoredSubject, VolumeStore, open_store, write_store
 from vesselgan.data.tubes import rasterise_tubes, read_tubes
-from vesselgan.data.volumes import Volume, load_mask, load_volume
+from vesselgan.data.volumes import Volume, check_header, load_mask, load_volume
 
 __all__ = [
     "SPLITS",
@@ -34,6 +34,7 @@ __all__ = [
     "Volume",
     "VolumeStore",
     "apply_range",
+    "check_header",
     "complete_split",
     "cut",
     "examine_subject",

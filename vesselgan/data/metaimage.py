@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vesselgan.data.headers import check_declared_size, check_is_file, check_shape_and_spacing, one_line
 from vesselgan.errors import InputError
 
-__all__ = ["is_metaimage", "metaimage_files", "read_metaimage"]
+__all__ = ["check_metaimage", "is_metaimage", "metaimage_files", "read_metaimage"]
 
 _LONGEST_HEADER = 2**16  # bytes; a text of some dozen lines
 _VOXEL_BYTES = {
@@ -46,15 +46,21 @@ def metaimage_files(path: Path) -> tuple[Path, ...]:
     return (path,) if data_file == path else (path, data_file)
 
 
+def check_metaimage(path: Path) -> _Header:
+    """The header. Raises InputError for one that is none, or not of a volume that can be read."""
+    header = _read_header(path)
+    check_shape_and_spacing(path, header.shape, header.spacing, "ElementSpacing")
+    check_is_file(header.data_file)
+    check_declared_size(path, header.shape, header.voxel_bytes, header.data_file, compressed=header.compressed)
+    return header
+
+
 def read_metaimage(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
     """Voxels as float32 (X, Y, Z) as they are stored, affine (4, 4) to mm in RAS, and the header's voxel size (3,).
 
     Raises InputError as `load_volume`, and where SimpleITK is not installed.
     """
-    header = _read_header(path)
-    check_shape_and_spacing(path, header.shape, header.spacing, "ElementSpacing")
-    check_is_file(header.data_file)
-    check_declared_size(path, header.shape, header.voxel_bytes, header.data_file, compressed=header.compressed)
+    header = check_metaimage(path)
     try:
         voxels, spacing, origin, direction = _by_simpleitk(path)
     except RuntimeError as error:

@@ -14,7 +14,7 @@ from vesselgan.data.headers import check_declared_size, check_is_file, check_sha
 from vesselgan.errors import InputError
 from vesselgan.files import atomic_path
 
-__all__ = ["read_nifti", "save_volume"]
+__all__ = ["check_nifti", "read_nifti", "save_volume"]
 
 nib: Any = nibabel  # half of it carries no types
 
@@ -29,7 +29,7 @@ def read_nifti(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], ND
 
     Raises InputError as `load_volume`, but for what depends on the values and on the agreement of size and affine.
     """
-    _check_header(path, _read_header(path))
+    check_nifti(path)
     try:
         image = nib.load(path, mmap=False)
         affine = np.asarray(image.affine, dtype=np.float64)
@@ -38,6 +38,19 @@ def read_nifti(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], ND
     except _DAMAGED as error:
         raise InputError(f"{path}: truncated or damaged ({one_line(error)}); copy or download it again") from error
     return data, affine, np.asarray(image.header.get_zooms(), dtype=np.float64)
+
+
+def check_nifti(path: Path) -> None:
+    """Raise InputError for a header that is none, or not of a volume that can be read."""
+    header = _read_header(path)
+    try:
+        shape, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()
+    except (_HeaderDataError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: broken NIfTI header ({one_line(error)}); write the file again") from error
+    check_shape_and_spacing(path, shape, header["pixdim"][1:4], "pixdim")
+    if dtype.kind not in "iuf":
+        raise InputError(f"{path}: voxels of type {dtype}; needs one real number per voxel, so convert it")
+    check_declared_size(path, shape, dtype.itemsize, path, compressed=path.suffix == ".gz")
 
 
 def save_volume(path: Path | str, data: NDArray[Any], affine: NDArray[np.float64], description: str = "") -> None:
@@ -84,17 +97,6 @@ def _read_header(path: Path) -> Any:
             kind = nib.Nifti1Header if version == 1 else nib.Nifti2Header
             return kind.from_fileobj(io.BytesIO(head[: _HEADER_BYTES[version]]), check=False)
     raise InputError(f"{path}: not a single-file NIfTI image; convert it to .nii or .nii.gz")
-
-
-def _check_header(path: Path, header: Any) -> None:
-    try:
-        shape, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()
-    except (_HeaderDataError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: broken NIfTI header ({one_line(error)}); write the file again") from error
-    check_shape_and_spacing(path, shape, header["pixdim"][1:4], "pixdim")
-    if dtype.kind not in "iuf":
-        raise InputError(f"{path}: voxels of type {dtype}; needs one real number per voxel, so convert it")
-    check_declared_size(path, shape, dtype.itemsize, path, compressed=path.suffix == ".gz")
 
 
 def _open(path: Path) -> IO[bytes]:

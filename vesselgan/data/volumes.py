@@ -9,12 +9,12 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from vesselgan.data.headers import by
-from vesselgan.data.metaimage import is_metaimage, read_metaimage
-from vesselgan.data.nifti import read_nifti
+from vesselgan.data.headers import by, check_is_file
+from vesselgan.data.metaimage import check_metaimage, is_metaimage, read_metaimage
+from vesselgan.data.nifti import check_nifti, read_nifti
 from vesselgan.errors import InputError
 
-__all__ = ["Volume", "check_same_grid", "load_mask", "load_volume", "marked_voxels", "spacing_of"]
+__all__ = ["Volume", "check_header", "check_same_grid", "load_mask", "load_volume", "marked_voxels", "spacing_of"]
 
 nib: Any = nibabel  # half of it carries no types
 
@@ -51,6 +51,16 @@ def load_volume(path: Path | str) -> Volume:
     affine = affine @ nib.orientations.inv_ornt_aff(orientation, data.shape)
     data = np.ascontiguousarray(nib.apply_orientation(data, orientation))
     return Volume(data, affine, spacing_of(affine))
+
+
+def check_header(path: Path) -> None:
+    """Raise InputError for what `load_volume` would refuse before it reads a voxel. Tubes have no header."""
+    if is_metaimage(path):
+        check_metaimage(path)
+    elif path.suffix == ".tre":
+        check_is_file(path)
+    else:
+        check_nifti(path)
 
 
 def load_mask(
