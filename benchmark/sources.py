@@ -172,7 +172,7 @@ def _description(folder: Path, chosen: DatasetLayout, settings: Layout, found: F
     text = f"{folder.name}, " + (f"{scans} scans of " if scans != people else "")
     text += f"{people} subjects given with --data (layout {chosen.name})"
     given = [name for name in SPLITS if any(subject.split == name for subject in found.subjects)]
-    if given:
+    if set(given) - {"train"}:  # all in one folder for training is no division
         text += f"; {', '.join(given)} as the dataset divides them"
     if chosen.coverage == "circle of Willis":
         text += "; its labels mark the circle of Willis only, so every other vessel counts as background"

@@ -61,11 +61,12 @@ def check_data(
 def _show(check: DataCheck) -> None:
     table = Table("subject", "split", "shape", "spacing / mm", "vessels", "brain mask", "problems", box=None)
     table.columns[0].overflow = table.columns[-1].overflow = "fold"
+    divided = any(each.split not in (None, "train") for each in check.subjects)
     for each in check.subjects:
         person = f" ({escape(each.person)})" if each.person != each.key else ""
         table.add_row(
             escape(each.key) + person,
-            each.split or "",
+            (each.split or "") if divided else "",
             " x ".join(map(str, each.shape)) if each.shape else "",
             " x ".join(f"{mm:.3g}" for mm in each.spacing_mm) if each.spacing_mm else "",
             f"{each.vessel_share:.2%}" if each.vessel_share is not None else "",
