@@ -31,7 +31,7 @@ class Tile:
 
 
 def draw_tile(subject: LoadedSubject) -> Tile:
-    """Three projections above, the same with the vessels below; patient's right on the left, front of a profile too."""
+    """Three projections above, the same with the vessels below; patient's right, and a profile's front, on the left."""
     size_mm = [count * mm for count, mm in zip(subject.image.shape, subject.spacing_mm, strict=True)]
     pixels_per_mm = PIXELS_HIGH / size_mm[1]
     upper, lower = [], []

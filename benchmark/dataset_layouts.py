@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -137,7 +138,7 @@ def choose_layout(folder: Path, name: str = "auto") -> DatasetLayout:
     """
     if name != "auto":
         return load_layout(name)
-    known = [load_layout(each) for each in packaged_layouts()]
+    known = _known()
     found = {each.name: scan_folder(folder, each.layout) for each in known}
     pairs = {
         each.name: {(subject.image, subject.label) for subject in found[each.name].subjects}
@@ -161,3 +162,8 @@ def choose_layout(folder: Path, name: str = "auto") -> DatasetLayout:
         names = ", ".join(each.name for each in fitting)
         raise InputError(f"{folder}: files of several layouts ({names}); name one with --layout, or part the files")
     return fitting[0]
+
+
+@cache
+def _known() -> tuple[DatasetLayout, ...]:
+    return tuple(load_layout(str(path)) for path in packaged_layouts().values())
