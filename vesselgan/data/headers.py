@@ -34,9 +34,9 @@ def check_shape_and_spacing(path: Path, shape: Sequence[int], spacing: Sequence[
         raise InputError(f"{path}: voxel size {by(spacing)} mm; correct {field} in the header")
 
 
-def check_declared_size(path: Path, shape: Sequence[int], voxel_bytes: int, file: Path, *, compressed: bool) -> None:
-    """Raises InputError where the header of `path` declares more voxels than `file` can hold, or than fit memory."""
-    declared, stored = math.prod(shape) * voxel_bytes, file.stat().st_size
+def check_declared_size(path: Path, shape: Sequence[int], voxel_bytes: int, stored: int, *, compressed: bool) -> None:
+    """Raises InputError where the header declares more voxels than the `stored` bytes can hold, or than fit memory."""
+    declared = math.prod(shape) * voxel_bytes
     if declared > (_LARGEST_DEFLATE_RATIO if compressed else 1) * stored:
         raise InputError(
             f"{path}: header declares {declared} bytes of voxels, too many for a file of {stored} bytes; "

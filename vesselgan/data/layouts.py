@@ -81,8 +81,9 @@ def scan_folder(folder: Path | str, layout: Layout) -> FoundSubjects:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such data folder; point to a dataset with --data DIR")
     problems: list[str] = []
+    told: set[str] = set()  # keys with two files of a kind, which one line tells
     images, labels, masks = (
-        _by_key(folder, patterns, layout, problems) for patterns in (layout.images, layout.labels, layout.masks)
+        _by_key(folder, patterns, layout, problems, told) for patterns in (layout.images, layout.labels, layout.masks)
     )
     files = len(images) + len(labels)
     if not files and not problems:
@@ -103,7 +104,9 @@ def scan_folder(folder: Path | str, layout: Layout) -> FoundSubjects:
             labels[key].path,
             masks[key].path if key in masks else None,
             _person(key, layout),
-            _split(key, [part[key] for part in (images, labels, masks) if key in part], problems),
+            _split(
+                key, [part[key] for part in (images, labels, masks) if key in part], [] if key in told else problems
+            ),
         )
         for key in sorted(images.keys() & labels.keys())
     ]
@@ -111,7 +114,9 @@ def scan_folder(folder: Path | str, layout: Layout) -> FoundSubjects:
     return FoundSubjects(subjects, problems, len(unlabelled), files)
 
 
-def _by_key(folder: Path, patterns: tuple[str, ...], layout: Layout, problems: list[str]) -> dict[str, _File]:
+def _by_key(
+    folder: Path, patterns: tuple[str, ...], layout: Layout, problems: list[str], told: set[str]
+) -> dict[str, _File]:
     found: dict[str, _File] = {}
     for pattern in patterns:
         for path, key, split in _matches(folder, pattern, layout.key):
@@ -123,7 +128,9 @@ def _by_key(folder: Path, patterns: tuple[str, ...], layout: Layout, problems: l
                 what = f"subject {key!r} has {first.path} already"
                 if split and first.split and layout.splits[split] != first.split:
                     what = f"subject {key!r} is in two splits, with {first.path} in {first.split}"
-                problems.append(f"{path}: {what}; keep one of the two")
+                if key not in told:
+                    problems.append(f"{path}: {what}; keep one of the two")
+                told.add(key)
             else:
                 found[key] = _File(path, layout.splits[split] if split else None)
     return found

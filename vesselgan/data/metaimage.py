@@ -2,6 +2,7 @@
 
 import math
 import re
+import zlib
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +16,7 @@ from vesselgan.errors import InputError
 
 __all__ = ["check_metaimage", "is_metaimage", "metaimage_files", "read_metaimage"]
 
+_CHUNK = 2**20  # bytes
 _LONGEST_HEADER = 2**16  # bytes; a text of some dozen lines
 _VOXEL_BYTES = {
     "CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 4, "ULONG": 4,
@@ -30,6 +32,7 @@ class _Header:
     voxel_bytes: int
     compressed: bool
     data_file: Path  # the .mha itself, or the file beside an .mhd
+    data_offset: int  # where the voxels begin in it
 
 
 def is_metaimage(path: Path) -> bool:
@@ -51,7 +54,8 @@ def check_metaimage(path: Path) -> _Header:
     header = _read_header(path)
     check_shape_and_spacing(path, header.shape, header.spacing, "ElementSpacing")
     check_is_file(header.data_file)
-    check_declared_size(path, header.shape, header.voxel_bytes, header.data_file, compressed=header.compressed)
+    stored = header.data_file.stat().st_size - header.data_offset
+    check_declared_size(path, header.shape, header.voxel_bytes, stored, compressed=header.compressed)
     return header
 
 
@@ -61,6 +65,8 @@ def read_metaimage(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]
     Raises InputError as `load_volume`, and where SimpleITK is not installed.
     """
     header = check_metaimage(path)
+    if header.compressed:
+        _check_stream(path, header)
     try:
         voxels, spacing, origin, direction = _by_simpleitk(path)
     except RuntimeError as error:
@@ -121,4 +127,19 @@ def _read_header(path: Path) -> _Header:
         raise InputError(f"{path}: no voxel size of {len(shape)} numbers; correct ElementSpacing in the header")
     local = data_name.upper() == "LOCAL"
     compressed = fields.get("CompressedData", "False").lower() in ("true", "1")
-    return _Header(shape, spacing, _VOXEL_BYTES[kind], compressed, path if local else path.parent / data_name)
+    data_file, offset = (path, end.end()) if local else (path.parent / data_name, 0)
+    return _Header(shape, spacing, _VOXEL_BYTES[kind], compressed, data_file, offset)
+
+
+def _check_stream(path: Path, header: _Header) -> None:
+    """Raise InputError for damaged compressed voxels, which ITK takes as they come."""
+    left, unpacked = math.prod(header.shape) * header.voxel_bytes, zlib.decompressobj(47)  # zlib or gzip
+    try:
+        with header.data_file.open("rb") as file:
+            file.seek(header.data_offset)
+            while not unpacked.eof and left >= 0 and (packed := unpacked.unconsumed_tail or file.read(_CHUNK)):
+                left -= len(unpacked.decompress(packed, _CHUNK))
+        if left - len(unpacked.flush()) or not unpacked.eof:
+            raise zlib.error("its length is not the one declared")
+    except (OSError, zlib.error) as error:
+        raise InputError(f"{path}: truncated or damaged ({one_line(error)}); copy or download it again") from error

@@ -50,7 +50,7 @@ def check_nifti(path: Path) -> None:
     check_shape_and_spacing(path, shape, header["pixdim"][1:4], "pixdim")
     if dtype.kind not in "iuf":
         raise InputError(f"{path}: voxels of type {dtype}; needs one real number per voxel, so convert it")
-    check_declared_size(path, shape, dtype.itemsize, path, compressed=path.suffix == ".gz")
+    check_declared_size(path, shape, dtype.itemsize, path.stat().st_size, compressed=path.suffix == ".gz")
 
 
 def save_volume(path: Path | str, data: NDArray[Any], affine: NDArray[np.float64], description: str = "") -> None:
