@@ -228,3 +228,13 @@ def test_the_layout_that_says_more_of_the_same_files_is_taken(tmp_path: Path) ->
     nifti(tmp_path / "images/phantom.nii.gz", image_of(7))
     nifti(tmp_path / "labels/phantom.nii.gz", label_of(7))
     assert choose_layout(tmp_path).name == "folders", "which alone has every pair"
+
+
+def test_the_readmes_example_is_a_layout(tmp_path: Path) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (text,) = [block for block in readme.split("```yaml\n") if block.startswith("layout:")]
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.partition("```")[0], encoding="utf-8")
+    layout = load_layout(str(path)).layout
+    assert layout.vessels == (3, 4)
+    assert layout.splits == {"Tr": "train", "Ts": "test"}
