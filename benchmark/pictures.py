@@ -18,6 +18,7 @@ __all__ = [
     "Picture",
     "error_picture",
     "grey_picture",
+    "grey_values",
     "mask_picture",
     "overlay_picture",
 ]
@@ -40,7 +41,7 @@ def grey_picture(
     image: NDArray[np.float32], spacing_mm: tuple[float, float], alt: str, *, unit: bool = False
 ) -> Picture:
     """An image (X, Y); `unit` maps [-1, 1] to black and white, otherwise the picture's own percentiles do."""
-    return _picture(_grey(image, unit=unit), spacing_mm, alt)
+    return _picture(grey_values(image, unit=unit), spacing_mm, alt)
 
 
 def mask_picture(mask: NDArray[np.bool_], spacing_mm: tuple[float, float], colour: str, alt: str) -> Picture:
@@ -86,10 +87,11 @@ def error_picture(
 
 
 def _dimmed(image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.repeat((_grey(image, unit=False) * _DIMMED).astype(np.uint8)[..., None], 3, axis=2)
+    return np.repeat((grey_values(image, unit=False) * _DIMMED).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def _grey(image: NDArray[np.float32], *, unit: bool) -> NDArray[np.uint8]:
+def grey_values(image: NDArray[np.float32], *, unit: bool) -> NDArray[np.uint8]:
+    """Intensities as 0 to 255: `unit` maps [-1, 1], otherwise the picture's own percentiles 1 and 99.8 do."""
     low, high = (-1.0, 1.0) if unit else (float(value) for value in np.percentile(image, (1, 99.8)))
     scaled = (image.astype(np.float64) - low) / ((high - low) or 1.0)
     return (255 * np.clip(scaled, 0, 1)).round().astype(np.uint8)

@@ -1,20 +1,28 @@
 """Where the subjects of a run come from: the embedded phantom or a folder, and what identifies their content."""
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmark.protocol import External, Profile
-from vesselgan.data import Subject, find_subjects, pair_by_listing, split_subjects
+from benchmark.dataset_layouts import DatasetLayout, choose_layout
+from benchmark.fingerprints import file_sha256, files_of, identical_images, subject_sha256s
+from benchmark.protocol import External, Profile, Split
+from vesselgan.data import (
+    SPLITS,
+    FoundSubjects,
+    Layout,
+    complete_split,
+    pair_by_listing,
+    scan_folder,
+    split_subjects,
+)
 from vesselgan.data.patch_folder import patch_files
 from vesselgan.errors import InputError
-from vesselgan.files import write_text
 
-__all__ = ["ExternalSource", "Source", "choose_source", "find_externals"]
+__all__ = ["ExternalSource", "Source", "choose_source", "find_externals", "phantom_keys", "reading_options"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,8 @@ def find_externals(
     for external in externals:
         folder = beside / external.external
         files = {
-            path.relative_to(folder).as_posix(): _sha256(path, remember) for path in patch_files(folder, "external:")
+            path.relative_to(folder).as_posix(): file_sha256(path, remember)
+            for path in patch_files(folder, "external:")
         }
         found[external.label] = ExternalSource(folder.resolve(), files, external.intensities)
     return found
@@ -75,14 +84,16 @@ def choose_source(
     layout: str = "auto",
     remember: Path | None = None,
     *,
+    spacing_mm: tuple[float, float, float] | None = None,
     scored: bool = True,
 ) -> Source:
     """The subjects of a run and their split; hashes of files are remembered in the folder `remember`.
 
-    Without `scored` nothing asks for features, nor for the extractor's weights.
+    `layout` is a packaged name, a YAML file or "auto", and `spacing_mm` resamples (None: as the layout says). Without
+    `scored` nothing asks for features, nor for the extractor's weights.
 
-    Raises InputError: the profile requires data and there is none, the folder is no dataset, there are too few
-    subjects, or the extractor's weights are missing.
+    Raises InputError: the profile requires data and there is none, the folder is no dataset (with a line for each file
+    that is missing, unreadable or there twice), there are too few subjects, or the extractor's weights are missing.
     """
     folder = data or (None if profile.data == "phantom" else Path(profile.data))
     if folder is None and profile.requires.data:
@@ -93,33 +104,81 @@ def choose_source(
     weights = _weights_sha256(profile_name, profile, remember) if scored else None
     wanted = profile.split
     if folder is None:
+        if spacing_mm is not None:
+            raise InputError("--spacing resamples scans: give them with --data DIR")
         if any(axis > size for axis, size in zip(profile.patch, profile.phantom.shape, strict=True)):
             shape = list(profile.phantom.shape)
             raise InputError(
                 f"profile {profile_name!r}: patch {list(profile.patch)} exceeds the phantom's shape {shape}"
             )
-        count = wanted.train + wanted.validation + wanted.test
-        keys = [f"phantom-{index:03d}" for index in range(count)]
+        keys = phantom_keys(profile)
         split = split_subjects(
             keys, train=wanted.train, validation=wanted.validation, test=wanted.test, seed=wanted.seed
         )
-        options = {"phantom": {**profile.phantom.model_dump(), "subjects": count}}
-        return Source(options, split, {}, f"embedded phantom, {count} simulated subjects (no patient data)", weights)
-    subjects = find_subjects(folder, layout)
-    total = wanted.train + wanted.validation + wanted.test
-    shares = {name: getattr(wanted, name) / total for name in ("train", "validation", "test")}
-    split = split_subjects([subject.key for subject in subjects], **shares, seed=wanted.seed)
-    digests = {path: _sha256(path, remember) for subject in subjects for path in _paths(subject).values()}
+        options = {"phantom": {**profile.phantom.model_dump(), "subjects": len(keys)}}
+        return Source(
+            options, split, {}, f"embedded phantom, {len(keys)} simulated subjects (no patient data)", weights
+        )
+    return _files_source(folder, layout, spacing_mm, wanted, remember, weights)
+
+
+def _files_source(
+    folder: Path,
+    layout: str,
+    spacing_mm: tuple[float, float, float] | None,
+    wanted: Split,
+    remember: Path | None,
+    weights: str | None,
+) -> Source:
+    chosen = choose_layout(folder, layout)
+    settings = replace(chosen.layout, spacing_mm=spacing_mm or chosen.layout.spacing_mm)
+    found = scan_folder(folder, settings)
+    digests, unreadable = subject_sha256s(found.subjects, remember)
+    if problems := [*found.problems, *unreadable, *identical_images(found.subjects, digests)]:
+        raise InputError("\n".join(problems))
+    subjects = found.subjects
+    shares = {name: getattr(wanted, name) for name in SPLITS}
+    split = complete_split(subjects, **shares, seed=wanted.seed)
+    reading = reading_options(settings)
     options, listed = (
-        {"files": {pair.key: {role: digests[path] for role, path in _paths(pair).items()} for pair in pairs}}
+        {
+            "files": {pair.key: {role: digests[path] for role, path in files_of(pair).items()} for pair in pairs},
+            **({"reading": reading} if reading else {}),
+        }
         for pairs in (subjects, pair_by_listing(subjects, folder))
     )
-    where = {"folder": str(folder.resolve()), "layout": layout}
-    return Source(options, split, where, f"{folder.name}, {len(subjects)} subjects given with --data", weights, listed)
+    where = {"folder": str(folder.resolve()), "layout": json.dumps(asdict(settings))}
+    return Source(options, split, where, _description(folder, chosen, settings, found), weights, listed)
 
 
-def _paths(subject: Subject) -> dict[str, Path]:
-    return {"image": subject.image, "label": subject.label} | ({"mask": subject.mask} if subject.mask else {})
+def phantom_keys(profile: Profile) -> list[str]:
+    """The subjects of the embedded dataset."""
+    return [f"phantom-{index:03d}" for index in range(sum(getattr(profile.split, name) for name in SPLITS))]
+
+
+def reading_options(layout: Layout) -> dict[str, Any]:
+    """What of a layout decides the voxels: the arguments of `load_subject` that are not its defaults."""
+    options: dict[str, Any] = {}
+    if layout.vessels is not None:
+        options |= {"vessels": list(layout.vessels), "background": list(layout.background)}
+    if layout.spacing_mm is not None:
+        options["spacing_mm"] = list(layout.spacing_mm)
+    return options
+
+
+def _description(folder: Path, chosen: DatasetLayout, settings: Layout, found: FoundSubjects) -> str:
+    people = len({subject.person or subject.key for subject in found.subjects})
+    scans = len(found.subjects)
+    text = f"{folder.name}, " + (f"{scans} scans of " if scans != people else "")
+    text += f"{people} subjects given with --data (layout {chosen.name})"
+    given = [name for name in SPLITS if any(subject.split == name for subject in found.subjects)]
+    if set(given) - {"train"}:  # all in one folder for training is no division
+        text += f"; {', '.join(given)} as the dataset divides them"
+    if chosen.coverage == "circle of Willis":
+        text += "; its labels mark the circle of Willis only, so every other vessel counts as background"
+    if settings.spacing_mm:
+        text += f"; resampled to {' x '.join(f'{mm:g}' for mm in settings.spacing_mm)} mm"
+    return text + (f"; {found.unlabelled} images without label passed over" if found.unlabelled else "")
 
 
 def _weights_sha256(profile_name: str, profile: Profile, remember: Path | None) -> str | None:
@@ -131,33 +190,4 @@ def _weights_sha256(profile_name: str, profile: Profile, remember: Path | None) 
             "resnet_10_23dataset.pth (MedicalNet) and give it with --weights FILE (or let --weights hub download it), "
             "or set score.extractor to random_resnet10"
         )
-    return _sha256(Path(profile.score.weights), remember)
-
-
-def _sha256(path: Path, remember: Path | None) -> str:
-    """The file's SHA-256, remembered by path, size and modification time, so that a re-run reads no data twice."""
-    if not path.is_file():  # a named pipe would be waited for
-        raise InputError(f"{path}: is no file; name an existing one")
-    try:
-        facts = path.stat()
-        place = str(path.resolve())
-        identity = [place, facts.st_size, facts.st_mtime_ns]
-        note = remember / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.json" if remember else None
-        known = _remembered(note)
-        if known.get("identity") == identity:
-            return str(known["sha256"])
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    if note:
-        write_text(note, json.dumps({"identity": identity, "sha256": digest}))
-    return digest
-
-
-def _remembered(note: Path | None) -> dict[str, Any]:
-    try:
-        known = json.loads(note.read_text(encoding="utf-8")) if note else {}
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
+    return file_sha256(Path(profile.score.weights), remember)

@@ -242,7 +242,8 @@ def test_d6_pairs_files_by_their_names_or_by_the_order_of_two_listings(
             "seed": 0,
             "recipe": {"pairing": pairing},
         }
-        run(tmp_path / pairing, "prepare", options, folder=str(root), layout="nnunet")
+        layout = {"name": "plain", "images": ["imagesTr/{key}_0000.nii.gz"], "labels": ["labelsTr/{key}.nii.gz"]}
+        run(tmp_path / pairing, "prepare", options, folder=str(root), layout=json.dumps(layout))
         store = open_store(tmp_path / pairing / "store")
         found[pairing] = [int(store.label(key).sum()) for key in ("a", "b", "c")]
     assert found == {"by_key": [1, 2, 3], "listing_order": [3, 1, 2]}

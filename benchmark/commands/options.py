@@ -19,12 +19,14 @@ __all__ = [
     "ProfileName",
     "ProtocolName",
     "RunName",
+    "Spacing",
     "Weights",
     "app",
     "complain",
     "console",
     "log_console",
     "numbers",
+    "spacing_of",
     "tell_results",
 ]
 
@@ -55,7 +57,18 @@ Expression = Annotated[
 Data = Annotated[
     Path | None, typer.Option("--data", help="Folder of labelled TOF-MRA; the embedded phantom if left out")
 ]
-Layout = Annotated[str, typer.Option("--layout", help="How --data names its files: auto, nnunet or pegasus")]
+Layout = Annotated[
+    str,
+    typer.Option(
+        "--layout",
+        help="How the data's files are named: auto, costa, folders, ixi, nnunet, pegasus, smile-uhura, topcow, tubetk, "
+        "or a YAML file",
+    ),
+]
+Spacing = Annotated[
+    str | None,
+    typer.Option("--spacing", metavar="XxYxZ", help="Resample the data to this voxel size in mm, such as 0.5x0.5x0.7"),
+]
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="MedicalNet's resnet_10_23dataset.pth, or 'hub' to download it")
 ]
@@ -69,6 +82,19 @@ def tell_results(page: Path, show: Callable[[], None], *, as_json: bool) -> None
         return
     show()
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+def spacing_of(text: str | None) -> tuple[float, float, float] | None:
+    """`--spacing` as numbers. Raises InputError."""
+    if text is None:
+        return None
+    try:
+        x, y, z = (float(part) for part in text.lower().split("x"))
+    except ValueError:
+        x = y = z = 0.0
+    if not all(0.01 <= mm <= 20 for mm in (x, y, z)):
+        raise InputError(f"--spacing {text!r}: give three sizes in mm from 0.01 to 20, such as 0.5x0.5x0.7")
+    return x, y, z
 
 
 def complain(text: str) -> None:

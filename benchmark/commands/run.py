@@ -17,10 +17,12 @@ from benchmark.commands.options import (
     Out,
     ProfileName,
     ProtocolName,
+    Spacing,
     Weights,
     app,
     complain,
     console,
+    spacing_of,
 )
 from benchmark.commands.report import publish_report
 from benchmark.environment import choose_device
@@ -43,6 +45,7 @@ def run(
     profile: ProfileName = None,
     data: Data = None,
     layout: Layout = "auto",
+    spacing: Spacing = None,
     weights: Weights = None,
     out: Out = Path(),
     expression: Expression = None,
@@ -57,7 +60,9 @@ def run(
     """Run a protocol: train, synthesise, score, segment, measure, report. Finished stages are not repeated."""
     from benchmark.pipeline import write_run_folder
 
-    path, plan = _plan(protocol, profile, data, layout, weights, device, None if dry_run else out / "runs/fingerprints")
+    path, plan = _plan(
+        protocol, profile, data, layout, spacing, weights, device, None if dry_run else out / "runs/fingerprints"
+    )
     chosen = _chosen(plan, expression)
     store = Store(out / "runs")
     if dry_run:
@@ -101,6 +106,7 @@ def _plan(
     profile: str | None,
     data: Path | None,
     layout: str,
+    spacing: str | None,
     weights: Path | None,
     device: str,
     remember: Path | None,
@@ -113,7 +119,9 @@ def _plan(
         found = {"weights": str(local_weights(chosen)), "extractor": "medicalnet"}
         settings = settings.model_copy(update={"score": settings.score.model_copy(update=found)})
     cells = cells_of(loaded, settings)
-    source = choose_source(name, settings, data, layout, remember, scored=loaded.only != "costs")
+    source = choose_source(
+        name, settings, data, layout, remember, spacing_mm=spacing_of(spacing), scored=loaded.only != "costs"
+    )
     externals = find_externals(loaded.include, path.parent, remember)
     return path, build_plan(loaded, name, settings, cells, source, choose_device(device), externals)
 

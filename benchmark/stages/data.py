@@ -1,6 +1,7 @@
 """Subjects -> a store of volumes and patch corners."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -9,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.stages.context import Context
+from benchmark.stages.context import Context, dataclass_from
 from vesselgan.data import (
+    Layout,
     LoadedSubject,
     Subject,
     compute_brain_mask,
@@ -78,10 +80,10 @@ def _subjects(context: Context, total: int) -> Iterator[LoadedSubject]:
     else:
         wanted = {key for keys in context.options["split"].values() for key in keys}
         folder = Path(context.where["folder"])
-        files = find_subjects(folder, context.where["layout"])
+        files = find_subjects(folder, dataclass_from(Layout, json.loads(context.where["layout"])))
         if context.recipe.pairing == "listing_order":
             files = pair_by_listing(files, folder)
-        subjects = _loaded([subject for subject in files if subject.key in wanted])
+        subjects = _loaded([subject for subject in files if subject.key in wanted], source.get("reading", {}))
     numbers = count()
     for subject in subjects:
         context.progress(next(numbers), total, "subjects")
@@ -89,12 +91,12 @@ def _subjects(context: Context, total: int) -> Iterator[LoadedSubject]:
         del subject  # or it would stay in memory while the next one is made
 
 
-def _loaded(files: Sequence[Subject]) -> Iterator[LoadedSubject]:
+def _loaded(files: Sequence[Subject], reading: Mapping[str, Any]) -> Iterator[LoadedSubject]:
     """Load one subject after another. All that are bad are told at the end, in one InputError of a line each."""
     problems = []
     for subject in files:
         try:
-            yield load_subject(subject)
+            yield load_subject(subject, **reading)
         except InputError as error:
             problems.append(str(error))
     if problems:

@@ -1,18 +1,12 @@
-"""Data in: NIfTI files in known layouts, or synthetic subjects; and the patches that networks are trained on."""
+"""Data in: files in declared layouts, or synthetic subjects; and the patches that networks are trained on."""
 
 from vesselgan.data.augmentation import Augmentation, augment
 from vesselgan.data.brain import compute_brain_mask
-from vesselgan.data.datasets import (
-    LAYOUTS,
-    Layout,
-    LoadedSubject,
-    Subject,
-    find_subjects,
-    load_subject,
-    split_subjects,
-)
+from vesselgan.data.datasets import LoadedSubject, examine_subject, load_subject
+from vesselgan.data.layouts import SPLITS, FoundSubjects, Layout, Subject, find_subjects, scan_folder
 from vesselgan.data.listing import pair_by_listing
-from vesselgan.data.nifti import Volume, load_mask, load_volume, save_volume
+from vesselgan.data.metaimage import metaimage_files
+from vesselgan.data.nifti import save_volume
 from vesselgan.data.patches import (
     apply_range,
     cut,
@@ -24,12 +18,16 @@ from vesselgan.data.patches import (
 )
 from vesselgan.data.phantom import Phantom, make_phantom, phantom_subjects
 from vesselgan.data.sampling import EpochSampler, PoissonSampler
+from vesselgan.data.splits import complete_split, split_subjects
 from vesselgan.data.store import StoredSubject, VolumeStore, open_store, write_store
+from vesselgan.data.tubes import rasterise_tubes, read_tubes
+from vesselgan.data.volumes import Volume, check_header, load_mask, load_volume
 
 __all__ = [
-    "LAYOUTS",
+    "SPLITS",
     "Augmentation",
     "EpochSampler",
+    "FoundSubjects",
     "Layout",
     "LoadedSubject",
     "Phantom",
@@ -40,21 +38,28 @@ __all__ = [
     "VolumeStore",
     "apply_range",
     "augment",
+    "check_header",
+    "complete_split",
     "compute_brain_mask",
     "cut",
+    "examine_subject",
     "find_subjects",
     "grid_corners",
     "load_mask",
     "load_subject",
     "load_volume",
     "make_phantom",
+    "metaimage_files",
     "minmax_scale",
     "open_store",
     "pair_by_listing",
     "patch_corners",
     "phantom_subjects",
+    "rasterise_tubes",
+    "read_tubes",
     "robust_range",
     "save_volume",
+    "scan_folder",
     "split_subjects",
     "vessel_corners",
     "write_store",

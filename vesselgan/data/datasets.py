@@ -1,64 +1,19 @@
-"""Where the files of a dataset lie, which of them belong together, and who is trained, validated and tested on."""
+"""The volumes of one subject, read and checked, on one grid."""
 
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vesselgan.data.nifti import check_same_grid, load_mask, load_volume
+from vesselgan.data.layouts import Subject
+from vesselgan.data.resampling import resample, resample_mask, resampled_grid
+from vesselgan.data.tubes import rasterise_tubes, read_tubes
+from vesselgan.data.volumes import Volume, check_same_grid, load_mask, load_volume, spacing_of
 from vesselgan.errors import InputError
 
-__all__ = ["LAYOUTS", "Layout", "LoadedSubject", "Subject", "find_subjects", "load_subject", "split_subjects"]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a dataset names its files: relative paths in which ``{key}`` stands for the subject and ``*`` for anything.
-
-    Both stay within one folder or file name. Several patterns of a kind are alternatives.
-    """
-
-    name: str
-    images: tuple[str, ...]
-    labels: tuple[str, ...]
-    masks: tuple[str, ...] = ()  # optional brain masks
-
-
-LAYOUTS = {
-    layout.name: layout
-    for layout in (
-        Layout(
-            "nnunet",
-            images=("imagesTr/{key}_0000.nii.gz", "imagesTr/{key}_0000.nii"),
-            labels=("labelsTr/{key}.nii.gz", "labelsTr/{key}.nii"),
-            masks=("masksTr/{key}.nii.gz", "masksTr/{key}.nii"),
-        ),
-        Layout(  # with or without a folder per split above the patients
-            "pegasus",
-            images=("{key}/001_img_denoised.nii.gz", "*/{key}/001_img_denoised.nii.gz"),
-            labels=tuple(
-                f"{split}{{key}}/001_Vessel-Manual-Gold-int.nii{ending}"
-                for split in ("", "*/")
-                for ending in ("", ".gz")
-            ),
-            masks=tuple(f"{split}{{key}}/*_BET-fsl.mask.nii{ending}" for split in ("", "*/") for ending in ("", ".gz")),
-        ),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Subject:
-    """The files of one subject."""
-
-    key: str
-    image: Path
-    label: Path
-    mask: Path | None  # of the brain
+__all__ = ["LoadedSubject", "examine_subject", "load_subject"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,123 +28,94 @@ class LoadedSubject:
     spacing_mm: tuple[float, float, float]
 
 
-def find_subjects(folder: Path | str, layout: str | Layout = "auto") -> list[Subject]:
-    """The subjects in *folder*, sorted by key.
-
-    Args:
-        folder: a dataset.
-        layout: a name in `LAYOUTS`, a `Layout`, or "auto": the one layout that has files here.
-
-    Raises:
-        InputError: no such folder, unknown layout, no (or more than one) layout that fits, two files for one subject,
-            an image without label, a label or mask without image.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such data folder; point to a dataset with --data DIR")
-    images, labels, masks = _fitting(folder, layout)
-    for there, missing, absent_kind in ((images, labels, "label"), (labels, images, "image"), (masks, images, "image")):
-        if unpaired := sorted(there.keys() - missing.keys()):
-            key = unpaired[0]
-            raise InputError(f"{there[key]}: no {absent_kind} of subject {key!r} in {folder}; add it or drop this")
-    return [Subject(key, images[key], labels[key], masks.get(key)) for key in sorted(images)]
-
-
-def load_subject(subject: Subject) -> LoadedSubject:
+def load_subject(
+    subject: Subject,
+    *,
+    vessels: Collection[int] | None = None,
+    background: Collection[int] = (0,),
+    spacing_mm: Sequence[float] | None = None,
+) -> LoadedSubject:
     """Read and check the files of one subject.
 
+    Args:
+        subject: the files; a label in .tre is drawn into the image's grid.
+        vessels, background: the values of a label map, see `load_mask`; None for a binary label.
+        spacing_mm: resample to this voxel size (see `vesselgan.data.resampling`); None leaves the voxels alone.
+
     Raises:
-        InputError: as `load_volume` and `load_mask`; a constant image; a label or mask on another grid than the image.
+        InputError: a line for each file that is bad: as `load_volume` and `load_mask`; a constant image; a label or
+            mask on another grid than the image; tubes that lie elsewhere.
     """
-    image = load_volume(subject.image)
+    loaded, problems = examine_subject(subject, vessels=vessels, background=background)
+    if loaded is None:
+        raise InputError("\n".join(problems))
+    return loaded if spacing_mm is None else _resampled(subject, loaded, spacing_mm)
+
+
+def examine_subject(
+    subject: Subject, *, vessels: Collection[int] | None = None, background: Collection[int] = (0,)
+) -> tuple[LoadedSubject | None, list[str]]:
+    """As `load_subject`, but with the problems as lines in place of an error."""
+    problems: list[str] = []
+
+    def attempt(read: Callable[[], Volume]) -> Volume | None:
+        try:
+            return read()
+        except InputError as error:
+            problems.extend(str(error).splitlines())
+            return None
+
+    image = attempt(lambda: _image(subject.image))
+    label = attempt(lambda: _label(subject.label, image, vessels, background))
+    mask = attempt(lambda: load_mask(brain)) if (brain := subject.mask) else None
+    if image is not None:
+        for path, other in ((subject.label, label), (subject.mask, mask)):
+            if path is not None and other is not None:
+                problems.extend(_grid_problem(path, other, subject.image, image))
+    if problems or image is None or label is None:
+        return None, problems
+    brain_voxels = None if mask is None else mask.data
+    return LoadedSubject(subject.key, image.data, label.data, brain_voxels, image.affine, image.spacing_mm), problems
+
+
+def _image(path: Path) -> Volume:
+    image = load_volume(path)
     if image.data.min() == image.data.max():
-        raise InputError(f"{subject.image}: constant image (every voxel is {image.data.flat[0]:g}); export it again")
-
-    def on_the_same_grid(path: Path) -> NDArray[np.bool_]:
-        mask = load_mask(path)
-        check_same_grid(path, mask.data.shape, mask.affine, subject.image, image.data.shape, image.affine)
-        return mask.data
-
-    label = on_the_same_grid(subject.label)
-    mask = on_the_same_grid(subject.mask) if subject.mask else None
-    return LoadedSubject(subject.key, image.data, label, mask, image.affine, image.spacing_mm)
+        raise InputError(f"{path}: constant image (every voxel is {image.data.flat[0]:g}); export it again")
+    return image
 
 
-def split_subjects(
-    keys: Iterable[str], *, train: float, validation: float, test: float, seed: int
-) -> dict[str, list[str]]:
-    """Divide subjects at random: ``{"train": [...], "validation": [...], "test": [...]}``, each sorted.
-
-    Sizes are either three counts (int; subjects left over are used nowhere) or three fractions (float, adding up to 1,
-    rounded so that no split is empty). The result depends on the set of keys and the seed, not on the keys' order, and
-    the test subjects do not depend on the sizes of the other two.
-
-    Raises:
-        InputError: a subject twice, a split without subjects, too few subjects.
-    """
-    ordered = sorted(keys)
-    sizes = {"test": test, "validation": validation, "train": train}
-    if len(set(ordered)) < len(ordered):
-        twice = next(key for key, after in pairwise(ordered) if key == after)
-        raise InputError(f"subject {twice!r} is listed twice; give each subject one key")
-    counts = _counts(len(ordered), list(sizes.values()))
-    if sum(counts) > len(ordered):
-        wanted = " + ".join(f"{count} {name}" for name, count in zip(sizes, counts, strict=True))
-        raise InputError(f"{len(ordered)} subjects, too few for {wanted}; add subjects or lower the sizes")
-    shuffled = iter(np.random.default_rng(seed).permutation(len(ordered)))
-    chosen = {name: sorted(ordered[next(shuffled)] for _ in range(n)) for name, n in zip(sizes, counts, strict=True)}
-    return {name: chosen[name] for name in ("train", "validation", "test")}
+def _label(path: Path, image: Volume | None, vessels: Collection[int] | None, background: Collection[int]) -> Volume:
+    if path.suffix != ".tre":
+        return load_mask(path, vessels=vessels, background=background)
+    tubes = read_tubes(path)
+    if image is None:  # nothing to draw them into; the image's own problem is told
+        return Volume(np.zeros((1, 1, 1), dtype=bool), np.eye(4), (1.0, 1.0, 1.0))
+    mask, share = rasterise_tubes(tubes, image.data.shape, image.affine)
+    if share < 0.5:
+        raise InputError(
+            f"{path}: only {share:.0%} of the tubes' points lie in the image; its offset and spacing are others"
+        )
+    return Volume(mask, image.affine, image.spacing_mm)
 
 
-def _counts(subjects: int, sizes: Sequence[float]) -> list[int]:
-    if min(sizes) <= 0:
-        raise InputError(f"split sizes {sizes}; each split needs at least one subject")
-    if all(isinstance(size, int) for size in sizes):
-        return [int(size) for size in sizes]
-    if abs(sum(sizes) - 1) > 1e-6:
-        raise InputError(f"split sizes {sizes}; give three whole numbers, or three fractions that add up to 1")
-    counts = [max(1, int(subjects * size)) for size in sizes]
-    while sum(counts) < subjects:  # largest remainder first
-        counts[max(range(len(sizes)), key=lambda i: subjects * sizes[i] - counts[i])] += 1
-    while sum(counts) > subjects and max(counts) > 1:  # the minimum of one took too many
-        counts[int(np.argmax(counts))] -= 1
-    return counts
+def _grid_problem(path: Path, volume: Volume, image_path: Path, image: Volume) -> Iterator[str]:
+    try:
+        check_same_grid(path, volume.data.shape, volume.affine, image_path, image.data.shape, image.affine)
+    except InputError as error:
+        yield str(error)
 
 
-def _fitting(folder: Path, layout: str | Layout) -> tuple[dict[str, Path], dict[str, Path], dict[str, Path]]:
-    """Key -> file for images, labels and masks, in the layout asked for or the one that has files here."""
-    if isinstance(layout, Layout):
-        candidates = [layout]
-    elif layout == "auto":
-        candidates = list(LAYOUTS.values())
-    elif layout in LAYOUTS:
-        candidates = [LAYOUTS[layout]]
-    else:
-        raise InputError(f"unknown layout {layout!r}; choose one of auto, {', '.join(LAYOUTS)}")
-    found = {}
-    for candidate in candidates:
-        images, labels = _by_key(folder, candidate.images), _by_key(folder, candidate.labels)
-        if images or labels:
-            found[candidate.name] = (images, labels, _by_key(folder, candidate.masks))
-    if not found:
-        expected = "; ".join(f"{each.name}: {each.images[0]} with {each.labels[0]}" for each in candidates)
-        raise InputError(f"{folder}: no files in a known layout; tried {expected}")
-    if len(found) > 1:
-        raise InputError(f"{folder}: files of several layouts ({', '.join(found)}); name the layout, or part the files")
-    return next(iter(found.values()))
-
-
-def _by_key(folder: Path, patterns: Iterable[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for pattern in patterns:
-        # A leading dot marks what file managers leave behind ("._case.nii.gz"), never a subject.
-        names = re.escape(pattern).replace(r"\{key\}", r"(?P<key>[^/.][^/]*)").replace(r"\*", "[^/]*")
-        for path in sorted(folder.glob(pattern.replace("{key}", "*"))):
-            matched = re.fullmatch(names, path.relative_to(folder).as_posix())
-            if matched is None:
-                continue
-            key = matched["key"]
-            if key in found:
-                raise InputError(f"{path}: subject {key!r} has {found[key]} already; keep one of the two")
-            found[key] = path
-    return found
+def _resampled(subject: Subject, loaded: LoadedSubject, spacing_mm: Sequence[float]) -> LoadedSubject:
+    _, affine = resampled_grid(loaded.image.shape, loaded.affine, spacing_mm)
+    label = resample_mask(loaded.label, loaded.spacing_mm, spacing_mm)
+    if not label.any():
+        raise InputError(f"{subject.label}: no vessel is left at {tuple(spacing_mm)} mm; choose a smaller --spacing")
+    return replace(
+        loaded,
+        image=resample(loaded.image, loaded.spacing_mm, spacing_mm),
+        label=label,
+        mask=None if loaded.mask is None else resample_mask(loaded.mask, loaded.spacing_mm, spacing_mm),
+        affine=affine,
+        spacing_mm=spacing_of(affine),
+    )

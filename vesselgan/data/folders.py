@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vesselgan.data.nifti import check_same_grid, load_mask
+from vesselgan.data.volumes import check_same_grid, load_mask
 from vesselgan.errors import InputError
 
 __all__ = [

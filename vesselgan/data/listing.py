@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vesselgan.data.datasets import Subject
+from vesselgan.data.layouts import Subject
 
 __all__ = ["pair_by_listing"]
 
@@ -21,8 +21,12 @@ def pair_by_listing(
     systems list in order of creation, others by a hash of the name. Subjects go by their images.
     """
     place = {path: index for index, path in enumerate((listing or _files)(folder))}
-    by_image = sorted(subjects, key=lambda subject: place[subject.image])
-    labels = sorted((subject.label for subject in subjects), key=place.__getitem__)
+
+    def listed(path: Path) -> tuple[int, Path]:
+        return place.get(path, len(place)), path  # a listing follows no links to folders: those come last, by name
+
+    by_image = sorted(subjects, key=lambda subject: listed(subject.image))
+    labels = sorted((subject.label for subject in subjects), key=listed)
     paired = [replace(subject, label=label) for subject, label in zip(by_image, labels, strict=True)]
     return sorted(paired, key=lambda subject: subject.key)
 

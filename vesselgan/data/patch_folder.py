@@ -25,8 +25,8 @@ from vesselgan.data.folders import (
     is_nifti,
     read_arrays,
 )
-from vesselgan.data.nifti import check_same_grid, load_mask, load_volume
 from vesselgan.data.patches import apply_range, robust_range
+from vesselgan.data.volumes import check_same_grid, load_mask, load_volume
 from vesselgan.errors import InputError
 
 __all__ = ["PatchBatch", "PatchFolder", "open_patches", "patch_files"]

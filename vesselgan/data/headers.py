@@ -1,0 +1,56 @@
+"""What the headers of all image formats must hold, checked before any voxel is read."""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vesselgan.errors import InputError
+
+__all__ = ["by", "check_declared_size", "check_is_file", "check_shape_and_spacing", "one_line"]
+
+_LARGEST_DEFLATE_RATIO = 1032  # 258 bytes from 2 bits; more cannot come out of a gzip stream
+_MOST_VOXELS = 1024**3
+
+
+def check_is_file(path: Path) -> None:
+    """Raises InputError for what is missing, or would be waited for when opened (a named pipe)."""
+    if path.is_file():
+        return
+    if path.exists():
+        raise InputError(f"{path}: unreadable (a folder or a device, not a file); put the file in its place")
+    if path.is_symlink():
+        raise InputError(f"{path}: no such file (the link leads to itself or nowhere); mend the link")
+    raise InputError(f"{path}: no such file; check the path")
+
+
+def check_shape_and_spacing(path: Path, shape: Sequence[int], spacing: Sequence[float], field: str) -> None:
+    """Raises InputError for a shape that is no volume's and a voxel size that is no size; `field` holds the size."""
+    if len(shape) != 3 or min(shape) < 1:
+        raise InputError(f"{path}: {len(shape)}-D with shape {tuple(shape)}; needs one 3-D volume, so extract it")
+    sizes = np.asarray(spacing, dtype=np.float64)
+    if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+        raise InputError(f"{path}: voxel size {by(spacing)} mm; correct {field} in the header")
+
+
+def check_declared_size(path: Path, shape: Sequence[int], voxel_bytes: int, stored: int, *, compressed: bool) -> None:
+    """Raises InputError where the header declares more voxels than the `stored` bytes can hold, or than fit memory."""
+    declared = math.prod(shape) * voxel_bytes
+    if declared > (_LARGEST_DEFLATE_RATIO if compressed else 1) * stored:
+        raise InputError(
+            f"{path}: header declares {declared} bytes of voxels, too many for a file of {stored} bytes; "
+            "it is truncated or damaged: copy or download it again"
+        )
+    if math.prod(shape) > _MOST_VOXELS:
+        raise InputError(f"{path}: {math.prod(shape)} voxels, more than {_MOST_VOXELS}; crop or resample it")
+
+
+def by(spacing: Iterable[float]) -> str:
+    """``0.5 x 0.5 x 0.7``."""
+    return " x ".join(f"{length:.4g}" for length in spacing)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks, or its name where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
