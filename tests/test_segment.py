@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from benchmark import cli
 from benchmark.segmenting import find_unet, open_segmenter, output_names
-from benchmark.stages.evaluation import scaled
+from benchmark.stages.segmentation import scaled
 from vesselgan.data import load_volume, robust_range
 from vesselgan.errors import InputError
 from vesselgan.inference import segment_volume

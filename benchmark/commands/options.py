@@ -67,7 +67,7 @@ Layout = Annotated[
 ]
 Spacing = Annotated[
     str | None,
-    typer.Option("--spacing", metavar="XxYxZ", help="Resample the data to this voxel size in mm, such as 0.5x0.5x0.7"),
+    typer.Option("--spacing", metavar="X,Y,Z", help="Resample the data to this voxel size in mm, such as 0.5,0.5,0.7"),
 ]
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="MedicalNet's resnet_10_23dataset.pth, or 'hub' to download it")
@@ -88,12 +88,9 @@ def spacing_of(text: str | None) -> tuple[float, float, float] | None:
     """`--spacing` as numbers. Raises InputError."""
     if text is None:
         return None
-    try:
-        x, y, z = (float(part) for part in text.lower().split("x"))
-    except ValueError:
-        x = y = z = 0.0
+    x, y, z = numbers(text, "--spacing", 3, float)
     if not all(0.01 <= mm <= 20 for mm in (x, y, z)):
-        raise InputError(f"--spacing {text!r}: give three sizes in mm from 0.01 to 20, such as 0.5x0.5x0.7")
+        raise InputError(f"--spacing {text!r}: give three sizes in mm from 0.01 to 20, such as 0.5,0.5,0.7")
     return x, y, z
 
 

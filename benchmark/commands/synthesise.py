@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.progress import Progress
 
-from benchmark.commands.options import Device, app, console, log_console, numbers
+from benchmark.commands.options import Device, app, console, log_console, numbers, spacing_of
 from benchmark.environment import choose_device
 from vesselgan.errors import InputError
 
@@ -65,7 +65,7 @@ def synthesise(
     if seed is not None and seed < 0:
         raise InputError(f"--seed {seed}: give 0 or more")
     size = numbers(patch, "--patch", 3, int)
-    spacing_mm = numbers(spacing, "--spacing", 3, float) if spacing else None
+    spacing_mm = spacing_of(spacing)
     ends = numbers(intensities, "--intensities", 2, float) if intensities else None
 
     from benchmark.datasheet import NO_LICENCE, datasheet, render_datasheet
