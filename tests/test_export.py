@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from benchmark.dataset_layouts import choose_layout
 from vesselgan.data import find_subjects, load_mask, load_subject, load_volume
 from vesselgan.data.patch_folder import open_patches
 from vesselgan.errors import InputError
@@ -265,7 +266,9 @@ def test_nnunet_folders_keep_its_rules(tmp_path: Path) -> None:
 
 def test_our_own_reader_takes_an_nnunet_folder(tmp_path: Path) -> None:
     write(tmp_path, "nnunet")
-    subjects = [load_subject(subject) for subject in find_subjects(tmp_path, "auto")]
+    found = choose_layout(tmp_path)
+    assert found.name == "nnunet"
+    subjects = [load_subject(subject) for subject in find_subjects(tmp_path, found.layout)]
     assert len(subjects) == COUNT
     for index, subject in enumerate(subjects):
         np.testing.assert_array_equal(subject.image, pair(index)[0])

@@ -240,7 +240,8 @@ def test_score_catches_replayed_training_patches_also_mirrored(comparison: Compa
     assert len(comparison.closest) == 6
     for generated, training, distance in comparison.closest:
         assert distance < audit["threshold"] / 2
-        np.testing.assert_allclose(generated.image, training.image, atol=0.3)
+        # Each folder has a range of its own, so a copy differs from its original by a factor and by what is clipped.
+        assert np.corrcoef(generated.image.ravel(), training.image.ravel())[0, 1] > 0.95
 
 
 def test_the_page_of_score_says_what_its_numbers_are_worth(comparison: Comparison, tmp_path: Path) -> None:

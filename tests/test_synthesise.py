@@ -237,7 +237,7 @@ def test_a_checkpoint_of_the_papers_code_generates_as_that_code_does(tmp_path: P
         (("tiny-smoke", "--cell", "SN_f16_s0", "--batch", 0), r"at least 1"),
         (("tiny-smoke", "--cell", "SN_f16_s0", "--seed", -1), r"--seed -1: give 0 or more"),
         (("tiny-smoke", "--cell", "SN_f16_s0", "--spacing", "1,1"), r"--spacing '1,1': give 3 numbers"),
-        (("tiny-smoke", "--cell", "SN_f16_s0", "--spacing", "1,1,0"), r"voxel size 1,1,0 mm"),
+        (("tiny-smoke", "--cell", "SN_f16_s0", "--spacing", "1,1,0"), r"--spacing '1,1,0': give three sizes in mm"),
         (("tiny-smoke", "--cell", "SN_f16_s0", "--intensities", "5,1"), r"black below white"),
         (("tiny-smoke", "--cell", "SN_f16_s0", "--recipe", "corrected"), r"this generator's run has one"),
     ],
