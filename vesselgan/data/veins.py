@@ -8,8 +8,8 @@ from vesselgan.data.vessel_tree import Branch, path_lengths, smooth_path
 
 __all__ = ["draw_veins", "vein_signals"]
 
-_BRIGHTNESS = 1.9  # white matter being 1
-_SPREAD = 0.25
+_BRIGHTNESS = 1.4  # white matter being 1
+_SPREAD = 0.15
 
 # Centrelines, mm in the upright head, on the right (x > 0) or in the middle.
 _SAGITTAL = ((0, 68, 62), (0, 50, 84), (0, 10, 98), (0, -40, 88), (0, -70, 58), (0, -76, 36))
