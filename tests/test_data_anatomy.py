@@ -167,17 +167,18 @@ def test_signal_is_lost_in_tight_bends():
     assert lost[100] == pytest.approx(0.6 * 2 / 4, abs=0.01)
 
 
-def test_veins_are_faint_and_no_vessels_of_the_label():
-    made = make_phantom(MEDIUM, subject=0, seed=0)
+def test_veins_are_faint_and_no_vessels_of_the_label(monkeypatch):
     rng = np.random.default_rng(3)
     veins = draw_veins(draw_head(rng), step_mm=0.5, thinnest_mm=0.5, rng=rng)
     assert len(veins) == 6
-    assert max(signal.max() for signal in vein_signals(veins, rng)) < 3
-    x, y = MEDIUM[0] // 2, round(MEDIUM[1] * (0.5 - 54 / FIELD_OF_VIEW_MM[1]))
-    straight_sinus = (slice(x - 2, x + 2), slice(y - 2, y + 2), slice(18, 27))
-    assert not made.label[straight_sinus].any()
-    brain = made.image[made.brain_mask & ~made.label]
-    assert made.image[straight_sinus].max() > np.median(brain) * 1.3
+    assert max(signal.max() for signal in vein_signals(veins, rng)) < 2
+    made = make_phantom(MEDIUM, subject=0, seed=0)
+    monkeypatch.setattr(phantom, "vein_signals", lambda *args: [np.ones_like(each) for each in vein_signals(*args)])
+    without = make_phantom(MEDIUM, subject=0, seed=0)
+    np.testing.assert_array_equal(made.label, without.label)
+    brighter = (made.image - without.image)[made.image != without.image]
+    assert brighter.size > 500
+    assert 5 < brighter.mean() < 0.5 * np.median(made.image[made.brain_mask])
 
 
 @pytest.mark.parametrize("shape", [SMALL, MEDIUM])
