@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.progress import Progress
 
-from benchmark.commands.options import Device, app, console, log_console, numbers, spacing_of
+from benchmark.commands.options import Cell, Device, Runs, app, console, log_console, numbers, spacing_of
 from benchmark.environment import choose_device
 from vesselgan.errors import InputError
 
@@ -35,8 +35,8 @@ def synthesise(
     layout: Annotated[
         Literal["nnunet", "bids", "npz"], typer.Option("--format", help="How files are named")
     ] = "nnunet",
-    cell: Annotated[str | None, typer.Option("--cell", metavar="ID", help="Which generator of a run")] = None,
-    runs: Annotated[Path, typer.Option("--runs", help="Folder that holds the runs")] = Path("runs"),
+    cell: Cell = None,
+    runs: Runs = Path("runs"),
     seed: Annotated[int | None, typer.Option("--seed", help="Of the noise; the run's own if left out")] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Pairs made together; the run's own if left out")] = None,
     spacing: Annotated[
