@@ -1,6 +1,5 @@
 """A trained generator by the name of its run, by folder, or from a checkpoint file, with all that is known of it."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from benchmark.fingerprints import file_sha256
 from benchmark.results import Run
 from benchmark.stages.gan import load_generator
 from benchmark.store import Spec, Store
@@ -174,8 +174,7 @@ def _of_checkpoint(path: Path, patch: Sequence[int], recipe: str, device: str) -
 def _load(folder: Path, device: str) -> tuple[Generator, str, str]:
     try:
         network, precision = load_generator(folder, device)
-        with (folder / _WEIGHTS).open("rb") as file:
-            return network, precision, hashlib.file_digest(file, "sha256").hexdigest()
+        return network, precision, file_sha256(folder / _WEIGHTS, None)
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

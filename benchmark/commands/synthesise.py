@@ -1,6 +1,5 @@
 """`synthesise`: a trained generator -> a folder of labelled volumes that other tools read."""
 
-import os
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,7 +8,7 @@ import typer
 from rich.progress import Progress
 
 from benchmark.commands.options import Cell, Device, Runs, app, console, log_console, numbers, spacing_of
-from benchmark.environment import choose_device
+from benchmark.environment import choose_device, usable_cores
 from vesselgan.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,17 +102,13 @@ def synthesise(
             sheet,
             count=count,
             batch=sheet["generation"]["batch"],
-            workers=workers or (2 if where == "cuda" else _cores()),
+            workers=workers or (2 if where == "cuda" else usable_cores()),
             extra={"datasheet.md": render_datasheet(sheet).encode()},
             progress=lambda done: progress.update(task, completed=done),
         )
     seconds = monotonic() - started
     speed = f"{written} written now, {written / seconds:.0f} a second" if written else "all were there already"
     console.print(f"{count} pairs in {out} ({speed}); read {out / 'datasheet.md'}", soft_wrap=True, highlight=False)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS
 
 
 def _layout(found: "FoundGenerator", sheet: dict[str, Any]) -> "Layout":
