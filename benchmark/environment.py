@@ -12,7 +12,7 @@ import psutil
 
 from vesselgan.errors import InputError
 
-__all__ = ["choose_device", "environment", "machine", "torch_minor"]
+__all__ = ["choose_device", "environment", "machine", "torch_minor", "usable_cores"]
 
 PACKAGES = (
     *("torch", "numpy", "scipy", "pandas", "nibabel", "scikit-image", "safetensors", "opacus", "mlflow"),
@@ -23,6 +23,11 @@ PACKAGES = (
 def torch_minor() -> str:
     """The part of torch's version that may change bytes, for example `2.13`; read without importing torch."""
     return ".".join(metadata.version("torch").split(".")[:2])
+
+
+def usable_cores() -> int:
+    """Those that this process may run on; where the system does not tell (macOS), all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_device(name: str) -> str:
@@ -42,7 +47,7 @@ def machine(device: str) -> dict[str, Any]:
     """What timings depend on."""
     facts: dict[str, Any] = {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
     }

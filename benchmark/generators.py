@@ -1,6 +1,5 @@
 """A trained generator by the name of its run, by folder, or from a checkpoint file, with all that is known of it."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from benchmark.claims.language import did_you_mean
+from benchmark.fingerprints import file_sha256
 from benchmark.results import Run
 from benchmark.stages.gan import load_generator
 from benchmark.store import Spec, Store
+from benchmark.trained import choose_cell, find_run, unknown_source
 from vesselgan.data import StoredSubject, open_store
 from vesselgan.errors import InputError
 from vesselgan.networks import Generator
@@ -99,45 +99,20 @@ def find_generator(
     Raises InputError: nothing there, nothing finished, damaged, or several and no `cell`.
     """
     path = Path(source)
-    run_folder = path if (path / "run.json").is_file() else runs / source
-    if (run_folder / "run.json").is_file():
-        found = _of_cell(run_folder.resolve(), cell, device)
-    elif cell is not None:
-        raise InputError(f"--cell {cell}: {source} is no run; leave it out, or name one of {_known(runs)}")
+    if run := find_run(source, runs, cell):
+        record = choose_cell(run, "gan", "generator", cell)
+        found = _trained(Origin(run.store, run.store.spec(record["stages"]["gan"]), run, record), device)
     elif (path / "spec.json").is_file():
         found = _of_training(path.resolve(), recipe, device)
     elif (path / _FACTS).is_file():
         return _of_import(path, recipe or "paper_code", device)
     elif path.is_file():
         return _of_checkpoint(path, patch, recipe or "paper_code", device)
-    elif path.is_dir():
-        raise InputError(f"{path}: no generator there ({_FACTS}, or a run's run.json); name a run, or another folder")
     else:
-        raise InputError(f"{source}: neither a file, a folder, nor a run of {_known(runs)}")
+        raise unknown_source(source, "generator", _FACTS, runs)
     if recipe is not None and found.origin and found.origin.record:
         raise InputError(f"--recipe {recipe}: this generator's run has one; leave it out")
     return found
-
-
-def _known(runs: Path) -> str:
-    names = sorted(path.parent.name for path in runs.glob("*/run.json"))
-    return f"{runs} ({', '.join(names) or 'which has none'}; --runs names another folder)"
-
-
-def _of_cell(folder: Path, cell: str | None, device: str) -> FoundGenerator:
-    run = Run(folder.parent, folder.name)
-    records = {record["cell"]["id"]: record for record in run.cells if "gan" in record["stages"]}
-    done = [name for name, record in records.items() if run.store.done(record["stages"]["gan"])]
-    if not done:
-        raise InputError(f"{folder}: no finished generator; run its protocol until one is trained")
-    if cell is None and len(done) > 1:
-        raise InputError(f"{folder}: has {len(done)} generators; choose one with --cell: {', '.join(done)}")
-    chosen = cell or done[0]
-    if chosen not in done:
-        what = "its generator is not finished: run the protocol again" if chosen in records else "no such generator"
-        raise InputError(f"{folder}: --cell {chosen}: {what}{did_you_mean(chosen, done)}")
-    record = records[chosen]
-    return _trained(Origin(run.store, run.store.spec(record["stages"]["gan"]), run, record), device)
 
 
 def _of_training(folder: Path, recipe: str | None, device: str) -> FoundGenerator:
@@ -199,8 +174,7 @@ def _of_checkpoint(path: Path, patch: Sequence[int], recipe: str, device: str) -
 def _load(folder: Path, device: str) -> tuple[Generator, str, str]:
     try:
         network, precision = load_generator(folder, device)
-        with (folder / _WEIGHTS).open("rb") as file:
-            return network, precision, hashlib.file_digest(file, "sha256").hexdigest()
+        return network, precision, file_sha256(folder / _WEIGHTS, None)
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

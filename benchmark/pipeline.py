@@ -1,7 +1,6 @@
 """Run a plan: which stage is ready, skip what is done, go on when something fails."""
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmark.environment import environment
+from benchmark.environment import environment, usable_cores
 from benchmark.plan import CellPlan, Plan
 from benchmark.store import Store
 from benchmark.workers import Event
@@ -68,8 +67,7 @@ def default_workers(plan: Plan) -> int:
     """As many stages at a time as the cores carry; on a GPU one, since stages would share its memory."""
     if plan.device != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // plan.profile.threads)
+    return max(1, usable_cores() // plan.profile.threads)
 
 
 def write_run_folder(plan: Plan, store: Store, out: Path, protocol_text: str) -> None:

@@ -15,7 +15,7 @@ from benchmark.store import Store
 from benchmark.vocabulary import REGIONS, SEGMENTATION_METRICS
 from vesselgan.errors import InputError
 
-__all__ = ["Run", "cell_line", "load_run", "mean_with_interval", "subject_rows", "summarise"]
+__all__ = ["Run", "cell_line", "load_run", "mean_with_interval", "run_names", "subject_rows", "summarise"]
 
 CONFIDENCE = 0.95
 
@@ -79,11 +79,14 @@ def load_run(out: Path, name: str) -> Run:
     """The run folder `runs/NAME`. Raises InputError where there is none."""
     folder = out / "runs" / name
     if not (folder / "run.json").is_file():
-        known = sorted(path.parent.name for path in (out / "runs").glob("*/run.json"))
-        raise InputError(
-            f"{folder}: no run there; runs here: {', '.join(known) or 'none'} (--out names another folder)"
-        )
+        known = run_names(out / "runs") or "none"
+        raise InputError(f"{folder}: no run there; runs here: {known} (--out names another folder)")
     return Run(out / "runs", name)
+
+
+def run_names(runs: Path) -> str:
+    """The runs in this folder, with commas between; empty where there is none."""
+    return ", ".join(sorted(path.parent.name for path in runs.glob("*/run.json")))
 
 
 def subject_rows(run: Run, records: Sequence[Mapping[str, Any]] | None = None) -> pd.DataFrame:

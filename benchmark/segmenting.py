@@ -8,16 +8,14 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from scipy.ndimage import gaussian_filter
-from torch.nn import functional as F
 
-from benchmark.results import Run
 from benchmark.stages.evaluation import THRESHOLD
 from benchmark.stages.segmentation import open_unet, scaled
+from benchmark.trained import choose_cell, find_run, unknown_source
 from vesselgan.data import Volume, load_volume, robust_range, save_volume
+from vesselgan.data.resampling import resample as resample_image
 from vesselgan.errors import InputError
 from vesselgan.inference import segment_volume
 from vesselgan.networks import UNet
@@ -30,6 +28,7 @@ nib: Any = nibabel  # half of it carries no types
 NEEDED = ("filters", "dropout", "precision", "patch", "intensity_scaling", "spacing_mm")
 SPACING_TOLERANCE = 1.25  # a factor, either way, between the voxels of a scan and those that the network learned from
 _ENDINGS = (".nii.gz", ".nii")
+_WEIGHTS = "unet.safetensors"
 
 
 @dataclass(frozen=True)
@@ -41,33 +40,18 @@ class Segmented:
     vessel_share: float
 
 
-def find_unet(model: str, cell: str | None) -> Path:
-    """The `train_unet` folder of a path to it (or to its `unet.safetensors`), or of a cell of a run.
+def find_unet(source: str, *, runs: Path, cell: str | None) -> Path:
+    """The `train_unet` folder of a run (its name in `runs`, or its folder), or that of its path or `unet.safetensors`.
 
-    A run is given by its name under `runs/` or by the path of its folder. Raises InputError.
+    Raises InputError: nothing there, nothing finished, or several and no `cell`.
     """
-    path = Path(model)
-    folder = path.parent if path.name == "unet.safetensors" else path
-    if (folder / "unet.safetensors").is_file():
-        if cell is not None:
-            raise InputError(f"--cell {cell}: {model} is one network already; leave it out")
-        return folder
-    run_folder = path if (path / "run.json").is_file() else Path("runs") / model
-    if not (run_folder / "run.json").is_file():
-        known = ", ".join(sorted(found.parent.name for found in Path("runs").glob("*/run.json"))) or "none"
-        raise InputError(
-            f"{model}: neither a folder with unet.safetensors nor a run; runs in {Path('runs').resolve()}: {known}"
-        )
-    run = Run(run_folder.parent, run_folder.name)
-    trained = {record["cell"]["id"]: run.file(record, "unet", "unet.safetensors") for record in run.cells}
-    if cell is not None and cell not in trained:
-        raise InputError(f"--cell {cell}: no such cell; {model} has {', '.join(trained)}")
-    done = {name: found.parent for name, found in trained.items() if found is not None and cell in (None, name)}
-    if not done:
-        raise InputError(f"{model}: no trained U-Net{f' of {cell}' if cell else ''} yet; run the protocol first")
-    if len(done) > 1:
-        raise InputError(f"{model}: choose a network with --cell: {', '.join(done)}")
-    return next(iter(done.values()))
+    if run := find_run(source, runs, cell):
+        return run.store.folder(choose_cell(run, "unet", "U-Net", cell)["stages"]["unet"])
+    path = Path(source)
+    folder = path.parent if path.name == _WEIGHTS else path
+    if not (folder / _WEIGHTS).is_file():
+        raise unknown_source(source, "U-Net", _WEIGHTS, runs)
+    return folder
 
 
 def open_segmenter(folder: Path, device: str, *, overlap: float, batch: int) -> "Segmenter":
@@ -83,7 +67,7 @@ def open_segmenter(folder: Path, device: str, *, overlap: float, batch: int) -> 
         unet, facts = open_unet(folder, device)
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{folder / 'unet.safetensors'}: does not fit unet.json ({reason})") from None
+        raise InputError(f"{folder / _WEIGHTS}: does not fit unet.json ({reason})") from None
     return Segmenter(unet, facts, device, overlap, batch)
 
 
@@ -160,7 +144,7 @@ class Segmenter:
         """
         image = scaled(volume.data, robust_range(volume.data), self.facts["intensity_scaling"])
         if resample:
-            image = _resampled(image, volume.spacing_mm, self.facts["spacing_mm"])
+            image = resample_image(image, volume.spacing_mm, self.facts["spacing_mm"])
         values = segment_volume(
             self.unet,
             image,
@@ -171,8 +155,8 @@ class Segmenter:
             progress=progress,
         )
         del image
-        if values.shape != volume.data.shape:
-            values = _interpolated(values, volume.data.shape)
+        if resample:
+            values = resample_image(values, self.facts["spacing_mm"], volume.spacing_mm, volume.data.shape)
         affine, turned = _as_in_file(path, values)
         vessels = turned > THRESHOLD
         files = [stem.with_name(f"{stem.name}_vessels.nii.gz")]
@@ -190,20 +174,3 @@ def _as_in_file(path: Path, canonical: NDArray[Any]) -> tuple[NDArray[np.float64
     canonical_axes = np.array([[0, 1], [1, 1], [2, 1]])
     turn = nib.orientations.ornt_transform(canonical_axes, nib.io_orientation(affine))
     return affine, np.ascontiguousarray(nib.apply_orientation(canonical, turn))
-
-
-def _resampled(
-    image: NDArray[np.float32], spacing_mm: Sequence[float], wanted_mm: Sequence[float]
-) -> NDArray[np.float32]:
-    """At another spacing; smoothed first along axes that lose voxels, so that thin vessels do not fall between."""
-    ratios = np.divide(wanted_mm, spacing_mm)
-    shape = [max(1, round(axis / ratio)) for axis, ratio in zip(image.shape, ratios, strict=True)]
-    smooth = np.maximum(0, (ratios - 1) / 2)
-    return _interpolated(gaussian_filter(image, smooth, mode="nearest") if smooth.any() else image, shape)
-
-
-def _interpolated(image: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]:
-    """Linearly, between voxel centres of two grids of one extent."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image))[None, None]
-    result: NDArray[np.float32] = F.interpolate(tensor, size=tuple(shape), mode="trilinear")[0, 0].numpy()
-    return result

@@ -73,6 +73,17 @@ def test_the_same_size_changes_nothing() -> None:
     np.testing.assert_array_equal(resample(image, (0.5, 0.6, 0.7), (0.5, 0.60001, 0.7)), image)
 
 
+@pytest.mark.parametrize("spacing", [(0.3, 0.45, 1.0), (0.9, 0.7, 0.5)])
+def test_an_image_comes_back_to_its_own_voxels(spacing: tuple[float, float, float]) -> None:
+    """Whatever the rounding of the other grid: a slope stays where it was, but for the border."""
+    old, shape = (0.5, 0.6, 0.7), (31, 22, 17)
+    slope = np.add.outer(np.add.outer(np.arange(31) * 0.5, np.arange(22) * 0.6), np.arange(17) * 0.7)
+    there = resample(slope, old, spacing)
+    back = resample(there, spacing, old, shape)
+    assert back.shape == shape
+    np.testing.assert_allclose(back[4:-4, 4:-4, 4:-4], slope[4:-4, 4:-4, 4:-4], atol=1e-3)
+
+
 def test_a_subject_is_resampled_as_a_whole(tmp_path: Path) -> None:
     files = [nifti(tmp_path / f"{name}.nii.gz", data) for name, data in (("i", image_of(1)), ("l", label_of(1)))]
     mask = nifti(tmp_path / "m.nii.gz", np.pad(np.ones((10, 12, 8), bool), 5))

@@ -186,12 +186,18 @@ def test_a_run_of_several_networks_lists_them_and_takes_a_cell(tmp_path: Path) -
             result = {"values": {}, "facts": {}, "files": {}}
             (runs / "stages" / key / "result.json").write_text(json.dumps(result))
     run = str(runs / "r")
-    with pytest.raises(InputError, match=r"choose a network with --cell: real_s0, SN_s0$"):
-        find_unet(run, None)
-    assert find_unet(run, "SN_s0").name == "train_unet-2"
-    with pytest.raises(InputError, match="no such cell"):
-        find_unet(run, "SNN_s0")
-    with pytest.raises(InputError, match="no trained U-Net of GP_s0 yet"):
-        find_unet(run, "GP_s0")
-    with pytest.raises(InputError, match=r"neither a folder with unet\.safetensors nor a run"):
-        find_unet(str(tmp_path), None)
+    with pytest.raises(InputError, match=r"has 2 U-Nets; choose one with --cell: real_s0, SN_s0$"):
+        find_unet(run, runs=runs, cell=None)
+    assert find_unet(run, runs=Path("elsewhere"), cell="SN_s0").name == "train_unet-2"
+    weights = find_unet("r", runs=runs, cell="SN_s0") / "unet.safetensors"
+    assert find_unet(str(weights), runs=runs, cell=None) == weights.parent
+    with pytest.raises(InputError, match=r"--cell SNN_s0: no such U-Net, did you mean 'SN_s0'\?"):
+        find_unet(run, runs=runs, cell="SNN_s0")
+    with pytest.raises(InputError, match="--cell GP_s0: its U-Net is not finished: run the protocol again"):
+        find_unet(run, runs=runs, cell="GP_s0")
+    with pytest.raises(InputError, match=r"no U-Net there \(unet\.safetensors"):
+        find_unet(str(tmp_path), runs=runs, cell=None)
+    with pytest.raises(InputError, match=r"is no run; leave it out, or name one of .*runs \(r; --runs"):
+        find_unet(str(weights), runs=runs, cell="SN_s0")
+    with pytest.raises(InputError, match=r"none: neither a U-Net's file, a folder, nor a run of .*runs \(r; --runs"):
+        find_unet("none", runs=runs, cell=None)

@@ -232,7 +232,7 @@ def test_a_checkpoint_of_the_papers_code_generates_as_that_code_does(tmp_path: P
         (("tiny-smoke",), r"2 generators; choose one with --cell: SN_f16_s0, SN_f16_s1"),
         (("tiny-smoke", "--cell", "SN_f16_s2"), r"not finished: run the protocol again"),
         (("tiny-smoke", "--cell", "SN_f16_s9"), r"no such generator, did you mean 'SN_f16_s"),
-        (("no-such",), r"no-such: neither a file, a folder, nor a run of .*runs \(tiny-smoke; --runs"),
+        (("no-such",), r"no-such: neither a generator's file, a folder, nor a run of .*runs \(tiny-smoke; --runs"),
         (("tiny-smoke", "--cell", "SN_f16_s0", "--count", 0), r"at least 1"),
         (("tiny-smoke", "--cell", "SN_f16_s0", "--batch", 0), r"at least 1"),
         (("tiny-smoke", "--cell", "SN_f16_s0", "--seed", -1), r"--seed -1: give 0 or more"),

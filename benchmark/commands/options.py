@@ -11,6 +11,7 @@ from rich.console import Console
 from vesselgan.errors import InputError
 
 __all__ = [
+    "Cell",
     "Data",
     "Device",
     "Expression",
@@ -19,6 +20,7 @@ __all__ = [
     "ProfileName",
     "ProtocolName",
     "RunName",
+    "Runs",
     "Spacing",
     "Weights",
     "app",
@@ -72,6 +74,8 @@ Spacing = Annotated[
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="MedicalNet's resnet_10_23dataset.pth, or 'hub' to download it")
 ]
+Cell = Annotated[str | None, typer.Option("--cell", metavar="ID", help="Which of a run's cells: SN_f64_s0")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs", file_okay=False)]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run")]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from benchmark.commands.options import Device, app, console, log_console
+from benchmark.commands.options import Cell, Device, Runs, app, console, log_console
 from benchmark.environment import choose_device
 from vesselgan.errors import InputError
 
@@ -15,12 +15,13 @@ __all__ = ["segment"]
 
 @app.command()
 def segment(
-    model: Annotated[
-        str, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run, or a folder train_unet-... of runs/stages")
+    source: Annotated[
+        str, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run (paper-laptop), or a train_unet folder")
     ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="NIfTI files of any size and orientation")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results", file_okay=False)],
-    cell: Annotated[str | None, typer.Option("--cell", help="Which of a run's cells: real_s0")] = None,
+    cell: Cell = None,
+    runs: Runs = Path("runs"),
     probability: Annotated[bool, typer.Option("--probability", help="Write the probabilities, too")] = False,
     resample: Annotated[
         bool, typer.Option("--resample", help="Show the network voxels of the size that it learned from")
@@ -34,7 +35,9 @@ def segment(
         raise InputError(f"--overlap {overlap}: needs a share from 0 to below 1")
     from benchmark.segmenting import find_unet, open_segmenter, output_names
 
-    segmenter = open_segmenter(find_unet(model, cell), choose_device(device), overlap=overlap, batch=batch)
+    segmenter = open_segmenter(
+        find_unet(source, runs=runs, cell=cell), choose_device(device), overlap=overlap, batch=batch
+    )
     names = output_names(images)
     problems = []
     for image in images:  # all of them, before anything is spent on one

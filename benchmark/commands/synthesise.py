@@ -1,6 +1,5 @@
 """`synthesise`: a trained generator -> a folder of labelled volumes that other tools read."""
 
-import os
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.progress import Progress
 
-from benchmark.commands.options import Device, app, console, log_console, numbers, spacing_of
-from benchmark.environment import choose_device
+from benchmark.commands.options import Cell, Device, Runs, app, console, log_console, numbers, spacing_of
+from benchmark.environment import choose_device, usable_cores
 from vesselgan.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ def synthesise(
     layout: Annotated[
         Literal["nnunet", "bids", "npz"], typer.Option("--format", help="How files are named")
     ] = "nnunet",
-    cell: Annotated[str | None, typer.Option("--cell", metavar="ID", help="Which generator of a run")] = None,
-    runs: Annotated[Path, typer.Option("--runs", help="Folder that holds the runs")] = Path("runs"),
+    cell: Cell = None,
+    runs: Runs = Path("runs"),
     seed: Annotated[int | None, typer.Option("--seed", help="Of the noise; the run's own if left out")] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Pairs made together; the run's own if left out")] = None,
     spacing: Annotated[
@@ -103,17 +102,13 @@ def synthesise(
             sheet,
             count=count,
             batch=sheet["generation"]["batch"],
-            workers=workers or (2 if where == "cuda" else _cores()),
+            workers=workers or (2 if where == "cuda" else usable_cores()),
             extra={"datasheet.md": render_datasheet(sheet).encode()},
             progress=lambda done: progress.update(task, completed=done),
         )
     seconds = monotonic() - started
     speed = f"{written} written now, {written / seconds:.0f} a second" if written else "all were there already"
     console.print(f"{count} pairs in {out} ({speed}); read {out / 'datasheet.md'}", soft_wrap=True, highlight=False)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS
 
 
 def _layout(found: "FoundGenerator", sheet: dict[str, Any]) -> "Layout":

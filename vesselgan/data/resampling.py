@@ -41,9 +41,17 @@ def resampled_grid(
     return new_shape, affine @ step
 
 
-def resample(data: NDArray[Any], spacing_mm: Sequence[float], new_spacing_mm: Sequence[float]) -> NDArray[np.float32]:
-    """An image (X, Y, Z) on the grid of `resampled_grid`, as float32."""
-    return _resampled(data, spacing_mm, new_spacing_mm, _image_weights)
+def resample(
+    data: NDArray[Any],
+    spacing_mm: Sequence[float],
+    new_spacing_mm: Sequence[float],
+    new_shape: Sequence[int] | None = None,
+) -> NDArray[np.float32]:
+    """An image (X, Y, Z) on the grid of `resampled_grid`, float32; with `new_shape`, so many voxels about its centre.
+
+    That brings a resampled image back to its own grid, whose shape the rounded field of view does not tell.
+    """
+    return _resampled(data, spacing_mm, new_spacing_mm, _image_weights, new_shape)
 
 
 def resample_mask(
@@ -60,11 +68,14 @@ def _resampled(
     spacing_mm: Sequence[float],
     new_spacing_mm: Sequence[float],
     weigh: Callable[[NDArray[np.float64], float], NDArray[np.float64]],
+    new_shape: Sequence[int] | None = None,
 ) -> NDArray[np.float32]:
     result = np.asarray(data, dtype=np.float32)
     for axis, factor in enumerate(_factors(spacing_mm, new_spacing_mm)):
-        if factor != 1:
-            weights = _weights(result.shape[axis], float(factor), weigh)
+        size = result.shape[axis]
+        new = new_shape[axis] if new_shape else max(1, round(size / factor))
+        if factor != 1 or new != size:
+            weights = _weights(size, new, float(factor), weigh)
             result = np.moveaxis(np.tensordot(weights, result, axes=(1, axis)), 0, axis)
     return np.ascontiguousarray(result)
 
@@ -75,10 +86,9 @@ def _factors(old_mm: Sequence[float] | NDArray[np.float64], new_mm: Sequence[flo
 
 
 def _weights(
-    size: int, factor: float, weigh: Callable[[NDArray[np.float64], float], NDArray[np.float64]]
+    size: int, new: int, factor: float, weigh: Callable[[NDArray[np.float64], float], NDArray[np.float64]]
 ) -> NDArray[np.float32]:
     """(new, old) with rows that add up to one."""
-    new = max(1, round(size / factor))
     centres = (np.arange(new) - (new - 1) / 2) * factor + (size - 1) / 2
     offset = np.asarray(centres[:, None] - np.arange(size), dtype=np.float64)  # in old voxels
     weights = weigh(offset, factor) if factor > 1 else np.maximum(0, 1 - np.abs(offset))

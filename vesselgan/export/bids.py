@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vesselgan.export.layouts import About, File, as_json, numbers
-from vesselgan.export.volume_bytes import VolumeEncoder
+from vesselgan.export.layouts import File, NiftiFiles, as_json, numbers
 
 __all__ = ["BidsLayout"]
 
@@ -19,19 +18,11 @@ _COLUMNS = {
 }
 
 
-class BidsLayout:
+class BidsLayout(NiftiFiles):
     """`sub-synNNNNN/anat/..._angio.nii.gz`, and `derivatives/labels/.../..._desc-vessel_mask.nii.gz`.
 
     The subjects' names say "syn", so that they stay apart from real ones where datasets are mixed.
     """
-
-    def __init__(self, about: About, volumes: VolumeEncoder) -> None:
-        self.about = about
-        self._volumes = volumes
-
-    def pairs_at_once(self, batch: int) -> int:
-        """One batch."""
-        return batch
 
     def paths(self, pairs: range, count: int) -> list[str]:
         """For each pair an image and a mask, with a sidecar each."""

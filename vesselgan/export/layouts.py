@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vesselgan.export.volume_bytes import VolumeEncoder
 
-__all__ = ["CHANNEL", "LABELS", "About", "File", "Layout", "NnunetLayout", "NpzLayout", "as_json"]
+__all__ = ["CHANNEL", "LABELS", "About", "File", "Layout", "NiftiFiles", "NnunetLayout", "NpzLayout", "as_json"]
 
 CHANNEL = "TOF-MRA"  # nnU-Net brings every channel that is not named CT to mean 0 and SD 1, image by image
 LABELS = {"background": 0, "vessel": 1}
@@ -53,8 +53,8 @@ class Layout(Protocol):
         """What describes the whole dataset, written when all pairs are there."""
 
 
-class NnunetLayout:
-    """nnU-Net v2's raw layout. nnU-Net itself wants the folder to be called `DatasetNNN_NAME`."""
+class NiftiFiles:
+    """What layouts of a NIfTI file for each image and each label have in common."""
 
     def __init__(self, about: About, volumes: VolumeEncoder) -> None:
         self.about = about
@@ -63,6 +63,10 @@ class NnunetLayout:
     def pairs_at_once(self, batch: int) -> int:
         """One batch."""
         return batch
+
+
+class NnunetLayout(NiftiFiles):
+    """nnU-Net v2's raw layout. nnU-Net itself wants the folder to be called `DatasetNNN_NAME`."""
 
     def paths(self, pairs: range, count: int) -> list[str]:
         """An image and a label for each pair."""
