@@ -7,10 +7,9 @@ import pandas as pd
 
 from benchmark.claims.language import CHOSEN
 from benchmark.claims.samples import Evidence, MissingDataError, effect_of, obstacle_of
+from benchmark.vocabulary import DSC_METRICS, trained_on
 
 __all__ = ["best_synthetic", "with_choice"]
-
-METRICS = ("dsc/intracranial", "dsc/all")  # the first one that the run has
 
 
 def best_synthetic(cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame) -> dict[str, Any] | None:
@@ -19,10 +18,10 @@ def best_synthetic(cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame) -> di
     Nothing of a test subject has a part in the choice: chosen on the same subjects, the best of several labels would
     look better than it is. `cells` and `rows` are those of `judge_claims`. None where no synthetic label has both.
     """
-    synthetic = dict.fromkeys(cell["label"] for cell in cells if cell["norm"] or cell["external"])
+    synthetic = dict.fromkeys(cell["label"] for cell in cells if trained_on(cell) == "synthetic")
     # A baseline has all training subjects; mixtures and baselines of fewer subjects are neither side of the question.
-    baselines = [c["label"] for c in cells if not (c["norm"] or c["external"] or c["mixed_with"] or c["real_subjects"])]
-    for metric in METRICS:
+    baselines = [c["label"] for c in cells if trained_on(c) == "real" and not c["real_subjects"]]
+    for metric in DSC_METRICS:  # the first one that the run has
         known = rows[(rows["metric"] == metric) & rows["value"].notna()]
         means = {split: known[known["split"] == split].groupby("label")["value"].mean() for split in _SPLITS}
         candidates = [label for label in synthetic if all(label in means[split] for split in _SPLITS)]

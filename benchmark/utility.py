@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from benchmark.cells import BASELINE_RECIPE
 from benchmark.claims.statistics import Crossed, Effect, Student
 from benchmark.results import mean_with_interval
+from benchmark.vocabulary import DSC_METRICS, trained_on
 
 __all__ = ["INTERPOLATION", "utility_of", "worth_in_words", "worth_of"]
 
 Array = NDArray[np.float64]
-METRICS = ("dsc/intracranial", "dsc/all")
 LEAST_POINTS = 2
 STEPS = 1000  # of the curve at which the interval is looked for
 INTERPOLATION = "straight lines over log n between means over seeds and test subjects; means that fall are pooled"
@@ -39,7 +39,7 @@ def utility_of(cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame, training_
     groups: dict[Any, list[Mapping[str, Any]]] = {}
     for cell in cells:
         groups.setdefault(tuple(cell["recipe_options"].get(name) for name in BASELINE_RECIPE), []).append(cell)
-    entries = (_entry(group, rows, metric, training_subjects) for group in groups.values() for metric in METRICS)
+    entries = (_entry(group, rows, metric, training_subjects) for group in groups.values() for metric in DSC_METRICS)
     return [entry for entry in entries if entry]
 
 
@@ -56,9 +56,7 @@ def _entry(
             arms[label] = cell
             values[label] = of_label.pivot_table(index="seed", columns="subject", values="value")
     real = {
-        label: cell["real_subjects"] or training_subjects
-        for label, cell in arms.items()
-        if cell["norm"] is None and not cell["external"] and not cell["mixed_with"]
+        label: cell["real_subjects"] or training_subjects for label, cell in arms.items() if trained_on(cell) == "real"
     }
     labels = sorted(real, key=lambda label: real[label])
     numbers = [real[label] for label in labels]

@@ -1,11 +1,13 @@
 """Names of the metrics of segmentations, labels and audits, as they stand in results.json, in tables and in claims."""
 
 from collections.abc import Mapping
+from typing import Any, Literal
 
 __all__ = [
     "AUDIT_METRICS",
     "AUDIT_NAMES",
     "DISTANCES",
+    "DSC_METRICS",
     "LABEL_METRICS",
     "LABEL_NAMES",
     "OVERLAPS",
@@ -14,6 +16,7 @@ __all__ = [
     "SEGMENTATION_METRICS",
     "SEGMENTATION_NAMES",
     "TOPOLOGY",
+    "trained_on",
 ]
 
 OVERLAPS = ("dsc", "cldice", "sensitivity", "precision", "volume_similarity")  # in [0, 1], higher is better
@@ -54,3 +57,12 @@ AUDIT_NAMES: Mapping[str, tuple[str, int, str]] = {
     "memorised_share/images": ("close to training (images)", 3, ""),
 }
 AUDIT_METRICS = tuple(AUDIT_NAMES)
+
+DSC_METRICS = ("dsc/intracranial", "dsc/all")  # the paper's question first
+
+
+def trained_on(cell: Mapping[str, Any]) -> Literal["real", "synthetic", "both"]:
+    """What the U-Net of a cell of results.json learned from."""
+    if cell["mixed_with"]:
+        return "both"
+    return "synthetic" if cell["norm"] or cell["external"] else "real"

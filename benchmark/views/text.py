@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmark.plots import label_colours
 from benchmark.tables import METRIC_NAMES
+from benchmark.vocabulary import trained_on
 
 __all__ = [
     "LabelMark",
@@ -38,11 +39,12 @@ class LabelMark:
 
 def label_marks(results: Mapping[str, Any]) -> dict[str, LabelMark]:
     """Every label of the run, in the order of the results."""
-    synthetic = {cell["label"]: bool(cell["norm"] or cell["external"]) for cell in results["cells"]}
-    mixed = {cell["label"] for cell in results["cells"] if cell["mixed_with"]}
-    real = {label: not is_synthetic and label not in mixed for label, is_synthetic in synthetic.items()}
-    colours = label_colours(real)
-    return {name: LabelMark(name, colours[name], is_real, synthetic[name]) for name, is_real in real.items()}
+    learned_from = {cell["label"]: trained_on(cell) for cell in results["cells"]}
+    colours = label_colours({label: source == "real" for label, source in learned_from.items()})
+    return {
+        name: LabelMark(name, colours[name], source == "real", source == "synthetic")
+        for name, source in learned_from.items()
+    }
 
 
 def number(value: float, decimals: int) -> str:
