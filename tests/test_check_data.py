@@ -251,7 +251,6 @@ def test_only_one_volume_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_metaimage_dataset_is_recognised(tmp_path: Path) -> None:
-    pytest.importorskip("SimpleITK")
     for number in range(3):
         metaimage(tmp_path / f"imagesTr/c{number}_0000.mha", image_of(number))
         metaimage(tmp_path / f"labelsTr/c{number}.mha", label_of(number).astype(np.int16))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from data_trees import AFFINE, image_of, metaimage
 
 from vesselgan.data import load_volume, metaimage_files
@@ -30,7 +31,6 @@ def changed(path: Path, old: str, new: str) -> Path:
 @pytest.mark.parametrize("ending", [".mha", ".mhd"])
 @pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, 1), (-1, 1, -1)])
 def test_a_metaimage_is_turned_to_ras(tmp_path: Path, ending: str, signs: tuple[int, ...]) -> None:
-    pytest.importorskip("SimpleITK")
     data = image_of(0)
     affine = AFFINE @ np.diag([*signs, 1])
     volume = load_volume(metaimage(tmp_path / f"a{ending}", data, affine))
@@ -42,7 +42,6 @@ def test_a_metaimage_is_turned_to_ras(tmp_path: Path, ending: str, signs: tuple[
 
 def test_it_is_the_nifti_that_simpleitk_would_write(tmp_path: Path) -> None:
     """The same voxels in the same place, packed and oblique."""
-    sitk = pytest.importorskip("SimpleITK")
     image = sitk.GetImageFromArray(image_of(3).transpose())
     image.SetSpacing((0.4, 0.5, 0.9))
     image.SetOrigin((-33.0, 12.0, 7.0))
@@ -93,7 +92,6 @@ def test_an_mhd_consists_of_two_files(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_header_is_told_in_one_line(tmp_path: Path, old: str, new: str, expected: str) -> None:
-    pytest.importorskip("SimpleITK")
     assert expected in refused(changed(metaimage(tmp_path / "a.mha", image_of(0)), old, new))
 
 
@@ -104,7 +102,6 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_damaged_compressed_file_is_refused(tmp_path: Path) -> None:
-    sitk = pytest.importorskip("SimpleITK")
     path = tmp_path / "a.mha"
     sitk.WriteImage(sitk.GetImageFromArray(image_of(0)), str(path), True)
     content = bytearray(path.read_bytes())

@@ -11,6 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from bids_validator import BIDSValidator
 
 from benchmark.dataset_layouts import choose_layout
 from vesselgan.data import find_subjects, load_mask, load_subject, load_volume
@@ -339,7 +340,7 @@ def test_bids_folders_keep_its_rules(tmp_path: Path) -> None:
 
 
 def test_bids_own_validator_takes_every_name(tmp_path: Path) -> None:
-    validator = pytest.importorskip("bids_validator").BIDSValidator()
+    validator = BIDSValidator()
     write(tmp_path, "bids")
     names = [path for path in contents(tmp_path) if not path.startswith((".", "datasheet", "SHA256SUMS"))]
     assert [name for name in names if not validator.is_bids(f"/{name}")] == []

@@ -55,8 +55,6 @@ def test_every_shipped_layout_has_a_miniature_dataset() -> None:
 
 @pytest.mark.parametrize("name", TREES)
 def test_a_dataset_is_recognised_divided_and_stored_as_its_layout_says(name: str, tmp_path: Path) -> None:
-    if name in ("folders", "tubetk"):
-        pytest.importorskip("SimpleITK")
     tree = make_tree(name, tmp_path / "data")
     assert choose_layout(tree.folder).name == name
     source = source_of(tree.folder)
