@@ -54,6 +54,15 @@ def test_the_choice_falls_on_validation_subjects_and_its_gap_is_of_test_subjects
     assert (gap["n"], gap["unit"], gap["real"]) == (6, "test subject", "real")
 
 
+def test_the_two_means_are_over_the_seeds_that_both_have() -> None:
+    """Otherwise a reader who subtracts them finds another gap than the one that stands beside them."""
+    more = rows({"real": ([0.9, 0.9], [0.5] * 6)}, seed=1)
+    best = best_synthetic([*CELLS, cell("real", 1)], pd.concat([rows(VALUES), more]))
+    assert best is not None
+    assert best["test_real"] - best["test"] == pytest.approx(best["gap_to_real"]["value"])
+    assert best["test_real"] == pytest.approx(5.1 / 6)
+
+
 def test_what_test_subjects_say_does_not_move_the_choice() -> None:
     changed = {label: (validation, test if label == "A" else [0.1] * 6) for label, (validation, test) in VALUES.items()}
     best = best_synthetic(CELLS, rows(changed))
