@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.claims.language import CHOSEN
-from benchmark.claims.samples import Evidence, MissingDataError, effect_of, obstacle_of
+from benchmark.claims.samples import Evidence, MissingDataError, Pairs, effect_of, obstacle_of
 from benchmark.vocabulary import DSC_METRICS, trained_on
 
 __all__ = ["best_synthetic", "with_choice"]
@@ -30,16 +30,19 @@ def best_synthetic(cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame) -> di
         on_validation = {label: float(means["validation"][label]) for label in candidates}
         label = max(candidates, key=lambda name: on_validation[name])
         baseline = next((name for name in baselines if name in means["test"]), None)
-        test = _test_means(known, label, baseline)
+        pairs = None if baseline is None else _pairs(Evidence(cells, rows), metric, baseline, label)
+        scores = {
+            "test": float(means["test"][label]),
+            "test_real": None if baseline is None else float(means["test"][baseline]),
+            "gap_to_real": None,
+        }
         return {
             "label": label,
             "metric": metric,
             "validation": on_validation,
             "validation_subjects": int(known[known["split"] == "validation"]["subject"].nunique()),
             "tied": [name for name in candidates if name != label and on_validation[name] == on_validation[label]],
-            "test": test[label],
-            "test_real": None if baseline is None else test[baseline],
-            "gap_to_real": None if baseline is None else _gap(Evidence(cells, rows), metric, baseline, label),
+            **(_gap(pairs) if pairs else scores),
         }
     return None
 
@@ -47,25 +50,27 @@ def best_synthetic(cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame) -> di
 _SPLITS = ("validation", "test")
 
 
-def _test_means(known: pd.DataFrame, label: str, baseline: str | None) -> dict[str, float]:
-    """Mean over test subjects and the seeds that both labels have, so that a reader can take one from the other."""
-    rows = known[(known["split"] == "test") & known["label"].isin([label, baseline])]
-    shared = set.intersection(*(set(seeds) for _, seeds in rows.groupby("label")["seed"]))
-    rows = rows[rows["seed"].isin(shared)] if shared else rows
-    return {str(name): float(mean) for name, mean in rows.groupby("label")["value"].mean().items()}
-
-
-def _gap(evidence: Evidence, metric: str, real: str, label: str) -> dict[str, Any] | None:
-    """Real minus synthetic, paired by test subject (each the mean over the seeds of both)."""
+def _pairs(evidence: Evidence, metric: str, real: str, label: str) -> Pairs | None:
+    """Both labels' values on test subjects, for the seeds that both have; None where there are none."""
     try:
-        pairs = evidence.pairs(metric, real, label, "trained models")
+        return evidence.pairs(metric, real, label, "trained models")
     except MissingDataError:
         return None
+
+
+def _gap(pairs: Pairs) -> dict[str, Any]:
+    """Real minus synthetic, paired by test subject, and the two means that it is the difference of."""
     effect, seeds, subjects = effect_of(pairs)
     too_few = effect is None or obstacle_of(pairs, seeds, subjects) is not None
     low, high = (None, None) if effect is None or too_few else (float(end) for end in effect.interval())
     value = float(pairs.differences.mean()) if effect is None else float(effect.effect)
-    return {"value": value, "ci_low": low, "ci_high": high, "n": subjects, "unit": pairs.unit, "real": real}
+    gap = {"value": value, "ci_low": low, "ci_high": high, "n": subjects, "unit": pairs.unit, "real": pairs.labels[0]}
+    by_subject = pd.DataFrame(pairs.rows())
+    return {
+        "test": float(by_subject["right"].mean()),
+        "test_real": float(by_subject["left"].mean()),
+        "gap_to_real": gap,
+    }
 
 
 def with_choice(claim: Mapping[str, Any], best: Mapping[str, Any] | None) -> dict[str, Any]:
