@@ -1,6 +1,6 @@
 """Speed and memory of the metrics against their peers, interleaved in one run, one thread on either side.
 
-`pytest --benchmark tests/test_benchmark_metrics.py`; peers come with the extra `peers`, and are skipped where missing.
+`pytest --benchmark tests/test_benchmark_metrics.py`; what needs torch-fidelity (extra `peers`) is skipped without it.
 Ratios are peer over ours, round by round.
 """
 
@@ -13,12 +13,13 @@ import warnings
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
+import threadpoolctl
+import torch
 from scipy import ndimage
 
 from vesselgan import metrics
 from vesselgan.metrics.kmeans import kmeans_labels
-
-threadpoolctl = pytest.importorskip("threadpoolctl")
 
 ROUNDS = 5
 SHAPE = (312, 384, 127)
@@ -100,10 +101,9 @@ TARGETS = {"vessels": 7, "blobs": 4, "voxels at random": 4}
 @pytest.mark.parametrize("kind", TARGETS)
 def test_balanced_average_hausdorff_is_several_times_as_fast_as_simpleitk(benchmark, kind, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    simpleitk = pytest.importorskip("SimpleITK")
     truth, prediction = volume_pair(kind)
-    images = [simpleitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (truth, prediction)]
-    peer = simpleitk.HausdorffDistanceImageFilter()
+    images = [sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (truth, prediction)]
+    peer = sitk.HausdorffDistanceImageFilter()
     peer.SetNumberOfThreads(1)
     ratio = interleave(
         benchmark,
@@ -138,7 +138,6 @@ def features(count, width, seed):
 @pytest.mark.benchmark(group="Fréchet distance against torch-fidelity")
 @pytest.mark.parametrize(("width", "rounds"), [(512, ROUNDS), (2048, 2)])
 def test_frechet_distance_is_twice_as_fast_as_torch_fidelity(benchmark, width, rounds):
-    torch = pytest.importorskip("torch")
     peer = torch_fidelity_fid()
     torch.set_num_threads(1)
     real, generated = features(2000, width, 0), features(2000, width, 1)
@@ -167,7 +166,8 @@ def torch_fidelity_fid():
 
 def upstream_prd_inertias(real, generated, *, clusters, runs):
     """The loop of prd_score.py (Sajjadi et al. 2018): one mini-batch k-means a run; the inertia of each."""
-    cluster = pytest.importorskip("sklearn.cluster")
+    from sklearn import cluster  # slow to import, and every run of the tests collects this file
+
     union = np.vstack([generated, real])
     inertias = []
     for run in range(runs):
