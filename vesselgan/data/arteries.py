@@ -12,7 +12,7 @@ __all__ = ["grow_arteries"]
 
 _SMALLEST_RADIUS_MM = 0.33  # about what TOF-MRA shows at 0.5 mm
 _FINE_MM = 0.6  # voxels up to this size show the real calibres
-_THINNEST_VOXELS = 1.5  # diameter of the thinnest branch on coarser grids, where no network could tell it from noise
+_THINNEST_VOXELS = 2.0  # diameter of the thinnest branch on coarser grids, where no network could tell it from noise
 
 # Right side (x > 0), mm: x to the right, y to the front, z up from the lowest slice. Left is the mirror image.
 _NODES = {
@@ -92,7 +92,7 @@ _BRAIN_DEPTHS = (0.65, 0.97)  # 0 is the brain's centre, 1 its surface: TOF-MRA 
 def grow_arteries(head: Head, *, voxel_mm: float, rng: np.random.Generator) -> list[Branch]:
     """All arteries of one subject: parents stand before their children.
 
-    Grids too coarse for the real calibres get wider and fewer branches, none thinner than 1.5 voxels.
+    Grids too coarse for the real calibres get wider and fewer branches, none thinner than 2 voxels.
 
     Args:
         head: where brain and scalp lie.

@@ -16,7 +16,7 @@ from vesselgan.data.vessel_tree import Branch
 __all__ = ["blood_signals"]
 
 _FRESH = 5.2  # brightness of blood that enters a slab, white matter being 1
-_STILL = 1.8  # of saturated blood: somewhat above tissue, so that what the label names can be seen
+_STILL = 2.6  # of saturated blood: somewhat above tissue, so that what the label names can be seen
 _SATURATION_S = 0.5
 _SLAB_MM = 30.0
 _FASTEST_MM_PER_S = 250.0  # in the widest artery; by Murray's law speed goes with the radius
