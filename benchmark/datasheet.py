@@ -30,6 +30,7 @@ _TRAINING_OPTIONS = (
     "batch",
     "critic_steps",
     "ema",
+    "flips",
     "lr_critic",
     "lr_generator",
     "penalty_weight",
@@ -128,7 +129,7 @@ def _training(origin: Origin) -> dict[str, Any]:
         "run": origin.run.name if origin.run else None,
         "cell": cell.get("id"),
         "variant": cell.get("variant"),
-        "training": {name: options[name] for name in _TRAINING_OPTIONS}
+        "training": {name: options[name] for name in _TRAINING_OPTIONS if name in options}
         | {name: values[name] for name in ("steps", "epochs")}
         | {
             "recipe_name": cell.get("recipe_name"),

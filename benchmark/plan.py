@@ -185,6 +185,7 @@ def _add_gan(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
         "batch": cell.batch,
         "steps": profile.steps,
         "epochs": profile.epochs,
+        "flips": profile.gan_flips,
         "penalty_weight": profile.penalty_weight,
         "ema": profile.ema,
         "max_bad_steps": profile.max_bad_steps,
@@ -232,7 +233,7 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
     profile = plan.profile
     recipe = _recipe(cell, SEGMENTATION_RECIPE)
     unet = {
-        **profile.unet.model_dump(exclude={"learning_rate", "steps", "augmentation"}),
+        **profile.unet.model_dump(exclude={"learning_rate", "steps", "threshold", "augmentation"}),
         "lr": profile.unet.learning_rate,
         "max_steps": profile.unet.steps,
         "precision": getattr(profile.precision, profile.unet.precision),
@@ -247,7 +248,8 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
     arm = {"real": real} if cell.mixed_with or (cell.is_real and not is_baseline) else {}
     augmentation = profile.unet.augmentation and profile.unet.augmentation.model_dump()
     varied = {"augmentation": augmentation} if augmentation else {}
-    net = plan.add("train_unet", {"unet": unet, "recipe": recipe, **arm, **varied}, needs, profile.threads)
+    chosen = {"threshold": profile.unet.threshold}
+    net = plan.add("train_unet", {"unet": unet, "recipe": recipe, **chosen, **arm, **varied}, needs, profile.threads)
     options = {"inference": profile.inference.model_dump(), "patch": profile.patch, "recipe": recipe}
     evaluated = plan.add("evaluate", options, {"data": roles["data"], "unet": net}, profile.threads)
     return {"unet": net, "evaluate": evaluated}

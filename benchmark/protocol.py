@@ -117,6 +117,7 @@ class UNetSettings(Strict):
     validate_every: Positive = 588
     patience: Positive = 3
     precision: Literal["full", "mixed"] = "full"
+    threshold: Literal["validation"] | Annotated[float, Field(gt=0, lt=1)] = 0.5  # of the probability of vessel
     augmentation: AugmentationSettings | None = None  # the paper's code has none; {} takes these defaults
 
 
@@ -196,6 +197,7 @@ class Profile(Strict):
     lr_critic: Annotated[float, Field(gt=0)] = 4e-4
     penalty_weight: Annotated[float, Field(ge=0)] = 10.0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # the paper has no average of the generator's weights
+    gan_flips: tuple[Literal["x", "y", "z"], ...] = ()  # axes along which a GAN sees half of the pairs mirrored
     dp: DifferentialPrivacy = DifferentialPrivacy()
     max_bad_steps: Positive = 20  # in a row, with losses or gradients that are no numbers: then a training stops
     precision: Precisions = Precisions()

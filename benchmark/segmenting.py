@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from benchmark.stages.evaluation import THRESHOLD
 from benchmark.stages.segmentation import open_unet, scaled
 from benchmark.trained import choose_cell, find_run, unknown_source
 from vesselgan.data import Volume, load_volume, robust_range, save_volume
@@ -158,7 +157,7 @@ class Segmenter:
         if resample:
             values = resample_image(values, self.facts["spacing_mm"], volume.spacing_mm, volume.data.shape)
         affine, turned = _as_in_file(path, values)
-        vessels = turned > THRESHOLD
+        vessels = turned > self.facts["threshold"]
         files = [stem.with_name(f"{stem.name}_vessels.nii.gz")]
         save_volume(files[0], vessels, affine, "vessels: 1")
         if probability:

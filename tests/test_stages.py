@@ -1,6 +1,7 @@
 """Stages one by one on a tiny phantom: what they write, and that each deviation they read makes its difference."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from benchmark.pairs import INT16_SCALE, decoded, encoded
 from benchmark.protocol import Profile, Score, Split
 from benchmark.scoring import compare_features
 from benchmark.sources import choose_source
-from benchmark.stages import STAGES, Context, segmentation
+from benchmark.stages import STAGES, Context, gan, segmentation
 from benchmark.stages.context import step_record
 from benchmark.stages.evaluation import _rows
 from benchmark.stages.gan import real_pairs
@@ -42,7 +43,7 @@ from vesselgan.data import (
 from vesselgan.inference import segment_volume
 from vesselgan.networks import UNet
 from vesselgan.recipe import CORRECTED, PAPER_CODE, Recipe
-from vesselgan.training import UNetConfig, choose_precision, soft_dice_loss
+from vesselgan.training import UNetConfig, WGANConfig, choose_precision, soft_dice_loss
 
 SPLIT = {"train": ["phantom-000", "phantom-001"], "validation": ["phantom-002"], "test": ["phantom-003"]}
 
@@ -370,6 +371,26 @@ def test_a_private_training_reports_epsilon_and_all_that_it_rests_on(prepared: P
     assert 0 < spent["one"]["epsilon"] < spent["two"]["epsilon"]
     assert not any("D14" in caveat for caveat in spent["one"]["caveats"])
     assert any("D14" in caveat for caveat in spent["two"]["caveats"])
+
+
+def test_a_gan_sees_half_of_its_pairs_mirrored_along_the_axes_named(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = {}
+
+    def only_draw(config: WGANConfig, real_batch: Callable[[int], torch.Tensor], **_: Any) -> None:
+        drawn[flips] = torch.cat([real_batch(step) for step in range(4)])
+        raise InterruptedError
+
+    monkeypatch.setattr(gan, "train_wgan", only_draw)
+    wgan = {"patch_size": [32, 32, 16], "filters": 16, "batch": 4, "steps": 4, "epochs": 1, "privacy": None, "seed": 0}
+    for flips in ((), ("x",)):
+        with pytest.raises(InterruptedError):
+            run(tmp_path, "train_gan", {"wgan": {**wgan, "flips": flips}, "recipe": {}}, {"data": prepared})
+    as_they_are = [torch.equal(*pair) for pair in zip(drawn[()], drawn["x",], strict=True)]
+    mirrored = [torch.equal(a.flip(1), b) for a, b in zip(drawn[()], drawn["x",], strict=True)]
+    assert all(np.add(as_they_are, mirrored) == 1), "image and label alike"
+    assert 0.2 < np.mean(mirrored) < 0.8
 
 
 def test_a_training_is_observed_at_fixed_noise(prepared: Path, trained: tuple[Path, Path]) -> None:

@@ -9,16 +9,15 @@ from numpy.typing import NDArray
 
 from benchmark.maps import save_maps
 from benchmark.stages.context import Context
-from benchmark.stages.segmentation import load_unet, scaled_volume
+from benchmark.stages.segmentation import open_unet, scaled_volume
 from benchmark.vocabulary import REGIONS, SEGMENTATION_METRICS
 from vesselgan.data import StoredSubject, open_store
 from vesselgan.inference import segment_volume
 from vesselgan.metrics import segmentation_scores
 from vesselgan.training import choose_precision
 
-__all__ = ["THRESHOLD", "evaluate"]
+__all__ = ["evaluate"]
 
-THRESHOLD = 0.5
 SPLITS = ("validation", "test")
 
 
@@ -29,8 +28,8 @@ def evaluate(context: Context) -> dict[str, Any]:
     shares are 0, and the row is marked. A subject without brain mask has empty values for intracranial vessels.
     """
     store = open_store(context.inputs["data"] / "store")
-    unet, precision_name = load_unet(context)
-    precision = choose_precision(precision_name, context.device)
+    unet, facts = open_unet(context.inputs["unet"], context.device)
+    precision = choose_precision(facts["precision"], context.device)
     inference = context.options["inference"]
     subjects = [subject for subject in store.subjects if subject.split in SPLITS]
     rows: list[dict[str, Any]] = []
@@ -38,7 +37,7 @@ def evaluate(context: Context) -> dict[str, Any]:
         context.progress(index, len(subjects), "volumes segmented")
         image = scaled_volume(store, subject, context.recipe.intensity_scaling)
         probability = segment_volume(unet, image, context.options["patch"], precision=precision, **inference)
-        prediction, truth = probability > THRESHOLD, np.asarray(store.label(subject.key))
+        prediction, truth = probability > facts["threshold"], np.asarray(store.label(subject.key))
         rows += _rows(subject, truth, prediction, store.mask(subject.key))
         if subject.split == "test":
             save_maps(context.folder, subject.key, truth, prediction, np.asarray(subject.affine), subject.spacing_mm)

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmark.pairs import describe_pairs, encoded
 from benchmark.stages.context import Context, dataclass_from, step_record, throttled
 from benchmark.stages.course import OBSERVATIONS, CourseRecorder, evenly_spaced
-from vesselgan.data import EpochSampler, PoissonSampler, VolumeStore, open_store
+from vesselgan.data import Augmentation, EpochSampler, PoissonSampler, VolumeStore, augment, open_store
 from vesselgan.networks import Generator
 from vesselgan.recipe import Recipe
 from vesselgan.synthesis import synthesise
@@ -28,24 +28,34 @@ GRADIENTS = ("critic_gradient_norm", "generator_gradient_norm")
 
 
 def train(context: Context) -> dict[str, Any]:
-    """Train one WGAN; writes `generator.safetensors`, `generator.json`, `steps.jsonl` and `course.npz`."""
+    """Train one WGAN; writes `generator.safetensors`, `generator.json`, `steps.jsonl` and `course.npz`.
+
+    Its setting `flips` names axes along which each real pair is mirrored half of the times that it is drawn.
+    """
     options, recipe = dict(context.options["wgan"]), context.recipe
     store = open_store(context.inputs["data"] / "store")
     patches = store.patches("train")
     privacy = options["privacy"] = privacy_from(settings := options.get("privacy"))
     sampler = _sampler(len(patches), options, recipe)
     epochs = options.pop("epochs")
+    varied = Augmentation(flips=tuple(options.pop("flips", ())), share=0)
     options["steps"] = options["steps"] or epochs * sampler.steps_per_epoch
     config: WGANConfig = dataclass_from(WGANConfig, {**options, "recipe": recipe})
     progress = throttled(context.progress)
     seen = [real_pairs(store, evenly_spaced(store.patches(split)), recipe) for split in ("train", "validation")]
     course = CourseRecorder(context.folder / "course.npz", *seen, seed=config.seed, label_low=recipe.label_low)
 
+    def draw(index: int) -> Tensor:
+        pairs = real_pairs(store, patches[sampler(index)], recipe)
+        if not varied.flips:
+            return pairs
+        images, labels = pairs.numpy().swapaxes(0, 1)
+        return torch.from_numpy(np.stack(augment(images, labels, varied, seed=config.seed, step=index), axis=1))
+
     def real_batch(step: int) -> Tensor | list[Tensor]:
         if privacy is None or recipe.dp_updates == "two":
-            return real_pairs(store, patches[sampler(step)], recipe)
-        passes = range(step * config.critic_steps, (step + 1) * config.critic_steps)
-        return [real_pairs(store, patches[sampler(index)], recipe) for index in passes]
+            return draw(step)
+        return [draw(index) for index in range(step * config.critic_steps, (step + 1) * config.critic_steps)]
 
     with step_record(context.folder / "steps.jsonl") as record:
 
