@@ -81,6 +81,18 @@ def test_the_mask_is_what_the_network_says_of_the_scaled_volume(
     assert vessels.get_data_dtype() == np.uint8
 
 
+def test_the_mask_begins_at_the_networks_own_threshold(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (model / "unet.json").write_text(json.dumps(FACTS | {"threshold": 0.4}))
+    image = write(tmp_path / "scan.nii.gz", scan())
+    assert segment(monkeypatch, model, image, "--out", tmp_path / "out", "--probability") == 0
+    probability = load_volume(tmp_path / "out/scan_probability.nii.gz").data
+    vessels = load_volume(tmp_path / "out/scan_vessels.nii.gz").data > 0
+    np.testing.assert_array_equal(vessels, probability > 0.4)
+    assert (vessels != (probability > 0.5)).any()
+
+
 @pytest.mark.parametrize("axes", ["LPS", "SAR", "PIR"])
 def test_results_lie_on_the_files_own_grid_whatever_its_orientation(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, axes: str

@@ -26,6 +26,8 @@ from benchmark.stages.segmentation import (
     _real_patches,
     _synthetic_batch,
     _training_parts,
+    best_threshold,
+    open_unet,
     scaled_volume,
     volume_loss,
 )
@@ -500,6 +502,50 @@ def test_validation_is_the_mean_soft_dice_of_whole_volumes(store: VolumeStore) -
     assert volume_loss(unet, two, CORRECTED, precision, 4) == pytest.approx(np.mean(losses), abs=1e-5)
     assert volume_loss(unet, store, CORRECTED, precision, 4) == pytest.approx(losses[0], abs=1e-5)
     assert volume_loss(unet, store, PAPER_CODE, precision, 4) != pytest.approx(losses[0], abs=1e-5), "D8 reaches it"
+
+
+@pytest.mark.parametrize("best", [0.2, 0.5, 0.7])
+def test_the_threshold_is_that_of_the_highest_dsc_inside_the_brain(
+    best: float, store: VolumeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two wrong voxels at either side of the best threshold, and outside the brain many that speak for another one."""
+    (key,) = store.keys("validation")
+    truth, mask = np.asarray(store.label(key)), np.asarray(store.mask(key))
+    probability = np.where(truth, best + 0.02, best - 0.02).astype(np.float32)
+    inside, tissue = np.flatnonzero(truth & mask), np.flatnonzero(~truth & mask)
+    probability.flat[inside[:2]], probability.flat[tissue[:2]] = 0.01, 0.99
+    probability[~mask] = np.where(truth, 0.95, 0.92)[~mask]
+    monkeypatch.setattr(segmentation, "segment_volume", lambda *_, **__: probability)
+    unet, precision = UNet(filters=(4, 8)), choose_precision("fp32", "cpu")
+    assert best_threshold(unet, store, CORRECTED, precision, 4)[0] == best
+
+
+def test_a_unet_without_a_better_threshold_keeps_the_plain_one(
+    store: VolumeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (key,) = store.keys("validation")
+    certain = np.asarray(store.label(key)).astype(np.float32)
+    monkeypatch.setattr(segmentation, "segment_volume", lambda *_, **__: certain)
+    assert best_threshold(UNet(filters=(4, 8)), store, CORRECTED, choose_precision("fp32", "cpu"), 4) == (0.5, 1.0)
+
+
+def test_volumes_are_evaluated_at_the_threshold_that_validation_chose(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = {"data": prepared, "unet": tmp_path / "unet"}
+    train = {"unet": {**UNET, "precision": "fp32"}, "recipe": {}}
+    evaluate = {"inference": {"overlap": 0.0, "batch": 2}, "patch": [32, 32, 16], "recipe": {}}
+    monkeypatch.setattr(segmentation, "best_threshold", lambda *_: (0.3, 0.9))
+    for threshold, expected in (("validation", 0.3), (0.8, 0.8)):
+        assert run(inputs["unet"], "train_unet", {**train, "threshold": threshold}, inputs)["threshold"] == expected
+        unet, facts = open_unet(inputs["unet"], "cpu")
+        assert facts["threshold"] == expected
+        run(tmp_path / "maps", "evaluate", evaluate, inputs)
+        store = open_store(prepared / "store")
+        image = scaled_volume(store, store.subject("phantom-003"), "volume")
+        probability = segment_volume(unet, image, (32, 32, 16), precision=choose_precision("fp32", "cpu"), overlap=0.0)
+        found = load_volume(tmp_path / "maps/predictions/phantom-003.nii.gz").data > 0
+        np.testing.assert_array_equal(found, probability > expected)
 
 
 @pytest.mark.parametrize("arm", ["real", "mixed"])

@@ -35,7 +35,8 @@ __all__ = ["best_threshold", "open_unet", "scaled", "scaled_volume", "train", "v
 Batch = tuple[Tensor, Tensor]
 CHECKPOINT_EVERY_S = 30.0
 GREY_LEVELS = 255  # to which the paper's code stretches each synthetic patch
-THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.1, 0.9)  # of equally good ones the first is taken
+# Of equally good ones the first is taken.
+THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.1, 0.9, 0.05, 0.95, 0.02, 0.98)
 
 
 def train(context: Context) -> dict[str, Any]:
@@ -44,19 +45,22 @@ def train(context: Context) -> dict[str, Any]:
     Without the input `pairs` it learns from real patches; with it from these; with the option `real` beside it from
     both, half of every batch each. `real` names the training subjects whose patches it sees, all of them if left out.
     Validation is on the whole volumes of the validation subjects, whatever the training data: see `volume_loss`. With
-    the option `threshold: validation` they also choose the probability above which a voxel is vessel: `best_threshold`.
+    the option `threshold: validation` they choose the weights and the probability that is vessel by `best_threshold`.
     """
     config: UNetConfig = dataclass_from(UNetConfig, context.options["unet"])
     store = open_store(context.inputs["data"] / "store")
     parts = _training_parts(context, store, config)
     precision = choose_precision(config.precision, context.device)
     progress = throttled(context.progress)
+    threshold = context.options.get("threshold", 0.5)
 
     def batch(step: int) -> Batch:
         images, labels = zip(*(part.draw(part.sampler(step)) for part in parts.values()), strict=True)
         return _varied((torch.cat(images), torch.cat(labels)), step, config.seed, context.options.get("augmentation"))
 
     def validate(unet: UNet) -> float:
+        if threshold == "validation":
+            return -best_threshold(unet, store, context.recipe, precision, config.batch)[1]
         return volume_loss(unet, store, context.recipe, precision, config.batch)
 
     with step_record(context.folder / "steps.jsonl") as record:
@@ -80,9 +84,8 @@ def train(context: Context) -> dict[str, Any]:
     )
     samples = {name: part.sampler.samples for name, part in parts.items()}
     trained = [subject.spacing_mm for subject in store.subjects if subject.split == "train"]
-    threshold = context.options.get("threshold", 0.5)
     if threshold == "validation":
-        threshold = best_threshold(unet, store, context.recipe, precision, config.batch)
+        threshold, _ = best_threshold(unet, store, context.recipe, precision, config.batch)
     facts = {
         "filters": config.filters,
         "dropout": config.dropout,
@@ -127,11 +130,13 @@ def volume_loss(unet: UNet, store: VolumeStore, recipe: Recipe, precision: Preci
     return float(np.mean(losses))
 
 
-def best_threshold(unet: UNet, store: VolumeStore, recipe: Recipe, precision: Precision, batch: int) -> float:
-    """The probability above which a voxel best counts as vessel: 0.1, 0.2, ... or 0.9.
+def best_threshold(
+    unet: UNet, store: VolumeStore, recipe: Recipe, precision: Precision, batch: int
+) -> tuple[float, float]:
+    """The probability of THRESHOLDS above which a voxel best counts as vessel, and the DSC with it.
 
-    The one with the highest DSC, its mean over the validation subjects, inside their brain masks where they have any:
-    the DSC that the paper's abstract states. A U-Net that learned from synthetic pairs meets other intensities in real
+    The DSC is the mean over the validation subjects, inside their brain masks where they have any: what the paper's
+    abstract states. A U-Net that learned from synthetic pairs meets other intensities in real
     volumes, and 0.5 is then no better than another probability.
     """
     scores = []
@@ -140,7 +145,9 @@ def best_threshold(unet: UNet, store: VolumeStore, recipe: Recipe, precision: Pr
         inside = ... if mask is None else np.asarray(mask)
         truth, found = np.asarray(store.label(subject.key))[inside], probability[inside]
         scores.append([_dice(truth, found > threshold) for threshold in THRESHOLDS])
-    return THRESHOLDS[int(np.argmax(np.mean(scores, axis=0)))]
+    means = np.mean(scores, axis=0)
+    best = int(np.argmax(means))
+    return THRESHOLDS[best], float(means[best])
 
 
 def _dice(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> float:

@@ -207,7 +207,7 @@ def training_figures(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[Marku
                         panels[name].append(_line(colour, rows, name))
         if history := (run.values(record, "unet") or {}).get("history"):
             panels["validation"].append(_line(colour, history, "validation_loss"))
-    titles = TRAINING_PANELS | {"validation": ("U-Net: validation loss, on whole real volumes", "−soft Dice")}
+    titles = TRAINING_PANELS | {"validation": ("U-Net: validation loss, on whole real volumes", "−Dice")}
     return [
         Markup(training_chart(lines, *titles[name], log="(log scale)" in titles[name][1]))
         for name, lines in panels.items()

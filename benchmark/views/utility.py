@@ -144,9 +144,11 @@ def _range(values: Sequence[int]) -> str:
 
 def _budget(run: Run, results: Mapping[str, Any]) -> str:
     unet = results["settings"]["unet"]
+    chosen = unet.get("threshold") == "validation"
+    score = "mean DSC inside the brain, at the best threshold," if chosen else "mean soft Dice"
     return sentence(
         f"every U-Net has the same budget, whatever it learns from: at most {unet['steps']} steps of "
         f"{unet['batch']} patches, validated after every {unet['validate_every']}; it stops after "
         f"{plural(unet['patience'], 'validation')} without a gain, and its best weights are kept. A validation is the "
-        f"mean soft Dice over the whole volumes of {plural(run.subjects().get('validation', 0), 'subject')}"
+        f"{score} over the whole volumes of {plural(run.subjects().get('validation', 0), 'subject')}"
     )
