@@ -65,7 +65,7 @@ def predict(plan: Plan) -> Prediction:
 
 def _config(options: Mapping[str, Any]) -> WGANConfig:
     wgan = {**options["wgan"], "steps": 1, "privacy": privacy_from(options["wgan"]["privacy"])}
-    del wgan["epochs"]
+    del wgan["epochs"], wgan["flips"]  # they decide nothing about the size of a step
     recipe = resolve_recipe("corrected", options["recipe"])
     config: WGANConfig = dataclass_from(WGANConfig, {**wgan, "recipe": recipe})
     return config
