@@ -26,6 +26,7 @@ from vesselgan.data import (
     open_store,
 )
 from vesselgan.inference import segment_volume
+from vesselgan.metrics import dice
 from vesselgan.networks import UNet
 from vesselgan.recipe import Recipe
 from vesselgan.training import Precision, UNetConfig, choose_precision, train_unet
@@ -136,24 +137,18 @@ def best_threshold(
     """The probability of THRESHOLDS above which a voxel best counts as vessel, and the DSC with it.
 
     The DSC is the mean over the validation subjects, inside their brain masks where they have any: what the paper's
-    abstract states. A U-Net that learned from synthetic pairs meets other intensities in real
-    volumes, and 0.5 is then no better than another probability.
+    abstract states. A U-Net that learned from synthetic pairs meets other intensities in real volumes, and 0.5 is then
+    no better than another probability.
     """
     scores = []
     for subject, probability in _validation_volumes(unet, store, recipe, precision, batch):
         mask = store.mask(subject.key)
-        inside = ... if mask is None else np.asarray(mask)
-        truth, found = np.asarray(store.label(subject.key))[inside], probability[inside]
-        scores.append([_dice(truth, found > threshold) for threshold in THRESHOLDS])
+        inside = True if mask is None else mask
+        truth = store.label(subject.key) & inside
+        scores.append([dice(truth, (probability > threshold) & inside, empty="inf") for threshold in THRESHOLDS])
     means = np.mean(scores, axis=0)
     best = int(np.argmax(means))
     return THRESHOLDS[best], float(means[best])
-
-
-def _dice(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> float:
-    """DSC, 0 where there is nothing at all."""
-    voxels = int(np.count_nonzero(truth)) + int(np.count_nonzero(found))
-    return 2 * int(np.count_nonzero(truth & found)) / max(1, voxels)
 
 
 def _validation_volumes(
