@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vesselgan.errors import InputError
+from vesselgan.networks import UNet
 from vesselgan.training.precision import Precision
 
 __all__ = ["segment_volume", "tile_starts"]
@@ -38,7 +39,8 @@ def segment_volume(
     volume, the weights of one row of tiles, and a batch of tiles.
 
     Args:
-        net: maps (B, 1, *tile) to logits of that shape; its device is where tiles are computed.
+        net: maps (B, 1, *tile) to logits of that shape; its device is where tiles are computed. A `UNet` in evaluation
+            mode is replaced by its copy for inference, which is faster and equal but for rounding.
         image: (X, Y, Z) of any size.
         tile: voxels per axis.
         precision: the number format of the network; probabilities and their mean are float32.
@@ -55,6 +57,8 @@ def segment_volume(
         raise InputError(f"overlap {overlap}: needs a share from 0 to below 1")
     if batch < 1:
         raise InputError(f"batch {batch}: needs at least one tile at a time")
+    if isinstance(net, UNet) and not net.training:
+        net = net.for_inference()
     before = [max(0, size - axis) // 2 for axis, size in zip(image.shape, tile, strict=True)]
     after = [max(0, size - axis) - half for axis, size, half in zip(image.shape, tile, before, strict=True)]
     padded = np.pad(image, list(zip(before, after, strict=True)), mode="edge") if any(after) else image

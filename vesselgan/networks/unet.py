@@ -1,7 +1,9 @@
 """The 3D U-Net that tests the synthetic data: the one of the BRAVE-NET code, whose files the paper's scripts use."""
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +75,22 @@ class UNet(nn.Module):
         logits: Tensor = self.output(hidden)
         return logits
 
+    @torch.no_grad()
+    def for_inference(self) -> Self:
+        """A copy for inference alone: the same function but for rounding, without a pass over memory per BatchNorm.
+
+        In evaluation mode a BatchNorm is a x + b per channel, and for a >= 0 what follows a convolution is
+        a ReLU(conv) + b = max(a conv + b, b): scaled weights and one maximum in place. Where a trained scale is
+        negative that norm stays. Raises ValueError in training mode.
+        """
+        if self.training:
+            raise ValueError("a U-Net in training mode has no fixed statistics; call eval() before")
+        unet = copy.deepcopy(self).requires_grad_(False)
+        for level in (*unet.encoder, *unet.decoder):
+            assert isinstance(level, _Level)
+            level.absorb_norms()
+        return unet
+
 
 class _Level(nn.Module):
     """conv3-ReLU-BatchNorm-dropout-conv3-ReLU-BatchNorm, the first convolution being given."""
@@ -92,6 +110,43 @@ class _Level(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         hidden: Tensor = self.rest(self.first(*inputs))
         return hidden
+
+    def absorb_norms(self) -> None:
+        """Replace each ReLU-BatchNorm by a `_Floor` and drop the dropout; see `UNet.for_inference`."""
+        relu1, norm1, _, convolution, relu2, norm2 = self.rest
+        self.rest = nn.Sequential(
+            *(_absorbed(self.first, norm1) or (relu1, norm1)),
+            convolution,
+            *(_absorbed(convolution, norm2) or (relu2, norm2)),
+        )
+
+
+class _Floor(nn.Module):
+    """max(x, floor) of each channel, in place."""
+
+    floor: Tensor
+
+    def __init__(self, floor: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("floor", floor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # With the last axis and the channels as one, rows are long enough for vector instructions at few channels too.
+        voxels = x.contiguous(memory_format=torch.channels_last_3d).permute(0, 2, 3, 4, 1)
+        rows = voxels.flatten(3)
+        torch.maximum(rows, self.floor.to(x.dtype).repeat(x.shape[-1]), out=rows)
+        return rows.view(voxels.shape).permute(0, 4, 1, 2, 3)
+
+
+def _absorbed(convolution: Any, norm: Any) -> tuple[nn.Module] | None:
+    """What does the work of ReLU and `norm` behind `convolution`, which it scales; None where a scale is negative."""
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    if (scale < 0).any():
+        return None
+    shift = norm.bias - norm.running_mean * scale
+    convolution.weight.mul_(scale.view(-1, 1, 1, 1, 1))
+    convolution.bias.mul_(scale).add_(shift)
+    return (_Floor(shift),)
 
 
 class _SkipConv3d(nn.Module):
