@@ -12,6 +12,7 @@ from torch import Tensor
 from vesselgan.errors import InputError
 from vesselgan.networks import UNet
 from vesselgan.training import UNetConfig, UNetTrainer, train_unet
+from vesselgan.training.averaging import WeightAverage
 from vesselgan.training.losses import soft_dice_loss
 from vesselgan.training.segmentation import EarlyStopping
 
@@ -44,9 +45,12 @@ def test_a_small_unet_learns_a_box() -> None:
     assert float(2 * (predicted * labels).sum() / (predicted.sum() + labels.sum())) > 0.95
 
 
+@pytest.mark.parametrize("ema", [None, 0.9])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_seven_steps_and_thirteen_after_a_resume_equal_twenty_to_the_bit(tmp_path: Path, precision: Any) -> None:
-    config = replace(CONFIG, precision=precision, max_steps=20, patience=99)
+def test_seven_steps_and_thirteen_after_a_resume_equal_twenty_to_the_bit(
+    tmp_path: Path, precision: Any, ema: float | None
+) -> None:
+    config = replace(CONFIG, precision=precision, max_steps=20, patience=99, ema=ema)
     whole, history = train_unet(config, batch, validation_loss, device="cpu")
     path = tmp_path / "unet.pt"
 
@@ -97,6 +101,28 @@ def test_the_best_unet_is_returned_and_training_stops_when_patience_runs_out() -
     assert not unet.training
 
 
+def test_an_average_of_the_weights_is_validated_and_given_and_leaves_the_training_as_it_is() -> None:
+    seen: list[Tensor] = []
+
+    def validate(unet: UNet) -> float:
+        assert not unet.training
+        seen.append(unet.output.weight.detach().clone())
+        return -float(len(seen))
+
+    averaged, plain = (UNetTrainer(replace(CONFIG, ema=ema), "cpu") for ema in (0.5, None))
+    own = WeightAverage(plain.unet, 0.5)
+    for step in range(4):
+        assert torch.equal(averaged.step(*batch(step)), plain.step(*batch(step)))
+        averaged.validate(validate)
+        own.update(plain.unet)
+    expected = own.network().state_dict()
+    assert len(seen) == 2
+    assert torch.equal(seen[-1], expected["output.weight"])
+    assert not torch.equal(seen[-1], plain.unet.output.weight)
+    for name, tensor in averaged.best_unet().state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
 def test_early_stopping_keeps_any_better_loss_and_is_patient_only_for_real_gains() -> None:
     stopping = EarlyStopping(patience=2, min_delta=0.1)
     kept = [stopping.update(loss) for loss in (-0.5, -0.55, float("nan"))]
@@ -139,5 +165,7 @@ def test_losses_that_stay_bad_stop_the_training() -> None:
 def test_settings_that_cannot_train_and_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least 1"):
         UNetTrainer(replace(CONFIG, validate_every=0), "cpu")
+    with pytest.raises(InputError, match="ema is 1"):
+        UNetTrainer(replace(CONFIG, ema=1), "cpu")
     with pytest.raises(InputError, match="other settings"):
         UNetTrainer(CONFIG, "cpu").load_state_dict(UNetTrainer(replace(CONFIG, lr=1.0), "cpu").state_dict())

@@ -5,13 +5,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from vesselgan.errors import InputError
 from vesselgan.networks import UNet
+from vesselgan.training.averaging import WeightAverage, check_decay
 from vesselgan.training.checkpoint import fingerprint
 from vesselgan.training.loop import run_training
 from vesselgan.training.losses import soft_dice_loss
@@ -30,6 +31,7 @@ class UNetConfig:
 
     ``batch`` is for whoever draws the batches. Validation comes after every ``validate_every`` steps and after the
     last; training ends after ``patience`` validations without a gain of more than ``min_delta``, or at ``max_steps``.
+    ``ema`` is the decay of an average of the weights, which is then what is validated and given (BRAVE-NET has none).
     """
 
     batch: int
@@ -41,6 +43,7 @@ class UNetConfig:
     lr: float = 1e-4
     patience: int = 3
     min_delta: float = 1e-4
+    ema: float | None = None
     precision: PrecisionName = "fp32"
     max_bad_steps: int = 20
 
@@ -101,6 +104,7 @@ class UNetTrainer:
     def __init__(self, config: UNetConfig, device: torch.device | str) -> None:
         if min(config.max_steps, config.validate_every, config.patience) < 1:
             raise InputError("max_steps, validate_every and patience of a U-Net must be at least 1")
+        check_decay(config.ema)
         self.config = config
         self.device = torch.device(device)
         self.precision = choose_precision(config.precision, self.device)
@@ -111,6 +115,7 @@ class UNetTrainer:
         self.history: list[Validation] = []
         self.steps_done = 0
         self._optimiser = torch.optim.Adam(self.unet.parameters(), lr=config.lr, fused=True)
+        self._average = None if config.ema is None else WeightAverage(self.unet, config.ema)
         self._losses: list[Tensor] = []  # since the last validation
         self._best: dict[str, Tensor] | None = None
 
@@ -134,6 +139,8 @@ class UNetTrainer:
         scaler.step(self._optimiser)
         scaler.update()
         self.steps_done += 1
+        if self._average is not None:
+            self._average.update(self.unet)
         self._losses.append(loss.detach())
         return loss.detach()
 
@@ -141,11 +148,12 @@ class UNetTrainer:
         """Take the validation loss if one is due: keep the weights if they are the best, count patience otherwise."""
         if self.steps_done % self.config.validate_every and self.steps_done < self.config.max_steps:
             return
-        self.unet.eval()
+        unet = self.unet if self._average is None else cast(UNet, self._average.network())
+        unet.eval()
         with torch.no_grad(), self.precision.autocast():
-            loss = float(validate(self.unet))
+            loss = float(validate(unet))
         if self.stopping.update(loss):
-            self._best = copy.deepcopy(self.unet.state_dict())
+            self._best = copy.deepcopy(unet.state_dict())
         training_loss = float(torch.stack(self._losses).mean())
         self.history.append(Validation(self.steps_done, training_loss, loss))
         self._losses.clear()
@@ -163,6 +171,7 @@ class UNetTrainer:
             "steps_done": self.steps_done,
             "unet": self.unet.state_dict(),
             "best": self._best,
+            "average": None if self._average is None else self._average.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "stopping": self.stopping.state_dict(),
@@ -177,6 +186,8 @@ class UNetTrainer:
         self.steps_done = state["steps_done"]
         self.unet.load_state_dict(state["unet"])
         self._best = state["best"]
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.precision.scaler.load_state_dict(state["scaler"])
         self.stopping.load_state_dict(state["stopping"])

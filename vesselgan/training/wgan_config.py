@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from vesselgan.errors import InputError
 from vesselgan.networks import CriticNorm
 from vesselgan.recipe import CORRECTED, Recipe
+from vesselgan.training.averaging import check_decay
 from vesselgan.training.checkpoint import fingerprint
 from vesselgan.training.precision import PrecisionName
 from vesselgan.training.privacy import Privacy
@@ -47,8 +48,7 @@ class WGANConfig:
         """Raise InputError for settings that do not go together."""
         if self.critic_steps < 1:
             raise InputError(f"critic_steps is {self.critic_steps}; it must be at least 1")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise InputError(f"ema is {self.ema}; a decay lies between 0 and 1, such as 0.999")
+        check_decay(self.ema)
         if self.privacy is not None and self.norm == "spectral":
             raise InputError("privacy: per-sample gradients do not fit spectral norm; choose critic norm 'none'")
         if self.privacy is not None and self.precision == "fp16":
