@@ -160,7 +160,13 @@ def test_it_is_as_fast_as_monai(case: str, kind: str, capsys: pytest.CaptureFixt
     def theirs() -> Image:
         return by_monai(net, image, tile, overlap, batch, kind)
 
-    np.testing.assert_allclose(ours(), theirs(), rtol=0, atol=1e-5)  # also the warm-up
+    found, expected = ours(), theirs()  # also the warm-up
+    if kind == "fp32":
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    else:  # both are rounded to 8 bits at other places: neither may be farther from fp32 than the other
+        exact = by_monai(net, image, tile, overlap, batch, "fp32")
+        errors = [float(np.abs(probability - exact).mean()) for probability in (found, expected)]
+        assert 0 < errors[0] < 1.2 * errors[1]
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
     for turn in range(2 * rounds):
         order = (("ours", ours), ("theirs", theirs))
@@ -176,7 +182,7 @@ def test_it_is_as_fast_as_monai(case: str, kind: str, capsys: pytest.CaptureFixt
             f"ratio of the fastest {best['theirs'] / best['ours']:.3f}, "
             f"of rounds {ratios.min():.3f} to {ratios.max():.3f}"
         )
-    assert best["theirs"] / best["ours"] > 0.95  # two runs of the same code differ by as much
+    assert best["theirs"] / best["ours"] > 1
 
 
 @pytest.mark.benchmark
@@ -199,17 +205,21 @@ def test_what_stands_around_the_network_takes_less_than_in_monai(capsys: pytest.
 
 
 MEMORY = """
-import resource, sys
+import sys
 import numpy as np
 from test_inference import FP32, VoxelWise, by_monai, noise, segment_volume
 by_monai(VoxelWise(), noise((40, 40, 40)), (32, 32, 16), 0.25, 4, "fp32")  # what imports take
 image = np.random.default_rng(0).random((320, 320, 160), dtype=np.float32)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():  # of this process alone; getrusage() remembers that of its parent
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+before = peak()
 if sys.argv[1] == "ours":
     segment_volume(VoxelWise(), image, (64, 64, 32), precision=FP32, overlap=0.25, batch=4)
 else:
     by_monai(VoxelWise(), image, (64, 64, 32), 0.25, 4, "fp32")
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / image.nbytes)
+print((peak() - before) * 1024 / image.nbytes)
 """
 
 

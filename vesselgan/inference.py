@@ -88,13 +88,14 @@ def _weighted_sum(
     """Sum over tiles of weight times probability, (X, Y, Z)."""
     device = next(net.parameters()).device
     weight, total = _gaussian(tile), torch.zeros(image.shape)
-    corners = list(product(*starts))
+    buffer, corners = np.empty((batch, *tile), np.float32), list(product(*starts))
     for done in range(0, len(corners), batch):
         places = [
             tuple(slice(start, start + size) for start, size in zip(corner, tile, strict=True))
             for corner in corners[done : done + batch]
         ]
-        tiles = torch.from_numpy(np.stack([image[place] for place in places])[:, None]).to(device)
+        stacked = np.stack([image[place] for place in places], out=buffer[: len(places)])
+        tiles = torch.from_numpy(stacked)[:, None].to(device)
         with torch.inference_mode(), precision.autocast():
             # A single channel lies in memory as channels_last_3d does; only its strides say so.
             logits = net(tiles.contiguous(memory_format=torch.channels_last_3d))
@@ -121,7 +122,9 @@ def _divide_by_weights(total: Tensor, tile: Sequence[int], starts: Sequence[Sequ
             row.narrow(axis, start, tile[axis]).add_(weight)
         weight = row
     for plane, values in enumerate(total):
-        values.div_(sum(weight[plane - start] for start in starts[0] if start <= plane < start + tile[0])).clamp_(0, 1)
+        first, *others = (weight[plane - start] for start in starts[0] if start <= plane < start + tile[0])
+        values.div_(sum(others, first))
+    total.clamp_(0, 1)
 
 
 def _gaussian(tile: Sequence[int]) -> Tensor:
