@@ -241,12 +241,12 @@ def test_every_platform_makes_the_phantom_that_is_kept():
 
 @pytest.mark.slow
 def test_a_unet_finds_what_no_threshold_does(tmp_path, monkeypatch):
-    """The laptop profile's real cell: two minutes on a core."""
-    monkeypatch.setattr("sys.argv", ["benchmark", "run", "paper", "-k", "real and s0", "--out", str(tmp_path)])
+    """The laptop profile's real cells, both seeds: two minutes on two cores."""
+    monkeypatch.setattr("sys.argv", ["benchmark", "run", "paper", "-k", "real", "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
         main()
     assert not ended.value.code
     results = json.loads((tmp_path / "reports" / "paper-laptop" / "results.json").read_text())
-    (real,) = results["cells"]
-    assert real["metrics"]["dsc/intracranial"]["value"] >= 0.85
-    assert real["metrics"]["dsc/all"]["value"] >= 0.75
+    assert [cell["label"] for cell in results["cells"]] == ["real", "real"]
+    for metric in ("dsc/all", "dsc/intracranial"):
+        assert np.mean([cell["metrics"][metric]["value"] for cell in results["cells"]]) >= 0.85
