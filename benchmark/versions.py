@@ -9,7 +9,7 @@ STAGE_VERSIONS = {
     "import_pairs": 1,
     "reference": 3,
     "score": 3,
-    "train_unet": 4,
-    "evaluate": 4,
+    "train_unet": 3,
+    "evaluate": 3,
     "measure": 3,
 }
