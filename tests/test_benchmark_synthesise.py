@@ -14,13 +14,14 @@ from vesselgan import Generator
 
 COUNT, PAIRS_PER_S = 1500, 50
 MEASURED = """
-import resource, sys
+import sys
 from benchmark.cli import main
+from process_memory import mib
 sys.argv = ["benchmark", *sys.argv[1:]]
 try:
     main()
 finally:
-    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print("peak", round(mib("VmHWM")))
 """
 
 
@@ -53,7 +54,7 @@ def written(checkpoint: Path, out: Path, layout: str, count: int) -> tuple[float
         "corrected",
     ]
     command = [sys.executable, "-c", MEASURED, "synthesise", str(checkpoint), "--out", str(out), *options]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
     speed, peak = re.search(r"(\d+) a second", output), re.search(r"peak (\d+)", output)
     assert speed
     assert peak

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,11 +104,8 @@ def test_step_time_of_the_fast_step_and_its_ratio_to_the_plain_one(benchmark: Be
 
 GROWTH = """
 import torch
+from process_memory import mib
 from vesselgan.training import WGANConfig, WGANTrainer
-
-def mib(field):
-    lines = open("/proc/self/status").read().splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 real = torch.rand({batch}, 2, *{size}) * 2 - 1
 before = mib("VmRSS")
@@ -132,7 +130,8 @@ def test_peak_memory_of_the_fast_step_and_its_share_of_the_plain_fp32_one(
 
     def growth_mib(precision: str, plain: bool) -> float:
         code = GROWTH.format(batch=BATCH, size=SIZE, precision=precision, plain=plain)
-        return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+        command, tests = [sys.executable, "-c", code], Path(__file__).parent
+        return float(subprocess.run(command, cwd=tests, check=True, capture_output=True, text=True).stdout)
 
     fast, plain = tensor_mib(precision, False), tensor_mib("fp32", True)
     benchmark.extra_info.update(tensor_mib=fast, plain_fp32_tensor_mib=plain, share=fast / plain)

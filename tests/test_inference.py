@@ -201,19 +201,16 @@ def test_what_stands_around_the_network_takes_less_than_in_monai(capsys: pytest.
 MEMORY = """
 import sys
 import numpy as np
+from process_memory import mib
 from test_inference import FP32, VoxelWise, by_monai, noise, segment_volume
 by_monai(VoxelWise(), noise((40, 40, 40)), (32, 32, 16), 0.25, 4, "fp32")  # what imports take
 image = np.random.default_rng(0).random((320, 320, 160), dtype=np.float32)
-def peak():  # of this process alone; getrusage() remembers that of its parent
-    lines = open("/proc/self/status").read().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-
-before = peak()
+before = mib("VmHWM")
 if sys.argv[1] == "ours":
     segment_volume(VoxelWise(), image, (64, 64, 32), precision=FP32, overlap=0.25, batch=4)
 else:
     by_monai(VoxelWise(), image, (64, 64, 32), 0.25, 4, "fp32")
-print((peak() - before) * 1024 / image.nbytes)
+print((mib("VmHWM") - before) * 2**20 / image.nbytes)
 """
 
 
