@@ -116,7 +116,7 @@ class UNetSettings(Strict):
     steps: Positive = 20_000
     validate_every: Positive = 588
     patience: Positive = 3
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # likewise of the U-Net's
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # BRAVE-NET's code has no average of the weights
     precision: Literal["full", "mixed"] = "full"
     threshold: Literal["validation"] | Annotated[float, Field(gt=0, lt=1)] = 0.5  # of the probability of vessel
     augmentation: AugmentationSettings | None = None  # the paper's code has none; {} takes these defaults

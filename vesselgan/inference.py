@@ -57,9 +57,6 @@ def segment_volume(
         raise InputError(f"overlap {overlap}: needs a share from 0 to below 1")
     if batch < 1:
         raise InputError(f"batch {batch}: needs at least one tile at a time")
-    device = next(net.parameters()).device
-    if isinstance(net, UNet) and not net.training and device.type == "cpu":
-        net = net.for_inference()
     before = [max(0, size - axis) // 2 for axis, size in zip(image.shape, tile, strict=True)]
     after = [max(0, size - axis) - half for axis, size, half in zip(image.shape, tile, before, strict=True)]
     padded = np.pad(image, list(zip(before, after, strict=True)), mode="edge") if any(after) else image
@@ -88,6 +85,8 @@ def _weighted_sum(
 ) -> Tensor:
     """Sum over tiles of weight times probability, (X, Y, Z)."""
     device = next(net.parameters()).device
+    if isinstance(net, UNet) and not net.training and device.type == "cpu":
+        net = net.for_inference()
     weight, total = _gaussian(tile), torch.zeros(image.shape)
     buffer, corners = np.empty((batch, *tile), np.float32), list(product(*starts))
     for done in range(0, len(corners), batch):

@@ -1,7 +1,7 @@
 """A running average of a network's weights, which often generates better than the last of them."""
 
 import copy
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from vesselgan.errors import InputError
 
 __all__ = ["WeightAverage", "check_decay"]
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 def check_decay(ema: float | None) -> None:
     """InputError for what is neither None, no average, nor a decay."""
@@ -17,14 +19,14 @@ def check_decay(ema: float | None) -> None:
         raise InputError(f"ema is {ema}; a decay lies between 0 and 1, such as 0.999")
 
 
-class WeightAverage:
+class WeightAverage(Generic[Network]):
     """Exponential moving average of a network's weights and running statistics (Yaz et al. 2019).
 
     After n updates the weight of the past is min(decay, (1 + n) / (10 + n)): the starting weights, which mean nothing,
     are forgotten fast, also in a training that is short against 1 / (1 - decay).
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: Network, decay: float) -> None:
         self.decay = decay
         self.updates = 0
         self._average = copy.deepcopy(network).requires_grad_(False)
@@ -41,7 +43,7 @@ class WeightAverage:
             if not other.is_floating_point():
                 own.copy_(other)
 
-    def network(self) -> nn.Module:
+    def network(self) -> Network:
         """The network with averaged weights: the one that is kept here, so use it and leave it as it is."""
         return self._average
 

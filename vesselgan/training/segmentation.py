@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -148,7 +148,7 @@ class UNetTrainer:
         """Take the validation loss if one is due: keep the weights if they are the best, count patience otherwise."""
         if self.steps_done % self.config.validate_every and self.steps_done < self.config.max_steps:
             return
-        unet = self.unet if self._average is None else cast(UNet, self._average.network())
+        unet = self.unet if self._average is None else self._average.network()
         unet.eval()
         with torch.no_grad(), self.precision.autocast():
             loss = float(validate(unet))

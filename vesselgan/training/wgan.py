@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -88,7 +88,7 @@ class WGANTrainer:
     @property
     def generator_for_use(self) -> Generator:
         """The generator that the training gives: with averaged weights where ``config.ema`` asks for them."""
-        return self.generator if self._average is None else cast(Generator, self._average.network())
+        return self.generator if self._average is None else self._average.network()
 
     def step(self, real: Tensor | Sequence[Tensor]) -> StepLog:
         """One iteration on real pairs (B, 2, X, Y, Z): ``critic_steps`` critic updates, then one of the generator.
