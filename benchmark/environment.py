@@ -11,8 +11,9 @@ from typing import Any
 import psutil
 
 from vesselgan.errors import InputError
+from vesselgan.processor import usable_instructions
 
-__all__ = ["choose_device", "environment", "machine", "torch_minor", "usable_cores"]
+__all__ = ["choose_device", "environment", "library_versions", "machine", "torch_minor", "usable_cores"]
 
 PACKAGES = (
     *("torch", "numpy", "scipy", "pandas", "nibabel", "scikit-image", "safetensors", "opacus", "mlflow"),
@@ -59,11 +60,23 @@ def machine(device: str) -> dict[str, Any]:
     return facts
 
 
+def library_versions(device: str) -> dict[str, str]:
+    """What computes products: on a CPU PyTorch, whose wheel fixes oneDNN and MKL; on CUDA also cuDNN and the driver."""
+    versions = {"PyTorch": metadata.version("torch")}
+    if device == "cuda":
+        import torch
+
+        versions["cuDNN"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+        versions["CUDA"] = str(torch.version.cuda)
+    return versions
+
+
 def environment(device: str) -> dict[str, Any]:
     """Machine, device, versions of what computes, and the commit with its dirty flag (None outside a checkout)."""
     return {
         "machine": machine(device),
         "device": device,
+        "instructions": usable_instructions(),
         "python": platform.python_version(),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         **_commit(),

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from vesselgan.training import PrecisionName, WGANConfig, WGANTrainer, choose_precision
+from vesselgan.training import PrecisionName, WGANConfig, WGANTrainer
 
 __all__ = ["MEMORY_DEFINITION", "StepCost", "StepCounter", "predict_step", "state_tensors"]
 
@@ -74,7 +74,6 @@ def predict_step(config: WGANConfig) -> StepCost:
     # Equal in bytes and products, and countable on a CPU: a GradScaler would have to read numbers that are not there.
     countable: dict[str, PrecisionName] = {"fp16": "bf16", "tf32": "fp32"}
     config = replace(config, precision=countable.get(config.precision, config.precision))
-    choose_precision(config.precision, "cpu")  # its probe is remembered, so it must not run on fake tensors
     with FakeTensorMode():
         trainer = WGANTrainer(config, "cpu")
         real = torch.empty(config.batch, 2, *config.patch_size)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,16 @@ from benchmark.store import Store
 from benchmark.workers import Event
 from vesselgan.files import write_text
 
-__all__ = ["Engine", "Observer", "Outcome", "default_workers", "execute", "write_run_folder"]
+__all__ = [
+    "Engine",
+    "Observer",
+    "Outcome",
+    "Unobserved",
+    "default_workers",
+    "execute",
+    "findings",
+    "write_run_folder",
+]
 
 LOCK_WAIT_S = 1.0
 ALONE = {"measure"}  # stages that must have the machine for themselves
@@ -47,6 +56,19 @@ class Observer(Protocol):
         """All stages of a cell ended."""
 
 
+class Unobserved:
+    """An observer that tells nobody."""
+
+    def stage_started(self, key: str) -> None:
+        """Nothing."""
+
+    def stage_event(self, event: Event) -> None:
+        """Nothing."""
+
+    def cell_finished(self, cell: CellPlan, status: str) -> None:
+        """Nothing."""
+
+
 @dataclass
 class Outcome:
     """What became of the stages of a run."""
@@ -70,11 +92,18 @@ def default_workers(plan: Plan) -> int:
     return max(1, usable_cores() // plan.profile.threads)
 
 
+def findings(plan: Plan, store: Store) -> dict[str, Mapping[str, Any]]:
+    """The values of those numerics checks of a plan that are done, by their keys."""
+    keys = [key for key, spec in plan.specs.items() if spec.stage == "verify"]
+    return {key: result["values"] for key in keys if (result := store.result(key))}
+
+
 def write_run_folder(plan: Plan, store: Store, out: Path, protocol_text: str) -> None:
     """Write the protocol, the resolved settings, the environment, each cell's stage keys, and every stage's spec."""
     folder = out / "runs" / plan.name
     write_text(folder / "protocol.lock.yaml", protocol_text)
-    write_text(folder / "environment.json", json.dumps(environment(plan.device), indent=1))
+    numerics = [plan.findings[key] for key in sorted(plan.specs) if key in plan.findings]
+    write_text(folder / "environment.json", json.dumps(environment(plan.device) | {"numerics": numerics}, indent=1))
     cells = folder / "cells"
     names = {f"{cell_plan.cell.id}.json" for cell_plan in plan.cells}
     for old in cells.glob("*.json"):
@@ -162,7 +191,7 @@ def _startable(plan: Plan, waiting: Sequence[str], finished: set[str], running: 
         return []
     chosen: list[str] = []
     for key in waiting:
-        if set(plan.specs[key].inputs.values()) <= finished:
+        if plan.specs[key].needs <= finished:
             if plan.specs[key].stage in ALONE:
                 return chosen[:free] or ([] if running else [key])
             chosen.append(key)
@@ -173,7 +202,7 @@ def _behind(plan: Plan, failed: str, waiting: Sequence[str]) -> list[str]:
     """Stages that need the failed one, directly or not, in the plan's order."""
     lost = {failed}
     for key in waiting:
-        if lost & set(plan.specs[key].inputs.values()):
+        if lost & plan.specs[key].needs:
             lost.add(key)
     return [key for key in waiting if key in lost]
 

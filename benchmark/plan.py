@@ -10,14 +10,21 @@ from typing import Any
 import numpy as np
 
 from benchmark.cells import Cell
-from benchmark.environment import machine, torch_minor
+from benchmark.environment import library_versions, machine, torch_minor
 from benchmark.protocol import Profile, Protocol
 from benchmark.sources import ExternalSource, Source
 from benchmark.store import Spec
 from benchmark.versions import STAGE_VERSIONS
 from vesselgan.errors import InputError
+from vesselgan.processor import narrowest, usable_instructions
 
-__all__ = ["CellPlan", "Plan", "build_plan", "gan_steps"]
+__all__ = ["EXTRACTOR_STAGES", "FEATURE_BATCH", "CellPlan", "Findings", "Plan", "build_plan", "gan_steps"]
+
+Findings = Mapping[str, Mapping[str, Any]]  # values of finished numerics checks by their keys
+
+# What the numerics check of an extractor looks at: patches at a time, and how much of the ResNet it computes.
+FEATURE_BATCH = 16
+EXTRACTOR_STAGES = {"random_resnet10": 2, "medicalnet": 5}
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Plan:
     profile: Profile
     device: str
     source: Source
+    findings: Findings = field(default_factory=dict)
     specs: dict[str, Spec] = field(default_factory=dict)
     cells: list[CellPlan] = field(default_factory=list)
 
@@ -46,15 +54,43 @@ class Plan:
         return f"{self.protocol.protocol}-{self.profile_name}"
 
     def add(
-        self, stage: str, options: Mapping[str, Any], needs: Mapping[str, str], threads: int | None, **where: str
+        self,
+        stage: str,
+        options: Mapping[str, Any],
+        needs: Mapping[str, str],
+        threads: int | None,
+        checks: Sequence[str] = (),
+        **where: str,
     ) -> str:
-        """Add a stage (once) and return its key; `threads` is None for stages without torch."""
-        runtime = {} if threads is None else {"device": self.device, "threads": threads, "torch": torch_minor()}
-        if stage == "measure":
+        """Add a stage (once) and return its key; `threads` is None for stages without torch.
+
+        `checks` are keys of numerics checks. What gets round a wrong kernel decides the bytes, so it is in the key.
+        Where all kernels are right it is nothing, and the key is that of every such machine.
+        """
+        runtime: dict[str, Any] = {}
+        if threads is not None:
+            runtime = {"device": self.device, "threads": threads, "torch": torch_minor()}
+        if stage in ("measure", "verify"):
             runtime["machine"] = machine(self.device)
-        spec = Spec(stage, STAGE_VERSIONS[stage], options, needs, runtime, where)
+        if stage == "verify":
+            runtime |= {"libraries": library_versions(self.device), "instructions": usable_instructions()}
+        if remedy := self._remedy(checks):
+            runtime["remedy"] = remedy
+        spec = Spec(stage, STAGE_VERSIONS[stage], options, needs, runtime, where, sorted(checks))
         self.specs.setdefault(spec.key, spec)
         return spec.key
+
+    def verify(self, options: Mapping[str, Any], threads: int) -> str:
+        """Add the numerics check of a network (once) and return its key."""
+        return self.add("verify", options, {}, threads)
+
+    def _remedy(self, checks: Sequence[str]) -> dict[str, Any]:
+        """What the finished ones of these checks say to do; empty where all kernels are right."""
+        found = [remedy for key in sorted(checks) if (remedy := self.findings.get(key, {}).get("remedy"))]
+        # One set of instructions holds for a whole process: the narrowest of those that the checks ask for.
+        sets = [remedy["instructions"] for remedy in found if "instructions" in remedy]
+        ways = [way for remedy in found for way in remedy.get("operations", {}).items()]
+        return ({"instructions": narrowest(sets)} if sets else {}) | ({"operations": dict(ways)} if ways else {})
 
 
 def build_plan(
@@ -65,10 +101,12 @@ def build_plan(
     source: Source,
     device: str,
     externals: Mapping[str, ExternalSource] = MappingProxyType({}),
+    findings: Findings = MappingProxyType({}),
 ) -> Plan:
     """Plan the stages of `cells`. Equal work has an equal key, so it stands in the plan once.
 
-    `externals` has the folder and content of each external cell, by its label in the protocol.
+    `externals` has the folder and content of each external cell, by its label in the protocol. `findings` has the
+    values of those numerics checks of the plan that are done; it is to be planned again once the rest is.
 
     Raises InputError for a precision that the device lacks, for a batch of more patches than there are, and for more
     real subjects than there are.
@@ -81,10 +119,12 @@ def build_plan(
         if cell.batch is not None and cell.batch > patches:
             raise InputError(f"cell {cell.id}: batch {cell.batch} of {patches} training patches; lower the batch")
         _refuse_arm(cell, profile, source)
-    plan = Plan(protocol, profile_name, profile, device, source)
+    plan = Plan(protocol, profile_name, profile, device, source, findings)
     if protocol.only == "costs":
-        costs = _add_measure(plan, cells)
-        plan.cells = [CellPlan(cell, {"measure": costs} if costs else {}) for cell in cells]
+        costs = _add_measure(plan, cells, profile.measure.threads)
+        for cell in cells:
+            verified = {"verify_gan": _verify_gan(plan, cell, profile.measure.threads)} if cell.has_gan else {}
+            plan.cells.append(CellPlan(cell, verified | ({"measure": costs} if costs else {})))
         return plan
     if any(cell.private for cell in cells) and find_spec("opacus") is None:
         raise InputError("variant DP needs opacus for its accountant: pip install 'vesselgan-benchmark[dp]'")
@@ -92,7 +132,7 @@ def build_plan(
     # machine for itself and would otherwise hold up workers.
     data = {cell.recipe.pairing: _add_prepare(plan, cell) for cell in cells}
     imported = {label: _add_import(plan, external) for label, external in externals.items()}
-    costs = _add_measure(plan, [cell for cell in cells if cell.has_gan])
+    costs = _add_measure(plan, [cell for cell in cells if cell.has_gan], profile.threads)
     pairs: dict[tuple[str, int], dict[str, str]] = {}
     # Fewer real subjects last: their short U-Nets fill the gaps between generators.
     for cell in sorted(cells, key=lambda cell: cell.real_subjects is not None):
@@ -147,8 +187,11 @@ def _add_prepare(plan: Plan, cell: Cell) -> str:
     return plan.add("prepare", options, {}, None, **plan.source.where)
 
 
-def _add_measure(plan: Plan, cells: Iterable[Cell]) -> str | None:
-    """One stage measures all configurations, since only interleaved timings can be compared."""
+def _add_measure(plan: Plan, cells: Sequence[Cell], verified_threads: int) -> str | None:
+    """One stage measures all configurations, since only interleaved timings can be compared.
+
+    It goes round wrong kernels as the trainings do, whose checks it rests on: what they cost is to be measured.
+    """
     configurations = {}
     for cell in cells:
         configurations[cell.label] = {  # seeds cost the same
@@ -171,7 +214,54 @@ def _add_measure(plan: Plan, cells: Iterable[Cell]) -> str | None:
         "penalty_weight": profile.penalty_weight,
         **{name: measure[name] for name in ("rounds", "steps", "warmup")},
     }
-    return plan.add("measure", options, {}, profile.measure.threads)
+    checks = {_verify_gan(plan, cell, verified_threads) for cell in cells}
+    return plan.add("measure", options, {}, profile.measure.threads, sorted(checks))
+
+
+def _verify_gan(plan: Plan, cell: Cell, threads: int) -> str:
+    """The check of a WGAN's operations: all that decides their shapes, and nothing else, so that cells share it."""
+    assert cell.batch is not None  # only the baseline has none
+    options = {
+        "network": "wgan",
+        "patch": plan.profile.patch,
+        "filters": cell.filters,
+        "norm": cell.norm,
+        "precision": cell.precision,
+        "batch": cell.batch,
+        "synthesis_batch": _synthesis_batch(cell.batch),
+        "private": cell.private,
+        "recipe": _recipe(cell, ("interpolate", "reductions")),
+    }
+    return plan.verify(options, threads)
+
+
+def _verify_unet(plan: Plan) -> str:
+    unet = plan.profile.unet
+    options = {
+        "network": "unet",
+        "patch": plan.profile.patch,
+        "filters": unet.filters,
+        "precision": getattr(plan.profile.precision, unet.precision),
+        "batch": unet.batch,
+        "inference_batches": sorted({unet.batch, plan.profile.inference.batch}),
+    }
+    return plan.verify(options, plan.profile.threads)
+
+
+def _verify_extractor(plan: Plan) -> str:
+    extractor = plan.profile.score.extractor
+    options = {
+        "network": "extractor",
+        "patch": plan.profile.patch,
+        "precision": "fp32",
+        "batches": [FEATURE_BATCH],
+        "stages": EXTRACTOR_STAGES[extractor],
+    }
+    return plan.verify(options, plan.profile.threads)
+
+
+def _synthesis_batch(batch: int) -> int:
+    return max(8, batch)
 
 
 def _add_gan(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
@@ -194,15 +284,16 @@ def _add_gan(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
         **_pace(plan, cell),
     }
     gan_recipe = _recipe(cell, GAN_RECIPE + PRIVATE_RECIPE * cell.private)
-    gan = plan.add("train_gan", {"wgan": wgan, "recipe": gan_recipe}, {"data": data}, profile.threads)
+    checks = [_verify_gan(plan, cell, profile.threads)]
+    gan = plan.add("train_gan", {"wgan": wgan, "recipe": gan_recipe}, {"data": data}, profile.threads, checks)
     synthesis = {
         "pairs": profile.pairs,
         "seed": cell.seed,
-        "batch": max(8, cell.batch),
+        "batch": _synthesis_batch(cell.batch),
         "recipe": _recipe(cell, SYNTHESIS_RECIPE),
     }
-    pairs = plan.add("synthesise", synthesis, {"gan": gan}, profile.threads)
-    return {"gan": gan, "pairs": pairs}
+    pairs = plan.add("synthesise", synthesis, {"gan": gan}, profile.threads, checks)
+    return {"verify_gan": checks[0], "gan": gan, "pairs": pairs}
 
 
 def _add_import(plan: Plan, external: ExternalSource) -> str:
@@ -223,10 +314,11 @@ def _add_scores(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, s
     weights = {"weights": profile.score.weights} if profile.score.weights else {}
     if weights:
         score["weights_sha256"] = reference_options["weights_sha256"] = plan.source.weights_sha256
-    reference = plan.add("reference", reference_options, {"data": roles["data"]}, profile.threads, **weights)
+    checks = [_verify_extractor(plan)]
+    reference = plan.add("reference", reference_options, {"data": roles["data"]}, profile.threads, checks, **weights)
     needs = {"data": roles["data"], "pairs": roles["pairs"], "reference": reference}
-    scored = plan.add("score", score, needs, profile.threads, **weights)
-    return {"reference": reference, "score": scored}
+    scored = plan.add("score", score, needs, profile.threads, checks, **weights)
+    return {"verify_score": checks[0], "reference": reference, "score": scored}
 
 
 def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, str]:
@@ -249,10 +341,12 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
     augmentation = profile.unet.augmentation and profile.unet.augmentation.model_dump()
     varied = {"augmentation": augmentation} if augmentation else {}
     chosen = {"threshold": profile.unet.threshold}
-    net = plan.add("train_unet", {"unet": unet, "recipe": recipe, **chosen, **arm, **varied}, needs, profile.threads)
+    checks = [_verify_unet(plan)]
+    trained = {"unet": unet, "recipe": recipe, **chosen, **arm, **varied}
+    net = plan.add("train_unet", trained, needs, profile.threads, checks)
     options = {"inference": profile.inference.model_dump(), "patch": profile.patch, "recipe": recipe}
-    evaluated = plan.add("evaluate", options, {"data": roles["data"], "unet": net}, profile.threads)
-    return {"unet": net, "evaluate": evaluated}
+    evaluated = plan.add("evaluate", options, {"data": roles["data"], "unet": net}, profile.threads, checks)
+    return {"verify_unet": checks[0], "unet": net, "evaluate": evaluated}
 
 
 def _real_subjects(plan: Plan, cell: Cell) -> list[str]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 
 from vesselgan.errors import InputError
 from vesselgan.files import write_bytes, write_text
+from vesselgan.processor import INSTRUCTION_LIMIT
 
-__all__ = ["Spec", "StageLockedError", "Store", "canonical_json", "file_lock"]
+__all__ = ["Spec", "StageLockedError", "Store", "canonical_json", "environment_for", "file_lock"]
 
 KEPT_ON_RETRY = {"spec.json", "lock", "log.txt", "checkpoint.pt", "steps.jsonl", "course.npz"}
 NOT_HASHED = {"lock", "log.txt", "result.json", "error.json", "checkpoint.pt"}
@@ -42,12 +43,25 @@ class Spec:
     inputs: Mapping[str, str] = field(default_factory=dict)  # role -> key of the stage that fills it
     runtime: Mapping[str, Any] = field(default_factory=dict)  # device, threads, library versions that change bytes
     where: Mapping[str, str] = field(default_factory=dict)
+    # Numerics checks that must be done before. They are not hashed: what they found is, as part of `runtime`.
+    checks: Sequence[str] = ()
+
+    @property
+    def needs(self) -> set[str]:
+        """Keys of the stages that must be done before this one."""
+        return {*self.inputs.values(), *self.checks}
 
     @property
     def key(self) -> str:
         """`stage-` and 12 hexadecimal digits."""
-        content = {name: value for name, value in asdict(self).items() if name != "where"}
+        content = {name: value for name, value in asdict(self).items() if name not in ("where", "checks")}
         return f"{self.stage}-{hashlib.sha256(canonical_json(content).encode()).hexdigest()[:12]}"
+
+
+def environment_for(spec: Spec) -> dict[str, str]:
+    """Environment variables that a process must start with to compute this stage."""
+    instructions = spec.runtime.get("remedy", {}).get("instructions")
+    return {INSTRUCTION_LIMIT: instructions} if instructions else {}
 
 
 class Store:

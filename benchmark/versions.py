@@ -3,6 +3,7 @@
 __all__ = ["STAGE_VERSIONS"]
 
 STAGE_VERSIONS = {
+    "verify": 1,
     "prepare": 3,
     "train_gan": 2,
     "synthesise": 2,

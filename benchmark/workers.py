@@ -6,15 +6,17 @@ JSON lines. A crash, a hang or a memory leak in a stage therefore ends one worke
 
 import contextlib
 import json
+import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmark.store import Store
+from benchmark.store import Store, environment_for
 
 __all__ = ["Event", "LocalEngine"]
 
@@ -47,9 +49,14 @@ class LocalEngine:
 
     def submit(self, key: str) -> None:
         """Hand a planned stage to a worker."""
-        while self._idle and not self._idle[-1].alive:
-            self._idle.pop().kill()
-        worker = self._idle.pop() if self._idle else _Worker(self._store, self._events)
+        for dead in [worker for worker in self._idle if not worker.alive]:
+            self._idle.remove(dead)
+            dead.kill()
+        variables = environment_for(self._store.spec(key))
+        fitting = [worker for worker in self._idle if worker.variables == variables]
+        worker = fitting[-1] if fitting else _Worker(self._store, self._events, variables)
+        if fitting:
+            self._idle.remove(worker)
         self._busy[key] = worker
         self._free -= 1
         worker.take(key)
@@ -80,12 +87,20 @@ class LocalEngine:
 class _Worker:
     """One process and the thread that reads its events."""
 
-    def __init__(self, store: Store, events: "queue.Queue[tuple[_Worker, Event | None]]") -> None:
+    def __init__(
+        self, store: Store, events: "queue.Queue[tuple[_Worker, Event | None]]", variables: Mapping[str, str]
+    ) -> None:
         self.key = ""
+        self.variables = variables  # beside the parent's; some stages need a process that started with them
         command = [sys.executable, "-m", "benchmark", "stage", "--serve", "--runs", str(store.root)]
         # A process group of its own: Ctrl-C is for the parent, which decides what becomes of its workers.
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            process_group=0,
+            env={**os.environ, **variables},
         )
         threading.Thread(target=self._listen, args=(events,), daemon=True).start()
 

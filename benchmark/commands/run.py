@@ -1,5 +1,6 @@
 """`run` and `ls`: a protocol's cells, and the work of making them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,7 +28,7 @@ from benchmark.commands.options import (
 from benchmark.commands.report import publish_report
 from benchmark.environment import choose_device
 from benchmark.loading import find_protocol, load_protocol
-from benchmark.plan import CellPlan, Plan, build_plan
+from benchmark.plan import CellPlan, Findings, Plan, build_plan
 from benchmark.protocol import Profile, Protocol
 from benchmark.sources import choose_source, find_externals
 from benchmark.store import Store
@@ -58,19 +59,25 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json at the end, and nothing else")] = False,
 ) -> None:
     """Run a protocol: train, synthesise, score, segment, measure, report. Finished stages are not repeated."""
-    from benchmark.pipeline import write_run_folder
+    from benchmark.pipeline import findings, write_run_folder
 
-    path, plan = _plan(
+    path, plan_with = _planner(
         protocol, profile, data, layout, spacing, weights, device, None if dry_run else out / "runs/fingerprints"
     )
-    chosen = _chosen(plan, expression)
     store = Store(out / "runs")
+    plan = plan_with({})
+    plan = plan_with(findings(plan, store))
+    chosen = _chosen(plan, expression)
     if dry_run:
         _show_plan(plan, chosen, store)
         _show_prediction(plan, console)
         return
     if plan.profile.requires.data:
         _show_prediction(plan, Console(stderr=True) if as_json else console)
+    # What these find decides how the other stages compute, and so their keys.
+    if verify(plan, chosen, store, workers, Console(quiet=True) if as_json else console):
+        plan = plan_with(findings(plan, store))
+        chosen = _chosen(plan, expression)
     write_run_folder(plan, store, out, path.read_text(encoding="utf-8"))
     status = _execute(plan, chosen, store, out, workers, quiet=as_json)
     if status == BAD_INPUT:  # an earlier report of good data stays
@@ -101,7 +108,7 @@ def list_cells(protocol: ProtocolName, profile: ProfileName = None, expression: 
         console.print(f"claim: {escape(claim.name)}: {escape(claim.statement)}", soft_wrap=True)
 
 
-def _plan(
+def _planner(
     protocol: str,
     profile: str | None,
     data: Path | None,
@@ -110,7 +117,8 @@ def _plan(
     weights: Path | None,
     device: str,
     remember: Path | None,
-) -> tuple[Path, Plan]:
+) -> tuple[Path, Callable[[Findings], Plan]]:
+    """The protocol's file, and what plans it for given findings of numerics checks."""
     path = find_protocol(protocol)
     loaded = load_protocol(path)
     name, settings = _profile(loaded, profile)
@@ -123,7 +131,8 @@ def _plan(
         name, settings, data, layout, remember, spacing_mm=spacing_of(spacing), scored=loaded.only != "costs"
     )
     externals = find_externals(loaded.include, path.parent, remember)
-    return path, build_plan(loaded, name, settings, cells, source, choose_device(device), externals)
+    chosen_device = choose_device(device)
+    return path, lambda found: build_plan(loaded, name, settings, cells, source, chosen_device, externals, found)
 
 
 def _profile(protocol: Protocol, name: str | None) -> tuple[str, Profile]:
@@ -136,6 +145,33 @@ def _profile(protocol: Protocol, name: str | None) -> tuple[str, Profile]:
 def _chosen(plan: Plan, expression: str | None) -> list[CellPlan]:
     ids = {cell.id for cell in select([cell_plan.cell for cell_plan in plan.cells], expression)}
     return [cell_plan for cell_plan in plan.cells if cell_plan.cell.id in ids]
+
+
+def verify(plan: Plan, chosen: list[CellPlan], store: Store, workers: int | None, target: Console) -> bool:
+    """Run the numerics checks of these cells that are not done; whether there were any.
+
+    One that fails is told later, with the cells that need it.
+    """
+    from benchmark.pipeline import Unobserved, default_workers, execute
+    from benchmark.workers import LocalEngine
+
+    keys = {key for cell in chosen for key in cell.stages.values() if plan.specs[key].stage == "verify"}
+    to_do = [CellPlan(chosen[0].cell, {key: key}) for key in sorted(keys) if not store.done(key)]
+    if not to_do:
+        return False
+    target.print(f"{plan.name}: {len(to_do)} numerics checks of this machine", highlight=False)
+    for cell in to_do:
+        for key in cell.stages:
+            store.plan(plan.specs[key])
+    engine = LocalEngine(store, workers or default_workers(plan))
+    try:
+        execute(plan, to_do, store, engine, Unobserved())
+    except KeyboardInterrupt:
+        complain("interrupted; the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        engine.close()
+    return True
 
 
 def _execute(plan: Plan, chosen: list[CellPlan], store: Store, out: Path, workers: int | None, *, quiet: bool) -> int:

@@ -1,12 +1,14 @@
 """`stage`: one planned stage in this process."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from benchmark.commands.options import Out, app, complain, console
-from benchmark.store import StageLockedError, Store
+from benchmark.store import StageLockedError, Store, environment_for
 from vesselgan.errors import InputError
 
 __all__ = ["stage"]
@@ -31,6 +33,10 @@ def stage(
     from benchmark.execution import run_stage
 
     key = store.find(key)
+    variables = environment_for(store.spec(key))
+    if variables.items() - os.environ.items():
+        # They count from the start of a process, so this one starts again.
+        os.execve(sys.executable, [sys.executable, "-m", "benchmark", *sys.argv[1:]], {**os.environ, **variables})
     already = store.done(key)
     try:
         run_stage(store, key)

@@ -11,6 +11,7 @@ from typing import Any
 from benchmark.stages import data, evaluation, external, gan, scoring, segmentation
 from benchmark.stages.context import Context
 from benchmark.stages.costs import measure
+from benchmark.stages.verify import verify
 from benchmark.versions import STAGE_VERSIONS
 
 __all__ = ["STAGES", "Context", "Stage"]
@@ -52,6 +53,7 @@ _SEGMENTATION = (
 STAGES = {
     stage.name: stage
     for stage in (
+        Stage("verify", verify, ("benchmark.stages.verify", "vesselgan.numerics", *_NETWORKS)),
         Stage("prepare", data.prepare, ("benchmark.stages.data", *_DATA)),
         Stage("train_gan", gan.train, ("benchmark.stages.gan", "benchmark.stages.course", *_DATA, *_NETWORKS)),
         Stage(

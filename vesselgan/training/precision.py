@@ -1,16 +1,13 @@
 """Number format of a training: one object, chosen once."""
 
-import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, cast, get_args
 
 import torch
-from torch.nn import functional as F
 
 from vesselgan.errors import InputError
+from vesselgan.processor import native_instructions
 
 __all__ = ["Precision", "PrecisionName", "choose_precision"]
 
@@ -61,7 +58,8 @@ def choose_precision(name: str, device: torch.device | str) -> Precision:
 
     On CUDA this also sets PyTorch's process-wide switch for float32 products, to TF32 or to full float32: what bf16
     and fp16 leave in float32 stays in full float32. Raises InputError for an unknown format or device, and for a
-    format that the device lacks; a CPU computes any 16-bit format, if need be by emulation, and ``native`` tells.
+    format that the device lacks; a CPU computes any 16-bit format, if need be by emulation, and ``native`` tells, from the
+    processor's flags.
     """
     device = torch.device(device)
     if name not in get_args(PrecisionName):
@@ -72,7 +70,7 @@ def choose_precision(name: str, device: torch.device | str) -> Precision:
     elif device.type == "cpu":
         if name == "tf32":
             raise InputError("precision tf32 needs a CUDA device; on a CPU choose fp32 or bf16")
-        native = name == "fp32" or _cpu_is_native(_AUTOCAST[name])
+        native = name == "fp32" or native_instructions(name) is not None
     else:
         raise InputError(f"device {device.type!r} is not supported; it can be 'cpu' or 'cuda'")
     scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
@@ -96,36 +94,3 @@ def _cuda_has(name: str, device: torch.device) -> bool:
 def _set_float32_products(kind: Literal["tf32", "ieee"]) -> None:
     torch.backends.cuda.matmul.fp32_precision = kind
     torch.backends.cudnn.fp32_precision = kind
-
-
-@lru_cache
-def _cpu_is_native(dtype: torch.dtype) -> bool:
-    """Whether a convolution and a matrix product, forward and backward, run about as fast as in float32.
-
-    Measured, since no public query covers all processors: emulation is several times slower, native instructions are
-    up to twice as fast. The fastest of interleaved repeats, so that a busy machine does not decide.
-    """
-    best = {torch.float32: float("inf"), dtype: float("inf")}
-    for _ in range(5):
-        for kind in best:
-            best[kind] = min(best[kind], _seconds(_probe(kind)))
-    return best[dtype] < 1.5 * best[torch.float32]
-
-
-def _probe(dtype: torch.dtype) -> Callable[[], None]:
-    layout = torch.channels_last_3d
-    x = torch.ones(2, 32, 8, 8, 8, dtype=dtype).to(memory_format=layout).requires_grad_()
-    weight = torch.ones(32, 32, 3, 3, 3, dtype=dtype).to(memory_format=layout).requires_grad_()
-    matrix = torch.ones(256, 256, dtype=dtype, requires_grad=True)
-
-    def work() -> None:
-        total = F.conv3d(x, weight, padding=1).sum() + (matrix @ matrix).sum()
-        torch.autograd.grad(total, (x, weight, matrix))
-
-    return work
-
-
-def _seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vesselgan.errors import InputError
-from vesselgan.networks import UNet
+from vesselgan.networks import UNet, place
 from vesselgan.training.averaging import WeightAverage, check_decay
 from vesselgan.training.checkpoint import fingerprint
 from vesselgan.training.loop import run_training
@@ -110,7 +110,7 @@ class UNetTrainer:
         self.precision = choose_precision(config.precision, self.device)
         with global_random(config.seed, 0, "weights"):
             self.unet = UNet(filters=config.filters, dropout=config.dropout)
-        self.unet.to(self.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        place(self.unet, self.device, torch.channels_last_3d)
         self.stopping = EarlyStopping(config.patience, config.min_delta)
         self.history: list[Validation] = []
         self.steps_done = 0
