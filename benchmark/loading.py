@@ -6,11 +6,11 @@ from pathlib import Path
 
 from benchmark.cells import REAL, labels_of
 from benchmark.claims.language import CHOSEN, Claim, did_you_mean, split_side
-from benchmark.protocol import AXES, Protocol
+from benchmark.protocol import AXES, Profile, Protocol
 from benchmark.reading import read_model
 from vesselgan.errors import InputError
 
-__all__ = ["find_protocol", "load_protocol"]
+__all__ = ["choose_profile", "find_protocol", "load_protocol"]
 
 
 def find_protocol(name: str) -> Path:
@@ -30,6 +30,14 @@ def find_protocol(name: str) -> Path:
             return candidate
     known = ", ".join(candidate.stem for candidate in packaged) or "none"
     raise InputError(f"{name}: no such protocol file, nor a packaged protocol of that name (packaged: {known})")
+
+
+def choose_profile(protocol: Protocol, name: str | None) -> tuple[str, Profile]:
+    """A protocol's profile by its name, its default one where there is none, and that name. Raises InputError."""
+    name = name or protocol.default_profile
+    if name not in protocol.profiles:
+        raise InputError(f"protocol {protocol.protocol}: no profile {name!r}; it has {', '.join(protocol.profiles)}")
+    return name, protocol.profiles[name]
 
 
 def load_protocol(path: Path) -> Protocol:

@@ -93,16 +93,21 @@ def default_workers(plan: Plan) -> int:
 
 
 def findings(plan: Plan, store: Store) -> dict[str, Mapping[str, Any]]:
-    """The values of those numerics checks of a plan that are done, by their keys."""
-    keys = [key for key, spec in plan.specs.items() if spec.stage == "verify"]
-    return {key: result["values"] for key in keys if (result := store.result(key))}
+    """The values of those numerics checks of a plan that are done, by their keys; `refused` of those that failed."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for key in (key for key, spec in plan.specs.items() if spec.stage == "verify"):
+        if result := store.result(key):
+            found[key] = result["values"]
+        elif error := store.error(key):
+            found[key] = {"refused": error["message"]}
+    return found
 
 
 def write_run_folder(plan: Plan, store: Store, out: Path, protocol_text: str) -> None:
     """Write the protocol, the resolved settings, the environment, each cell's stage keys, and every stage's spec."""
     folder = out / "runs" / plan.name
     write_text(folder / "protocol.lock.yaml", protocol_text)
-    numerics = [plan.findings[key] for key in sorted(plan.specs) if key in plan.findings]
+    numerics = [found for key in sorted(plan.specs) if "faults" in (found := plan.findings.get(key, {}))]
     write_text(folder / "environment.json", json.dumps(environment(plan.device) | {"numerics": numerics}, indent=1))
     cells = folder / "cells"
     names = {f"{cell_plan.cell.id}.json" for cell_plan in plan.cells}

@@ -18,7 +18,16 @@ from benchmark.versions import STAGE_VERSIONS
 from vesselgan.errors import InputError
 from vesselgan.processor import narrowest, usable_instructions
 
-__all__ = ["EXTRACTOR_STAGES", "FEATURE_BATCH", "CellPlan", "Findings", "Plan", "build_plan", "gan_steps"]
+__all__ = [
+    "EXTRACTOR_STAGES",
+    "FEATURE_BATCH",
+    "CellPlan",
+    "Findings",
+    "Plan",
+    "build_plan",
+    "check_options",
+    "gan_steps",
+]
 
 Findings = Mapping[str, Mapping[str, Any]]  # values of finished numerics checks by their keys
 
@@ -84,6 +93,10 @@ class Plan:
         """Add the numerics check of a network (once) and return its key."""
         return self.add("verify", options, {}, threads)
 
+    def refused(self, check: str) -> bool:
+        """Whether this numerics check has failed: what rests on it cannot be computed here."""
+        return "refused" in self.findings.get(check, {})
+
     def _remedy(self, checks: Sequence[str]) -> dict[str, Any]:
         """What the finished ones of these checks say to do; empty where all kernels are right."""
         found = [remedy for key in sorted(checks) if (remedy := self.findings.get(key, {}).get("remedy"))]
@@ -123,7 +136,9 @@ def build_plan(
     if protocol.only == "costs":
         costs = _add_measure(plan, cells, profile.measure.threads)
         for cell in cells:
-            verified = {"verify_gan": _verify_gan(plan, cell, profile.measure.threads)} if cell.has_gan else {}
+            verified = (
+                {"verify_gan": plan.verify(_gan_check(profile, cell), profile.measure.threads)} if cell.has_gan else {}
+            )
             plan.cells.append(CellPlan(cell, verified | ({"measure": costs} if costs else {})))
         return plan
     if any(cell.private for cell in cells) and find_spec("opacus") is None:
@@ -139,7 +154,7 @@ def build_plan(
         roles = {"data": data[cell.recipe.pairing]}
         if cell.has_gan:
             roles |= _add_gan(plan, cell, roles["data"])
-            if costs:
+            if costs and not plan.refused(roles["verify_gan"]):
                 roles["measure"] = costs
         elif cell.external:
             roles["pairs"] = imported[cell.external]
@@ -192,8 +207,12 @@ def _add_measure(plan: Plan, cells: Sequence[Cell], verified_threads: int) -> st
 
     It goes round wrong kernels as the trainings do, whose checks it rests on: what they cost is to be measured.
     """
-    configurations = {}
+    configurations, checks = {}, set()
     for cell in cells:
+        check = plan.verify(_gan_check(plan.profile, cell), verified_threads)
+        if plan.refused(check):  # there is nothing to measure, and the other cells are not to suffer
+            continue
+        checks.add(check)
         configurations[cell.label] = {  # seeds cost the same
             "norm": cell.norm,
             "precision": cell.precision,
@@ -214,16 +233,22 @@ def _add_measure(plan: Plan, cells: Sequence[Cell], verified_threads: int) -> st
         "penalty_weight": profile.penalty_weight,
         **{name: measure[name] for name in ("rounds", "steps", "warmup")},
     }
-    checks = {_verify_gan(plan, cell, verified_threads) for cell in cells}
     return plan.add("measure", options, {}, profile.measure.threads, sorted(checks))
 
 
-def _verify_gan(plan: Plan, cell: Cell, threads: int) -> str:
-    """The check of a WGAN's operations: all that decides their shapes, and nothing else, so that cells share it."""
+def check_options(profile: Profile, cells: Iterable[Cell]) -> list[dict[str, Any]]:
+    """Options of the numerics checks that these cells rest on, each once."""
+    options = [_gan_check(profile, cell) for cell in cells if cell.has_gan]
+    options += [_unet_check(profile), _extractor_check(profile)]
+    return [one for index, one in enumerate(options) if one not in options[:index]]
+
+
+def _gan_check(profile: Profile, cell: Cell) -> dict[str, Any]:
+    """All that decides the shapes of a WGAN's operations, and nothing else, so that cells share a check."""
     assert cell.batch is not None  # only the baseline has none
-    options = {
+    return {
         "network": "wgan",
-        "patch": plan.profile.patch,
+        "patch": profile.patch,
         "filters": cell.filters,
         "norm": cell.norm,
         "precision": cell.precision,
@@ -232,32 +257,27 @@ def _verify_gan(plan: Plan, cell: Cell, threads: int) -> str:
         "private": cell.private,
         "recipe": _recipe(cell, ("interpolate", "reductions")),
     }
-    return plan.verify(options, threads)
 
 
-def _verify_unet(plan: Plan) -> str:
-    unet = plan.profile.unet
-    options = {
+def _unet_check(profile: Profile) -> dict[str, Any]:
+    return {
         "network": "unet",
-        "patch": plan.profile.patch,
-        "filters": unet.filters,
-        "precision": getattr(plan.profile.precision, unet.precision),
-        "batch": unet.batch,
-        "inference_batches": sorted({unet.batch, plan.profile.inference.batch}),
+        "patch": profile.patch,
+        "filters": profile.unet.filters,
+        "precision": getattr(profile.precision, profile.unet.precision),
+        "batch": profile.unet.batch,
+        "inference_batches": sorted({profile.unet.batch, profile.inference.batch}),
     }
-    return plan.verify(options, plan.profile.threads)
 
 
-def _verify_extractor(plan: Plan) -> str:
-    extractor = plan.profile.score.extractor
-    options = {
+def _extractor_check(profile: Profile) -> dict[str, Any]:
+    return {
         "network": "extractor",
-        "patch": plan.profile.patch,
+        "patch": profile.patch,
         "precision": "fp32",
         "batches": [FEATURE_BATCH],
-        "stages": EXTRACTOR_STAGES[extractor],
+        "stages": EXTRACTOR_STAGES[profile.score.extractor],
     }
-    return plan.verify(options, plan.profile.threads)
 
 
 def _synthesis_batch(batch: int) -> int:
@@ -284,7 +304,7 @@ def _add_gan(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
         **_pace(plan, cell),
     }
     gan_recipe = _recipe(cell, GAN_RECIPE + PRIVATE_RECIPE * cell.private)
-    checks = [_verify_gan(plan, cell, profile.threads)]
+    checks = [plan.verify(_gan_check(profile, cell), profile.threads)]
     gan = plan.add("train_gan", {"wgan": wgan, "recipe": gan_recipe}, {"data": data}, profile.threads, checks)
     synthesis = {
         "pairs": profile.pairs,
@@ -314,7 +334,7 @@ def _add_scores(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, s
     weights = {"weights": profile.score.weights} if profile.score.weights else {}
     if weights:
         score["weights_sha256"] = reference_options["weights_sha256"] = plan.source.weights_sha256
-    checks = [_verify_extractor(plan)]
+    checks = [plan.verify(_extractor_check(profile), profile.threads)]
     reference = plan.add("reference", reference_options, {"data": roles["data"]}, profile.threads, checks, **weights)
     needs = {"data": roles["data"], "pairs": roles["pairs"], "reference": reference}
     scored = plan.add("score", score, needs, profile.threads, checks, **weights)
@@ -341,7 +361,7 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
     augmentation = profile.unet.augmentation and profile.unet.augmentation.model_dump()
     varied = {"augmentation": augmentation} if augmentation else {}
     chosen = {"threshold": profile.unet.threshold}
-    checks = [_verify_unet(plan)]
+    checks = [plan.verify(_unet_check(profile), profile.threads)]
     trained = {"unet": unet, "recipe": recipe, **chosen, **arm, **varied}
     net = plan.add("train_unet", trained, needs, profile.threads, checks)
     options = {"inference": profile.inference.model_dump(), "patch": profile.patch, "recipe": recipe}

@@ -200,6 +200,9 @@ def _cost_metrics(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
     if measured["emulated"]:
         for name in ("step_time_ms", "patches_per_s"):
             entries[name]["emulated"] = True
+    if busy := measured.get("busy"):
+        for name in ("step_time_ms", "patches_per_s"):
+            entries[name]["busy"] = busy
     return entries
 
 

@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
+from benchmark.numerics import numerics_sentences
 from benchmark.results import load_run
 from benchmark.store import canonical_json, file_lock
 from benchmark.tables import flatten
@@ -48,7 +49,9 @@ def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts.as_uri())
     known = {run.data.tags.get(CELL, ""): run for run in _runs(client, experiment_id)}
     settings = {"protocol": results["protocol"], "profile": results["profile"], "data": results["data"]["description"]}
-    environment = {f"environment.{key}": str(value) for key, value in flatten(results["environment"])}
+    facts = {name: value for name, value in results["environment"].items() if name != "numerics"}
+    environment = {f"environment.{key}": str(value) for key, value in flatten(facts)}
+    environment["numerics"] = " ".join(numerics_sentences(results["environment"].get("numerics", [])))
     parent_id = _mirror(client, experiment_id, known, "", name, settings, [], environment)
     run = load_run(out, name)
     for record, cell in zip(run.cells, results["cells"], strict=True):

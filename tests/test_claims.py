@@ -456,6 +456,14 @@ def test_an_emulated_precision_has_no_speed() -> None:
     assert "emulated" in judged["reason"]
 
 
+def test_a_time_that_was_taken_on_a_busy_machine_supports_nothing() -> None:
+    busy = "other programs used 1.3 of 2 cores"
+    cells = [timed("SN", "fp32", [2.0] * 8, busy=busy), timed("SN-MP", "bf16", [1.0] * 8)]
+    judged = judge(LESS_TIME, cells)
+    assert judged["verdict"] == "inconclusive"
+    assert busy in judged["reason"]
+
+
 def test_a_claim_across_precisions_carries_the_note_on_a_cpu_only() -> None:
     cells = [timed("SN", "fp32", [2.0, 2.1]), timed("SN-MP", "bf16", [1.0, 1.1])]
     assert "not the paper's fp16" in judge(LESS_TIME, cells)["note"]

@@ -70,7 +70,10 @@ def test_an_external_cell_stands_once_behind_the_matrix_and_trains_no_gan(tmp_pa
     assert [cell.cell.id for cell in plan.cells][-1] == "theirs_s0"
     theirs = plan.cells[-1].cell
     assert (theirs.label, theirs.is_real, theirs.has_gan) == ("theirs", False, False)
-    assert stages_of_theirs(plan).keys() == {"data", "pairs", "reference", "score", "unet", "evaluate"}
+    assert stages_of_theirs(plan).keys() == {
+        *("data", "pairs", "reference", "score", "unet", "evaluate"),
+        *("verify_score", "verify_unet"),
+    }
     real, ours = ({cell.cell.label: cell for cell in plan.cells}[label].stages for label in ("real", "SN"))
     assert stages_of_theirs(plan)["reference"] == ours["reference"]
     assert stages_of_theirs(plan)["unet"] not in (real["unet"], ours["unet"])

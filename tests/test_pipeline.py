@@ -11,7 +11,7 @@ from benchmark.loading import load_protocol
 from benchmark.pipeline import Outcome, execute, write_run_folder
 from benchmark.plan import CellPlan, Plan, build_plan
 from benchmark.sources import choose_source
-from benchmark.store import Store
+from benchmark.store import Store, environment_for
 from benchmark.workers import Event
 from vesselgan.errors import InputError
 from vesselgan.recipe import as_dict, resolve_recipe
@@ -34,7 +34,7 @@ class PretendEngine:
 
     def submit(self, key: str) -> None:
         assert self.free > 0
-        missing = [need for need in self.store.spec(key).inputs.values() if not self.store.done(need)]
+        missing = [need for need in self.store.spec(key).needs if not self.store.done(need)]
         assert not missing, f"{key} was started before {missing}"
         self.running.append(key)
         self.together.append(set(self.running))
@@ -43,8 +43,8 @@ class PretendEngine:
         key = self.running.popleft()
         self.order.append(key)
         stage = key.rpartition("-")[0]
-        if stage in self.fail:
-            return Event(self.fail[stage], key, text=f"{stage} broke")
+        if how := self.fail.get(stage) or self.fail.get(key):
+            return Event(how, key, text=f"{stage} broke")
         self.store.finish(key, {}, {"seconds": 0.0})
         return Event("done", key)
 
@@ -92,6 +92,45 @@ def test_the_cost_measurement_has_the_machine_for_itself(plan: Plan, tmp_path: P
     assert max(len(keys) for keys in engine.together) > 1
 
 
+def test_a_numerics_check_that_fails_stops_only_what_computes_so(plan: Plan, tmp_path: Path) -> None:
+    mixed = {key for key, spec in plan.specs.items() if spec.stage == "verify" and spec.options["precision"] == "bf16"}
+    assert len(mixed) == 2
+    found = {key: {"refused": "bf16 is wrong"} for key in mixed}
+    cells = [cell.cell for cell in plan.cells]
+    plan = build_plan(plan.protocol, "smoke", plan.profile, cells, plan.source, "cpu", {}, found)
+    outcome, engine, listener = run(plan, tmp_path, fail=dict.fromkeys(mixed, "failed"))
+    done = {cell for cell, status in listener.cells.items() if status == "done"}
+    assert done == {"real_s0", "GP_f16_s0", "SN_f16_s0"}
+    trained = {plan.specs[key].options["wgan"]["precision"] for key in engine.order if key.startswith("train_gan")}
+    assert trained == {"fp32"}
+    (measured,) = (spec for spec in plan.specs.values() if spec.stage == "measure")
+    assert measured.options["configurations"].keys() == {"GP", "SN"}
+    assert outcome.exit_status == 1
+
+
+def test_what_gets_round_a_wrong_kernel_is_in_the_key_of_what_computes_so(plan: Plan) -> None:
+    def planned(found: dict[str, dict[str, object]]) -> Plan:
+        cells = [cell.cell for cell in plan.cells]
+        return build_plan(plan.protocol, "smoke", plan.profile, cells, plan.source, "cpu", {}, found)
+
+    checks = {key: spec for key, spec in plan.specs.items() if spec.stage == "verify"}
+    mixed = next(key for key, spec in checks.items() if spec.options["precision"] == "bf16")
+    right = {key: {"remedy": None, "faults": []} for key in checks}
+    assert planned(right).specs.keys() == plan.specs.keys(), "right kernels leave every key as it was"
+    way = {"operations": {"convolution, bf16": "float32"}}
+    other = planned(right | {mixed: {"remedy": way, "faults": []}})
+    for before, after in zip(plan.cells, other.cells, strict=True):
+        own = mixed in before.stages.values()
+        changed = {role for role in before.stages if before.stages[role] != after.stages[role]}
+        behind = {"gan", "pairs", "score", "unet", "evaluate"} if own else set()
+        assert changed == behind | ({"measure"} if before.cell.has_gan else set())
+    spec = next(spec for spec in other.specs.values() if spec.stage == "train_gan" and mixed in spec.checks)
+    assert spec.runtime["remedy"] == way
+    narrow = planned({key: {"remedy": {"instructions": name}} for key, name in zip(checks, ["AVX2"] * 9, strict=False)})
+    trained = [spec for spec in narrow.specs.values() if spec.stage == "train_unet"]
+    assert all(environment_for(spec) == {"ONEDNN_MAX_CPU_ISA": "AVX2"} for spec in trained)
+
+
 def test_a_failed_stage_stops_only_what_needs_it(plan: Plan, tmp_path: Path) -> None:
     outcome, _, listener = run(plan, tmp_path, fail={"synthesise": "failed"})
     assert listener.cells.pop("real_s0") == "done"
@@ -119,7 +158,7 @@ def test_only_the_chosen_cells_are_computed(plan: Plan, tmp_path: Path) -> None:
     write_run_folder(plan, store, tmp_path, "")
     real = [cell for cell in plan.cells if cell.cell.is_real]
     outcome = execute(plan, real, store, PretendEngine(store), Listener())
-    assert {key.rpartition("-")[0] for key in outcome.computed} == {"prepare", "train_unet", "evaluate"}
+    assert {key.rpartition("-")[0] for key in outcome.computed} == {"prepare", "verify", "train_unet", "evaluate"}
 
 
 def test_cells_share_what_is_equal(plan: Plan) -> None:
@@ -177,9 +216,9 @@ def test_a_protocol_of_costs_plans_one_measurement_and_nothing_else() -> None:
     profile = protocol.profiles["smoke"]
     source = choose_source("smoke", profile, None, scored=False)
     built = build_plan(protocol, "smoke", profile, cells_of(protocol, profile), source, "cpu")
-    assert [spec.stage for spec in built.specs.values()] == ["measure"]
+    assert {spec.stage for spec in built.specs.values()} == {"verify", "measure"}
     (key,) = built.specs
-    assert all(cell.stages == {"measure": key} for cell in built.cells)
+    assert all(cell.stages["measure"] == key for cell in built.cells)
     assert len(built.specs[key].options["configurations"]) == len(built.cells) == 8
 
 

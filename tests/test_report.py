@@ -279,6 +279,22 @@ def test_an_emulated_precision_gives_no_ratio_of_times(run: Run, tmp_path: Path)
     assert "n/a<sup>a</sup>" in page[page.index("SN-MP / SN") :][:200]
 
 
+def test_a_busy_machine_and_a_wrong_kernel_are_told(run: Run, tmp_path: Path) -> None:
+    results = results_of(run)
+    for cell in results["cells"]:
+        if cell["label"] == "SN-MP":
+            cell["metrics"]["step_time_ms"]["busy"] = "other programs used 1.3 of 2 cores"
+    fault = {"operation": "convolution 8x64x4x4x2 by 128x64x3x3x3", "format": "bf16", "error": None, "way": "float32"}
+    check = {"network": "wgan", "precision": "bf16", "operations": 44, "faults": [fault]}
+    environment = results["environment"] | {"numerics": [check]}
+    page = render(run, tmp_path, cells=results["cells"], environment=environment)
+    assert "measured on a busy machine, so the time enters no claim: other programs used 1.3 of 2 cores" in page
+    assert "n/a<sup>a</sup>" in page[page.index("SN-MP / SN") :][:200]
+    told = "bf16 on this processor: 1 of 44 operations of a wgan are wrong in this PyTorch"
+    assert page.count(told) == 2, "among the warnings, and with the machine"
+    assert "computed in float32" in page
+
+
 def test_notes_say_what_the_numbers_are_worth(page: str, run: Run, tmp_path: Path) -> None:
     for text in ("These numbers mean nothing", "can neither confirm nor refute", "2 seeds only", "random_resnet10"):
         assert text in page

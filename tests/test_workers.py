@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -10,6 +11,7 @@ import pytest
 from benchmark.store import Spec, Store
 from benchmark.versions import STAGE_VERSIONS
 from benchmark.workers import Event, LocalEngine
+from vesselgan.processor import INSTRUCTION_LIMIT
 
 
 @pytest.fixture
@@ -41,6 +43,22 @@ def outcome(engine: LocalEngine) -> Event:
 
 def workers() -> list[psutil.Process]:
     return [process for process in psutil.Process().children() if "--serve" in process.cmdline()]
+
+
+def test_a_stage_with_narrower_instructions_gets_a_process_that_started_with_them(
+    engine: LocalEngine, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    plain = planned(store, 0)
+    spec = replace(store.spec(plain), runtime={"remedy": {"instructions": "AVX2"}})
+    store.plan(spec)
+    for key in (plain, spec.key):
+        engine.submit(key)
+        assert outcome(engine).kind == "done"
+    assert [worker.environ().get(INSTRUCTION_LIMIT) for worker in workers()] == [
+        os.environ.get(INSTRUCTION_LIMIT),
+        "AVX2",
+    ]
 
 
 def test_a_warm_worker_takes_one_stage_after_another(engine: LocalEngine, tmp_path: Path) -> None:

@@ -276,6 +276,8 @@ class Evidence:
                 raise MissingDataError(f"no {metric} of {label}")
             if entry.get("emulated"):
                 raise MissingDataError(f"{label} runs in an emulated precision here: its speed says nothing")
+            if reason := entry.get("busy"):
+                raise MissingDataError(f"the machine was busy while {label} was timed ({reason})")
             entries.append(entry)
         if metric == "peak_memory_mib":  # tensor bytes, the same at every repeat
             values, unit = np.array([[[entry["value"]]] for entry in entries], dtype=np.float64), COUNT

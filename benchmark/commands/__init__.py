@@ -1,11 +1,24 @@
 """The commands of `python -m benchmark`, a file for each group; importing them registers them."""
 
-from benchmark.commands import check_data, claims, evaluate, importing, report, run, score, segment, stage, synthesise
+from benchmark.commands import (
+    check_data,
+    check_numerics,
+    claims,
+    evaluate,
+    importing,
+    report,
+    run,
+    score,
+    segment,
+    stage,
+    synthesise,
+)
 from benchmark.commands.options import app, complain
 
 __all__ = [
     "app",
     "check_data",
+    "check_numerics",
     "claims",
     "complain",
     "evaluate",

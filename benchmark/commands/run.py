@@ -27,12 +27,10 @@ from benchmark.commands.options import (
 )
 from benchmark.commands.report import publish_report
 from benchmark.environment import choose_device
-from benchmark.loading import find_protocol, load_protocol
+from benchmark.loading import choose_profile, find_protocol, load_protocol
 from benchmark.plan import CellPlan, Findings, Plan, build_plan
-from benchmark.protocol import Profile, Protocol
 from benchmark.sources import choose_source, find_externals
 from benchmark.store import Store
-from vesselgan.errors import InputError
 from vesselgan.hub import local_weights
 
 __all__ = ["list_cells", "run"]
@@ -92,7 +90,7 @@ def run(
 def list_cells(protocol: ProtocolName, profile: ProfileName = None, expression: Expression = None) -> None:
     """List a protocol's profiles, cells and claims."""
     loaded = load_protocol(find_protocol(protocol))
-    name, settings = _profile(loaded, profile)
+    name, settings = choose_profile(loaded, profile)
     console.print(f"[bold]{escape(loaded.protocol)}[/bold]: {escape(loaded.title)}")
     for other, body in loaded.profiles.items():
         mark = "*" if other == name else " "
@@ -121,7 +119,7 @@ def _planner(
     """The protocol's file, and what plans it for given findings of numerics checks."""
     path = find_protocol(protocol)
     loaded = load_protocol(path)
-    name, settings = _profile(loaded, profile)
+    name, settings = choose_profile(loaded, profile)
     chosen = settings.score.weights if weights is None else str(weights)
     if chosen and (weights is not None or settings.score.extractor == "medicalnet"):
         found = {"weights": str(local_weights(chosen)), "extractor": "medicalnet"}
@@ -133,13 +131,6 @@ def _planner(
     externals = find_externals(loaded.include, path.parent, remember)
     chosen_device = choose_device(device)
     return path, lambda found: build_plan(loaded, name, settings, cells, source, chosen_device, externals, found)
-
-
-def _profile(protocol: Protocol, name: str | None) -> tuple[str, Profile]:
-    name = name or protocol.default_profile
-    if name not in protocol.profiles:
-        raise InputError(f"protocol {protocol.protocol}: no profile {name!r}; it has {', '.join(protocol.profiles)}")
-    return name, protocol.profiles[name]
 
 
 def _chosen(plan: Plan, expression: str | None) -> list[CellPlan]:

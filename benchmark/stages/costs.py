@@ -1,10 +1,12 @@
 """Step time and memory of every configuration, interleaved, alone on the machine."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from benchmark.load import OtherLoad, why_not_steady
 from benchmark.measure import peak_tensor_bytes, seconds_per_step
 from benchmark.memory import MEMORY_DEFINITION
 from benchmark.stages.context import Context, dataclass_from
@@ -14,41 +16,71 @@ from vesselgan.training import WGANConfig, WGANTrainer
 
 __all__ = ["measure"]
 
+ATTEMPTS = 3
+
 
 def measure(context: Context) -> dict[str, Any]:
     """Time `steps` full training steps of each configuration in turn, `rounds` times, and count its peak memory.
 
     In each round the order turns by one place, so that none always follows the same neighbour; a value is the mean of
-    one round's steps. Comparisons are made round by round, since the machine's speed drifts.
+    one round's steps. Comparisons are made round by round, since the machine's speed drifts. Where the machine is busy
+    with something else, all rounds are made again, a few times at most; what then remains is marked `busy`.
     """
     options = context.options
     # Each alone: on a GPU the others' weights would count.
     memory = {name: _memory(context, configuration) for name, configuration in options["configurations"].items()}
     trainers = {name: _trainer(context, configuration) for name, configuration in options["configurations"].items()}
     batches = {name: _batch(trainer) for name, trainer in trainers.items()}
-    names = list(trainers)
-    total = options["rounds"] + 1
-    context.progress(0, total, "cost rounds")
-    for name in names:
+    for name in trainers:
         seconds_per_step(trainers[name], batches[name], options["warmup"])
-    times_ms: dict[str, list[float]] = {name: [] for name in names}
-    for index in range(options["rounds"]):
-        context.progress(index + 1, total, "cost rounds")
-        for name in names[index % len(names) :] + names[: index % len(names)]:
-            times_ms[name].append(1000 * seconds_per_step(trainers[name], batches[name], options["steps"]))
+    threads, timed = context.runtime["threads"], _Rounds({}, {}, 0.0)
+    for attempt in range(ATTEMPTS):
+        timed = _rounds(context, trainers, batches, threads, attempt)
+        if not any(timed.busy.values()):
+            break
     return {
         "configurations": {
             name: {
-                "step_time_ms": times_ms[name],
+                "step_time_ms": timed.times_ms[name],
                 "steps_timed": options["rounds"] * options["steps"],
                 "emulated": not trainers[name].precision.native,
+                "busy": timed.busy[name],
                 **memory[name],
             }
-            for name in names
+            for name in trainers
         },
         "memory_definition": MEMORY_DEFINITION if context.device == "cpu" else "torch.cuda.max_memory_allocated",
-        "threads": context.runtime["threads"],
+        "threads": threads,
+        "others_cores": round(timed.others_cores, 3),
     }
+
+
+class _Rounds(NamedTuple):
+    """Times of the configurations' rounds, why some say nothing, and the cores that others used meanwhile."""
+
+    times_ms: Mapping[str, list[float]]
+    busy: Mapping[str, str | None]
+    others_cores: float
+
+
+def _rounds(
+    context: Context,
+    trainers: Mapping[str, WGANTrainer],
+    batches: Mapping[str, torch.Tensor],
+    threads: int,
+    attempt: int,
+) -> _Rounds:
+    options, names = context.options, list(trainers)
+    what = "cost rounds" + f", the machine is busy, attempt {attempt + 1}" * (attempt > 0)
+    others = OtherLoad()
+    times_ms: dict[str, list[float]] = {name: [] for name in names}
+    for index in range(options["rounds"]):
+        context.progress(index, options["rounds"], what)
+        for name in names[index % len(names) :] + names[: index % len(names)]:
+            times_ms[name].append(1000 * seconds_per_step(trainers[name], batches[name], options["steps"]))
+    context.progress(options["rounds"], options["rounds"], what)
+    cores = others.cores()
+    return _Rounds(times_ms, {name: why_not_steady(times, cores, threads) for name, times in times_ms.items()}, cores)
 
 
 def _trainer(context: Context, configuration: dict[str, Any]) -> WGANTrainer:

@@ -14,6 +14,8 @@ __all__ = ["CostView", "cost_view"]
 FULL = ("fp32", "tf32")
 EMULATED = "this precision is emulated here: its speed says nothing about hardware that has it, and enters no claim"
 
+BUSY = "measured on a busy machine, so the time enters no claim"
+
 
 @dataclass(frozen=True)
 class CostView:
@@ -43,14 +45,16 @@ def cost_view(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMar
     ]
     some = next(iter(cells.values()))
     device = results["environment"].get("device", "cpu")
+    others = measured.get("others_cores")
+    alone = "" if others is None else f", while other programs used {number(others, 2)} cores"
     times = some["metrics"]["step_time_ms"]["rounds"]
     steps = measured["configurations"][some["label"]]["steps_timed"]
     return CostView(
         table=Table(columns, rows, notes.lines()),
         ratios=_ratios(cells, marks),
         measured_on=(
-            f"Measured on {_machine(results['environment'])} with {plural(measured['threads'], 'thread')}, alone on "
-            f"the machine: {plural(len(times), 'round')} in which all configurations took turns, "
+            f"Measured on {_machine(results['environment'])} with {plural(measured['threads'], 'thread')}, no other "
+            f"stage at its side{alone}: {plural(len(times), 'round')} in which all configurations took turns, "
             f"{plural(steps, 'step')} each in all after a warm-up. One step trains critic and generator once."
         ),
         memory_definition=measured["memory_definition"],
@@ -66,13 +70,15 @@ def cost_view(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMar
 def _entries(cell: Mapping[str, Any], notes: Footnotes) -> Iterator[Entry]:
     yield Entry(str(cell["norm"]))
     emulated = bool(cell["metrics"]["step_time_ms"].get("emulated"))
+    busy = cell["metrics"]["step_time_ms"].get("busy")
     yield Entry(str(cell["precision"]), "emulated" if emulated else "", notes.mark(EMULATED if emulated else None))
     yield Entry(str(cell["filters"]))
     yield Entry(str(cell["batch"]))
     for metric in ("step_time_ms", "patches_per_s", "peak_memory_mib"):
         entry = cell["metrics"][metric]
         decimals = unit_of(metric)[0]
-        yield Entry(number(entry["value"], decimals), interval(entry["ci_low"], entry["ci_high"], decimals))
+        mark = notes.mark(f"{BUSY}: {busy}" if busy and metric != "peak_memory_mib" else None)
+        yield Entry(number(entry["value"], decimals), interval(entry["ci_low"], entry["ci_high"], decimals), mark)
 
 
 def _machine(environment: Mapping[str, Any]) -> str:
@@ -103,6 +109,8 @@ def _time_ratio(mixed: Mapping[str, Any], full: Mapping[str, Any], notes: Footno
     times = [cell["metrics"]["step_time_ms"] for cell in (mixed, full)]
     if any(entry.get("emulated") for entry in times):
         return Entry("n/a", "", notes.mark(EMULATED))
+    if busy := next((entry["busy"] for entry in times if entry.get("busy")), None):
+        return Entry("n/a", "", notes.mark(f"{BUSY}: {busy}"))
     rounds: Sequence[float] = [a / b for a, b in zip(times[0]["rounds"], times[1]["rounds"], strict=True)]
     # Ratios are averaged as logarithms, so that twice as fast and twice as slow cancel.
     entry = mean_with_interval([math.log(ratio) for ratio in rounds], "round")

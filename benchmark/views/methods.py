@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from benchmark.numerics import numerics_sentences
 from benchmark.protocol import Profile
 from benchmark.results import Run
 from benchmark.tables import flatten
@@ -121,6 +122,7 @@ def _warnings(results: Mapping[str, Any]) -> Iterator[str]:
             "norm alone."
         )
     yield from _privacy(results)
+    yield from (line for line in numerics_sentences(results["environment"].get("numerics", [])) if "wrong" in line)
     if any(cell["recipe_options"].get("reference") == "train" for cell in results["cells"]):
         yield "FID and PRD compare with the training patches (D15), which rewards a model that memorises them."
 
@@ -149,6 +151,8 @@ def _facts(run: Run, results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "run", run.name
     yield "machine", ", ".join(f"{value} {_unit(name)}".strip() for name, value in machine.items())
     yield "device", str(environment.get("device", "unknown"))
+    if checks := environment.get("numerics"):
+        yield "kernels", " ".join(numerics_sentences(checks))
     yield "threads per stage", str(results["settings"].get("threads", "unknown"))
     versions = {"python": environment.get("python", "unknown"), **environment.get("versions", {})}
     yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())

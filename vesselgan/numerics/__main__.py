@@ -19,10 +19,9 @@ def main() -> None:
     asked = json.load(sys.stdin)
     torch.set_num_threads(asked["threads"])
     findings = check_operations([Operation.from_plain(plain) for plain in asked["operations"]], "cpu")
+    wrong = [str(finding.operation) for finding in findings if finding.wrong]
     seconds = sum(finding.seconds for finding in findings)
-    json.dump(
-        {"wrong": [str(finding.operation) for finding in findings if finding.wrong], "seconds": seconds}, sys.stdout
-    )
+    json.dump({"wrong": wrong, "seconds": seconds}, sys.stdout)
 
 
 if __name__ == "__main__":

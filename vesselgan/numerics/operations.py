@@ -11,12 +11,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["OVERLOADS", "Operation", "OperationRecorder", "TensorSpec", "operation_of"]
 
-Argument: TypeAlias = "TensorSpec | bool | int | float | None | tuple[Argument, ...]"
+Argument: TypeAlias = "TensorSpec | bool | int | float | tuple[Argument, ...] | None"
 
 _aten = torch.ops.aten
 
-# Convolutions and matrix products: for these a library has many kernels and chooses one by shape, layout and instruction
-# set, which is where wrong ones have been found. All else is compiled with PyTorch, once for all shapes.
+# Convolutions and matrix products: for these a library has many kernels and chooses one by shape, layout and
+# instruction set, which is where wrong ones have been found. All else is compiled with PyTorch, once for all shapes.
 OVERLOADS: Mapping[str, OpOverload] = {
     "convolution": _aten.convolution.default,
     "convolution_backward": _aten.convolution_backward.default,
@@ -130,7 +130,7 @@ class Operation:
 
 
 class OperationRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Collects the operations that run inside it, each once, in order; also on fake tensors, where nothing is computed."""
+    """Collects the operations that run inside it, each once, in order; also on fake tensors, which compute nothing."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -62,15 +62,15 @@ def find_remedies(findings: Sequence[Finding], device: torch.device | str, *, tf
     for finding in findings:
         if not finding.wrong:
             continue
-        right = []
+        right: list[tuple[float, str]] = []
         for name, way in WAYS.items() if finding.operation.is_convolution else ():
             if name == "float32" and finding.operation.dtype == torch.float32:
                 continue
             (again,) = check_operations([finding.operation], device, tf32=tf32, call=partial(_by, way), seed=1)
             if not again.wrong:
                 right.append((again.seconds, name))
-        seconds, name = min(right, default=(None, None))
-        found.append(Remedied(finding, name, seconds))
+        seconds, fastest = min(right) if right else (None, None)
+        found.append(Remedied(finding, fastest, seconds))
     return found
 
 
@@ -84,8 +84,8 @@ def _by(way: Way, operation: Operation, arguments: list[Any]) -> list[Tensor]:
 def remedied(ways: Mapping[Operation, str | None], device: torch.device | str) -> Iterator[None]:
     """Inside, every convolution of the process on this device goes the way that `ways` names for it; None is its own.
 
-    Below autograd, so that gradients and gradients of gradients, which PyTorch forms by itself, take theirs too. A 16-bit
-    convolution that is not among `ways` is computed in float32: on a machine with a wrong kernel nothing unchecked runs.
+    Below autograd, so that gradients and gradients of gradients, which PyTorch forms by itself, take theirs too. A
+    16-bit convolution that is not among `ways` is computed in float32: beside a wrong kernel, nothing unchecked runs.
     """
     with torch.library._scoped_library("aten", "IMPL") as library:
         for name in ("convolution", "convolution_backward"):

@@ -1,4 +1,4 @@
-"""The operations of the project's own networks, in every form in which they run: recorded on fake tensors, so of any size."""
+"""The operations of the project's own networks in every form in which they run, recorded on fake tensors."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -15,12 +15,12 @@ from vesselgan.training import PrecisionName, UNetConfig, UNetTrainer, WGANConfi
 
 __all__ = ["extractor_operations", "unet_operations", "wgan_operations"]
 
-# Recorded in the format of the same shapes: a GradScaler would have to read numbers that are not there, and a CPU has no TF32.
+# Recorded in a format of the same shapes: a GradScaler would have to read numbers that are not there.
 _RECORDED_AS: dict[str, PrecisionName] = {"fp16": "bf16", "tf32": "fp32"}  # and a CPU has no TF32
 
 
 def wgan_operations(config: WGANConfig, device: torch.device | str, *, synthesis_batch: int) -> list[Operation]:
-    """A training step of generator and critic, the penalty's double backward included, and the generator as it is used."""
+    """A training step of generator and critic, with the penalty's double backward, and the generator as it is used."""
     recorded = replace(config, precision=_RECORDED_AS.get(config.precision, config.precision), ema=None)
     with FakeTensorMode():
         trainer = WGANTrainer(recorded, device)
@@ -57,8 +57,9 @@ def unet_operations(
 def extractor_operations(
     device: torch.device | str, patch_size: Sequence[int], *, batches: Iterable[int], stages: int
 ) -> list[Operation]:
-    """The first stages of the feature extractor's network, its stem being one, on so many patches at a time, in float32."""
-    with FakeTensorMode(), torch.no_grad(), OperationRecorder() as recorder:
+    """The first stages of the extractor's network, its stem being one, on so many patches at a time, in float32."""
+    recorder = OperationRecorder()
+    with FakeTensorMode(), torch.no_grad(), recorder:
         net = ResNet10().eval()
         place(net, device, torch.preserve_format)
         for batch in batches:

@@ -58,8 +58,8 @@ def choose_precision(name: str, device: torch.device | str) -> Precision:
 
     On CUDA this also sets PyTorch's process-wide switch for float32 products, to TF32 or to full float32: what bf16
     and fp16 leave in float32 stays in full float32. Raises InputError for an unknown format or device, and for a
-    format that the device lacks; a CPU computes any 16-bit format, if need be by emulation, and ``native`` tells, from the
-    processor's flags.
+    format that the device lacks; a CPU computes any 16-bit format, if need be by emulation: its flags say, and then
+    ``native`` is False.
     """
     device = torch.device(device)
     if name not in get_args(PrecisionName):
