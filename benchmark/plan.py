@@ -136,10 +136,12 @@ def build_plan(
     if protocol.only == "costs":
         costs = _add_measure(plan, cells, profile.measure.threads)
         for cell in cells:
-            verified = (
-                {"verify_gan": plan.verify(_gan_check(profile, cell), profile.measure.threads)} if cell.has_gan else {}
-            )
-            plan.cells.append(CellPlan(cell, verified | ({"measure": costs} if costs else {})))
+            roles = {}
+            if cell.has_gan:
+                check = roles["verify_gan"] = plan.verify(_gan_check(profile, cell), profile.measure.threads)
+                if costs and not plan.refused(check):
+                    roles["measure"] = costs
+            plan.cells.append(CellPlan(cell, roles))
         return plan
     if any(cell.private for cell in cells) and find_spec("opacus") is None:
         raise InputError("variant DP needs opacus for its accountant: pip install 'vesselgan-benchmark[dp]'")

@@ -65,22 +65,30 @@ def instruction_limit() -> str | None:
     return None if value in (None, "ALL", "DEFAULT") else _ALIASES.get(value, value)
 
 
-def usable_instructions() -> list[str]:
-    """Flags that matter to products in 16-bit formats, as far as the processor has them and the limit allows them."""
-    return [flag for name in _usable_sets() for flag in _SETS[name] if flag in processor_flags()] + [
-        flag for flag in ("bf16", "asimdhp", "FEAT_BF16", "FEAT_FP16") if flag in processor_flags()
-    ]
+def usable_instructions(limit: str | None = None) -> list[str]:
+    """Flags that matter to products in 16-bit formats, as far as the processor has them and the limit allows them.
+
+    ``limit`` is one of oneDNN's sets; by default it is the environment's.
+    """
+    return [
+        flag for name in _usable_sets(limit or instruction_limit()) for flag in _SETS[name] if flag in processor_flags()
+    ] + [flag for flag in ("bf16", "asimdhp", "FEAT_BF16", "FEAT_FP16") if flag in processor_flags()]
 
 
-def native_instructions(name: str) -> str | None:
-    """The flag by which this processor multiplies in ``bf16`` or ``fp16``, or None where that is emulated."""
-    usable = usable_instructions()
+def native_instructions(name: str, limit: str | None = None) -> str | None:
+    """The flag by which this processor multiplies in a format, or None where that is emulated (``bf16``, ``fp16``).
+
+    ``fp32`` is always native. ``limit`` as for `usable_instructions`.
+    """
+    if name not in _NATIVE:
+        return "fp32"
+    usable = usable_instructions(limit)
     return next((flag for flag in _NATIVE[name] if flag in usable), None)
 
 
 def narrower_instruction_sets() -> list[str]:
     """oneDNN's names of the sets below the widest that this process may use, widest first."""
-    return _usable_sets()[1:]
+    return _usable_sets(instruction_limit())[1:]
 
 
 def narrowest(sets: Iterable[str]) -> str:
@@ -88,7 +96,7 @@ def narrowest(sets: Iterable[str]) -> str:
     return max(sets, key=list(_SETS).index)
 
 
-def _usable_sets() -> list[str]:
-    names, limit = list(_SETS), instruction_limit()
+def _usable_sets(limit: str | None) -> list[str]:
+    names = list(_SETS)
     allowed = names if limit is None else names[names.index(limit) :] if limit in names else []
     return [name for name in allowed if processor_flags() & set(_SETS[name])]

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from vesselgan.numerics import (
     unet_operations,
     wgan_operations,
 )
-from vesselgan.processor import INSTRUCTION_LIMIT, narrower_instruction_sets
+from vesselgan.processor import INSTRUCTION_LIMIT, narrower_instruction_sets, native_instructions
 from vesselgan.recipe import resolve_recipe
 from vesselgan.training import Privacy, UNetConfig, WGANConfig, choose_precision
 
@@ -116,7 +116,9 @@ def check(operations: Sequence[Operation], device: str, precision: str, *, threa
     by_layer = Check(findings, remedies, None)
     seconds = {"": _seconds_by_layer(by_layer)} if _holds(by_layer, operations, device, tf32=tf32) else {}
     if device == "cpu":
-        seconds |= _narrower_sets(operations, threads)
+        # A set without the format's own instructions emulates it, which only beats having nothing.
+        native = [name for name in narrower_instruction_sets() if native_instructions(precision, name)]
+        seconds |= _narrower_sets(native if seconds else narrower_instruction_sets(), operations, threads)
     if not seconds:
         raise NumericsError(_refusal(remedies, device, precision))
     fastest = min(seconds, key=lambda name: seconds[name])
@@ -141,10 +143,10 @@ def _seconds_by_layer(checked: Check) -> float:
     return right + sum(remedy.seconds or 0.0 for remedy in checked.remedies)
 
 
-def _narrower_sets(operations: Sequence[Operation], threads: int) -> dict[str, float]:
-    """The widest narrower instruction set with which all operations are right, and how long they then take."""
+def _narrower_sets(sets: Iterable[str], operations: Sequence[Operation], threads: int) -> dict[str, float]:
+    """The first of these instruction sets with which all operations are right, and how long they then take."""
     asked = json.dumps({"operations": [operation.to_plain() for operation in operations], "threads": threads})
-    for name in narrower_instruction_sets():
+    for name in sets:
         done = subprocess.run(
             [sys.executable, "-m", "vesselgan.numerics"],
             input=asked,
