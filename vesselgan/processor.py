@@ -70,9 +70,9 @@ def usable_instructions(limit: str | None = None) -> list[str]:
 
     ``limit`` is one of oneDNN's sets; by default it is the environment's.
     """
-    return [
-        flag for name in _usable_sets(limit or instruction_limit()) for flag in _SETS[name] if flag in processor_flags()
-    ] + [flag for flag in ("bf16", "asimdhp", "FEAT_BF16", "FEAT_FP16") if flag in processor_flags()]
+    sets = _usable_sets(limit or instruction_limit())
+    flags = [*(flag for name in sets for flag in _SETS[name]), "bf16", "asimdhp", "FEAT_BF16", "FEAT_FP16"]
+    return [flag for flag in flags if flag in processor_flags()]
 
 
 def native_instructions(name: str, limit: str | None = None) -> str | None:
