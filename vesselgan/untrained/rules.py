@@ -163,10 +163,10 @@ def _counted(
         for run, (first, last) in enumerate(runs):
             highest = places[first] if last == first + 1 else places[first:last].max(axis=0)
             for name, mask in regions.items():
-                inside = slice(None) if mask is None else mask[slab]
+                inside, vessels = (highest, truth) if mask is None else (highest[mask[slab]], truth & mask[slab])
                 found, predicted = counted[name]
-                predicted[run] += np.bincount(highest[inside].ravel(), minlength=shape[1])
-                found[run] += np.bincount(highest[truth if mask is None else truth & inside], minlength=shape[1])
+                predicted[run] += np.bincount(inside.ravel(), minlength=shape[1])
+                found[run] += np.bincount(highest[vessels], minlength=shape[1])
     # At least a threshold is what lies at its place or above.
     return {name: (_from_above(found), _from_above(predicted)) for name, (found, predicted) in counted.items()}
 
