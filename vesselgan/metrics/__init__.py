@@ -24,6 +24,7 @@ from vesselgan.metrics.frechet import (
     frechet_distance_of_statistics,
 )
 from vesselgan.metrics.frechet_infinite import frechet_distance_infinite
+from vesselgan.metrics.gain import RealGainShare, real_gain_share
 from vesselgan.metrics.kernel import kernel_distance
 from vesselgan.metrics.labels import LabelDistance, LabelStatistics, label_distances, label_statistics
 from vesselgan.metrics.memorisation import (
@@ -51,6 +52,7 @@ __all__ = [
     "LabelStatistics",
     "MemorisationAudit",
     "RealFloor",
+    "RealGainShare",
     "SharedSamplesError",
     "SmallSampleWarning",
     "average_hausdorff",
@@ -81,6 +83,7 @@ __all__ = [
     "precision",
     "precision_recall_density_coverage",
     "real_floor",
+    "real_gain_share",
     "segmentation_scores",
     "sensitivity",
     "volume_similarity",
