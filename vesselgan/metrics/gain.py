@@ -127,8 +127,8 @@ def _squared_reach(synthetic: Floats, real: Floats, level: float) -> Callable[[f
             return float(stats.t.ppf(tail, subjects - 1)) ** 2 * of_subjects
         of_subjects = max(of_subjects - of_residual, 0.0)
         if seeds == 2:
-            factors = stats.t.ppf(tail, [seeds - 1, subjects - 1]) ** 2
-            return float(factors @ [of_seeds, of_subjects])
+            by_each = float(stats.t.ppf(tail, seeds - 1)), float(stats.t.ppf(tail, subjects - 1))
+            return by_each[0] ** 2 * of_seeds + by_each[1] ** 2 * of_subjects
         # The subjects' part was estimated with the residual in it; half of that counts.
         noisy = of_subjects + of_residual / 2 if of_subjects > 0 else 0.0
         spread = of_seeds**2 / (seeds - 1) + noisy**2 / (subjects - 1)
