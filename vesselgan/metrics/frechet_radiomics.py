@@ -44,7 +44,7 @@ def _checked(name: str, features: ArrayLike) -> NDArray[np.float32]:
     if rows.ndim != 2 or not rows.shape[1]:
         raise ValueError(f"{name} must be (N, d) rows of features, but has shape {rows.shape}")
     with np.errstate(over="ignore"):
-        complete = rows[~np.isnan(rows).any(axis=1)].astype(np.float32)
+        complete: NDArray[np.float32] = rows[~np.isnan(rows).any(axis=1)].astype(np.float32)
     if len(complete) < 2:
         raise ValueError(f"{name} has {len(complete)} samples without NaN features, of {len(rows)}: needs 2 or more")
     return complete
