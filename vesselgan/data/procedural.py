@@ -30,15 +30,20 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Randomisation:
-    """How far looks may differ; every amount is uniform within its limits, and 0 (a span of 1, or 0) is off."""
+    """How far looks may differ; every amount is uniform within its limits, and 0 (for factors from 1 to 1) is off.
 
-    tone: float = 0.7  # 0: the phantom's own tones; 1: any rising curve from black to white
-    vessel_contrast: tuple[float, float] = (0.5, 1.5)  # times what vessels rise above their surroundings
+    Intracranial DSC of a U-Net trained for 300 steps on 20 phantoms, on 6 others (laptop sizes, one seed, threshold
+    0.5): with these values 0.914 on the phantom's own look and 0.862 on another (gamma 0.6, blur, noise); with none
+    0.921 and 0.002; with stronger ones (tone 0.7, contrast from 0.5, noise 0.1) 0.883 and 0.858.
+    """
+
+    tone: float = 0.4  # 0: the phantom's own tones; 1: any rising curve from black to white
+    vessel_contrast: tuple[float, float] = (0.6, 1.5)  # times what vessels rise above their surroundings
     gain: float = 0.3  # brightness times 1 +- gain
     offset: float = 0.1  # plus this share of the range, either way
     bias: float = 0.3  # standard deviation of the logarithm of a smooth field, at most
     blur: float = 1.0  # voxels: standard deviation along each axis, at most
-    noise: float = 0.1  # of the range: standard deviation of Rician noise, at most
+    noise: float = 0.06  # of the range: standard deviation of Rician noise, at most
 
     def __post_init__(self) -> None:
         low, high = self.vessel_contrast
