@@ -17,6 +17,7 @@ from vesselgan.data.patches import (
     vessel_corners,
 )
 from vesselgan.data.phantom import Phantom, make_phantom, phantom_subjects
+from vesselgan.data.procedural import Randomisation, phantom_shape, procedural_patches, randomise
 from vesselgan.data.sampling import EpochSampler, PoissonSampler
 from vesselgan.data.splits import complete_split, split_subjects
 from vesselgan.data.store import StoredSubject, VolumeStore, open_store, write_store
@@ -32,6 +33,7 @@ __all__ = [
     "LoadedSubject",
     "Phantom",
     "PoissonSampler",
+    "Randomisation",
     "StoredSubject",
     "Subject",
     "Volume",
@@ -54,7 +56,10 @@ __all__ = [
     "open_store",
     "pair_by_listing",
     "patch_corners",
+    "phantom_shape",
     "phantom_subjects",
+    "procedural_patches",
+    "randomise",
     "rasterise_tubes",
     "read_tubes",
     "robust_range",

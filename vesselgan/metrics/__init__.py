@@ -24,6 +24,8 @@ from vesselgan.metrics.frechet import (
     frechet_distance_of_statistics,
 )
 from vesselgan.metrics.frechet_infinite import frechet_distance_infinite
+from vesselgan.metrics.frechet_radiomics import frechet_radiomics_distance
+from vesselgan.metrics.gain import RealGainShare, real_gain_share
 from vesselgan.metrics.kernel import kernel_distance
 from vesselgan.metrics.labels import LabelDistance, LabelStatistics, label_distances, label_statistics
 from vesselgan.metrics.memorisation import (
@@ -51,6 +53,7 @@ __all__ = [
     "LabelStatistics",
     "MemorisationAudit",
     "RealFloor",
+    "RealGainShare",
     "SharedSamplesError",
     "SmallSampleWarning",
     "average_hausdorff",
@@ -67,6 +70,7 @@ __all__ = [
     "frechet_distance",
     "frechet_distance_infinite",
     "frechet_distance_of_statistics",
+    "frechet_radiomics_distance",
     "hausdorff_95",
     "kernel_distance",
     "label_distances",
@@ -81,6 +85,7 @@ __all__ = [
     "precision",
     "precision_recall_density_coverage",
     "real_floor",
+    "real_gain_share",
     "segmentation_scores",
     "sensitivity",
     "volume_similarity",

@@ -1,0 +1,5 @@
+"""Radiomics features of patches, as FRD v1 is taken on. Needs the extra `frd`: SimpleITK and PyWavelets."""
+
+from vesselgan.radiomics.extractor import RadiomicsFeatures, feature_names, radiomics_features
+
+__all__ = ["RadiomicsFeatures", "feature_names", "radiomics_features"]
