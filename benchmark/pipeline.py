@@ -96,7 +96,11 @@ def _description(plan: Plan) -> dict[str, Any]:
         "title": protocol.title,
         "about": protocol.about,
         "only": protocol.only,
-        "data": {"description": plan.source.description, "phantom": "phantom" in plan.source.options},
+        "data": {
+            "description": plan.source.description,
+            "phantom": "phantom" in plan.source.options,
+            "mispaired": plan.source.mispaired,  # where D6 pairs them
+        },
         "device": plan.device,
         "settings": plan.profile.model_dump(mode="json"),
         "cells": [cell_plan.cell.id for cell_plan in plan.cells],

@@ -35,6 +35,7 @@ class Source:
     description: str
     weights_sha256: str | None = None
     listed_options: Mapping[str, Any] | None = None  # files paired as two unsorted lists (D6); None without files
+    mispaired: int = 0  # subjects to whose image that pairing gives another subject's label
 
     @property
     def has_files(self) -> bool:
@@ -140,15 +141,17 @@ def _files_source(
     shares = {name: getattr(wanted, name) for name in SPLITS}
     split = complete_split(subjects, **shares, seed=wanted.seed)
     reading = reading_options(settings)
+    listing = pair_by_listing(subjects, folder)
     options, listed = (
         {
             "files": {pair.key: {role: digests[path] for role, path in files_of(pair).items()} for pair in pairs},
             **({"reading": reading} if reading else {}),
         }
-        for pairs in (subjects, pair_by_listing(subjects, folder))
+        for pairs in (subjects, listing)
     )
+    mispaired = sum(right.label != wrong.label for right, wrong in zip(subjects, listing, strict=True))
     where = {"folder": str(folder.resolve()), "layout": json.dumps(asdict(settings))}
-    return Source(options, split, where, _description(folder, chosen, settings, found), weights, listed)
+    return Source(options, split, where, _description(folder, chosen, settings, found), weights, listed, mispaired)
 
 
 def phantom_keys(profile: Profile) -> list[str]:

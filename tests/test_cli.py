@@ -192,6 +192,66 @@ def test_reports_and_ui_of_a_run_that_is_not_there_are_refused(tmp_path: Path) -
     assert "name the run to compare" in refused("ui", cwd=tmp_path)
 
 
+MISPAIRED = "import vesselgan.data.listing as l; l._files = lambda folder: iter(sorted(folder.rglob('*.gz'), key={})); "
+START = "from benchmark.cli import main; main()"
+
+
+def on_a_file_system(order: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command on a file system that lists in this order, which no test can ask of the real one."""
+    command = [sys.executable, "-c", MISPAIRED.format(order) + START, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+STRANGERS = "lambda path: int(path.name[5:8]) * (-1 if path.parent.name == 'labelsTr' else 1)"  # labels last to first
+
+
+@pytest.fixture
+def tiny_paper(tmp_path: Path) -> Path:
+    """The protocol of the paper, whose profile `paper` is as small as `smoke`; its recipe is kept."""
+    text = (Path(__file__).parent.parent / "protocols/paper.yaml").read_text()
+    of_smoke = text.partition("  smoke:\n")[2].partition("\nmatrix:")[0].replace("    recipe: corrected\n", "")
+    start = text.partition("    requires: {data: true}\n    recipe: paper_code\n")
+    assert all(start)
+    rest = start[2].partition("  laptop:\n")
+    path = tmp_path / "tiny.yaml"
+    path.write_text("".join([*start[:2], of_smoke.partition("\n")[2], "\n", *rest[1:]]))
+    return path
+
+
+def paired_labels(plan: str) -> list[str]:
+    return [line.split()[2] for line in plan.splitlines() if " prepare-" in line]
+
+
+def test_no_profile_pairs_scans_by_listing_unless_that_is_asked_for_by_name(
+    scans: Path, tiny_paper: Path, tmp_path: Path
+) -> None:
+    """On whatever file system, the data of the paper's recipe are those of the corrected one."""
+    arguments = ("run", tiny_paper, "--data", scans, "--dry-run", "-k", "real")
+    found = {}
+    for profile in ("paper", "smoke"):
+        result = on_a_file_system(STRANGERS, *arguments, "--profile", profile, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        found[profile] = paired_labels(result.stdout)
+    assert found["paper"] == found["smoke"] != []
+
+
+def test_pairing_by_listing_is_refused_unless_the_pairs_come_out_right_or_the_user_insists(
+    scans: Path, tmp_path: Path
+) -> None:
+    arguments = ("run", "deviations", "--profile", "smoke", "--data", scans, "--dry-run")
+    wrong = on_a_file_system(STRANGERS, *arguments, "-k", "D6 and real", cwd=tmp_path)
+    assert wrong.returncode == 2
+    (line,) = wrong.stderr.splitlines()
+    assert "gives 4 of 4 images here the label of another subject" in line
+    assert "-k 'not D6'" in line
+    assert "--pair-by-listing" in line
+    assert on_a_file_system("None", *arguments, "-k", "D6 and real", cwd=tmp_path).returncode == 0
+    insisted = on_a_file_system(STRANGERS, *arguments, "-k", "D6 and real", "--pair-by-listing", cwd=tmp_path)
+    assert insisted.returncode == 0
+    assert on_a_file_system(STRANGERS, *arguments, "-k", "not D6 and real", cwd=tmp_path).returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_real_scans_run_through_and_lack_intracranial_values(scans: Path, tmp_path: Path) -> None:
     result = benchmark(*SMOKE, "--data", scans, "-k", "real or SN-MP and not c-", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -133,7 +133,7 @@ def test_cells_share_what_is_equal(plan: Plan) -> None:
 def test_the_resolved_recipe_is_in_the_specs(plan: Plan, tmp_path: Path) -> None:
     """Every option stands in the spec of each stage that reads it, with its value; on files, D6 too."""
     source = replace(plan.source, listed_options={"files": {}})
-    for name in ("corrected", "paper_code"):
+    for name in ("corrected", "paper_code", "corrected+D6"):
         profile = plan.profile.model_copy(update={"recipe": name, "filters": 16})
         matrix = plan.protocol.matrix.model_copy(update={"variant": ["DP"], "seed": [0]})
         cells = cells_of(plan.protocol, profile.model_copy(update={"matrix": matrix}))

@@ -279,6 +279,17 @@ def test_an_emulated_precision_gives_no_ratio_of_times(run: Run, tmp_path: Path)
     assert "n/a<sup>a</sup>" in page[page.index("SN-MP / SN") :][:200]
 
 
+def test_labels_of_other_people_stand_before_the_numbers(run: Run, tmp_path: Path) -> None:
+    results = results_of(run)
+    cells = [
+        cell | {"recipe_options": cell["recipe_options"] | {"pairing": "listing_order"}} for cell in results["cells"]
+    ]
+    for mispaired, told in ((0, 0), (7, 1)):
+        page = render(run, tmp_path, cells=cells, data=results["data"] | {"mispaired": mispaired})
+        assert page.count("Images with the labels of other people") == told
+        assert page.count("7 subjects had another one&#39;s label") == told
+
+
 def test_notes_say_what_the_numbers_are_worth(page: str, run: Run, tmp_path: Path) -> None:
     for text in ("These numbers mean nothing", "can neither confirm nor refute", "2 seeds only", "random_resnet10"):
         assert text in page

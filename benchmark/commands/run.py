@@ -54,6 +54,9 @@ def run(
     ] = None,
     device: Device = "auto",
     engine: Annotated[Literal["local"], typer.Option(help="What runs the stages")] = "local",
+    listing: Annotated[
+        bool, typer.Option("--pair-by-listing", help="Let D6 give images the labels of other subjects")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json at the end, and nothing else")] = False,
 ) -> None:
@@ -64,6 +67,8 @@ def run(
         protocol, profile, data, layout, spacing, weights, device, None if dry_run else out / "runs/fingerprints"
     )
     chosen = _chosen(plan, expression)
+    if not listing:
+        _refuse_mispairing(plan, chosen)
     store = Store(out / "runs")
     if dry_run:
         _show_plan(plan, chosen, store)
@@ -136,6 +141,18 @@ def _profile(protocol: Protocol, name: str | None) -> tuple[str, Profile]:
 def _chosen(plan: Plan, expression: str | None) -> list[CellPlan]:
     ids = {cell.id for cell in select([cell_plan.cell for cell_plan in plan.cells], expression)}
     return [cell_plan for cell_plan in plan.cells if cell_plan.cell.id in ids]
+
+
+def _refuse_mispairing(plan: Plan, chosen: list[CellPlan]) -> None:
+    """D6 shows a fault of the paper's code, and a run that has it by mistake is days of nonsense."""
+    listed = [cell.cell.id for cell in chosen if cell.cell.recipe.pairing == "listing_order"]
+    if listed and plan.source.mispaired:
+        subjects = sum(map(len, plan.source.split.values()))
+        raise InputError(
+            f"cell {listed[0]}: its recipe pairs files by their places in a listing (D6), which gives "
+            f"{plan.source.mispaired} of {subjects} images here the label of another subject; leave such cells out "
+            f"(-k 'not D6'), or insist with --pair-by-listing"
+        )
 
 
 def _execute(plan: Plan, chosen: list[CellPlan], store: Store, out: Path, workers: int | None, *, quiet: bool) -> int:

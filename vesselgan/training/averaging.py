@@ -29,7 +29,9 @@ class WeightAverage(Generic[Network]):
     def __init__(self, network: Network, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self._average = copy.deepcopy(network).requires_grad_(False)
+        # deepcopy clones parameters but copies the storage of buffers, which fake tensors (a prediction) do not have.
+        clones = {id(buffer): buffer.clone() for buffer in network.buffers()}
+        self._average = copy.deepcopy(network, clones).requires_grad_(False)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
