@@ -193,4 +193,8 @@ def _weights_sha256(profile_name: str, profile: Profile, remember: Path | None) 
             "resnet_10_23dataset.pth (MedicalNet) and give it with --weights FILE (or let --weights hub download it), "
             "or set score.extractor to random_resnet10"
         )
-    return file_sha256(Path(profile.score.weights), remember)
+    digest = file_sha256(Path(profile.score.weights), remember)
+    from vesselgan.networks.importing import import_medicalnet  # torch, which most plans do without
+
+    import_medicalnet(Path(profile.score.weights))  # a wrong file is told now and not after a day of training
+    return digest

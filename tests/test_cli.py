@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vesselgan.data import phantom_subjects, save_volume
+from vesselgan.data import save_volume
 
 SMOKE = ("run", "paper", "--profile", "smoke")
 
@@ -28,19 +28,6 @@ def refused(*arguments: object, cwd: Path) -> str:
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, lines
     return lines[0]
-
-
-@pytest.fixture(scope="module")
-def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four phantoms in the nnU-Net raw layout, without brain masks."""
-    folder = tmp_path_factory.mktemp("scans")
-    for part in ("imagesTr", "labelsTr"):
-        (folder / part).mkdir()
-    for index, subject in enumerate(phantom_subjects(4, (48, 48, 32), seed=1)):
-        image, label = f"imagesTr/case_{index:03d}_0000.nii.gz", f"labelsTr/case_{index:03d}.nii.gz"
-        save_volume(folder / image, subject.image, subject.affine)
-        save_volume(folder / label, subject.label.astype(np.uint8), subject.affine)
-    return folder
 
 
 @pytest.fixture
@@ -124,6 +111,8 @@ def test_a_label_of_another_shape_is_refused(damaged: Path, tmp_path: Path) -> N
     save_volume(damaged / "labelsTr/case_002.nii.gz", np.eye(48)[:, :, None] * np.ones(9), np.eye(4))
     line = refused(*SMOKE, "--data", damaged, cwd=tmp_path)
     assert "case_002.nii.gz: shape (48, 48, 9)" in line
+    assert not (tmp_path / "runs/paper-smoke").exists(), "nothing of a run that cannot be"
+    assert not (tmp_path / "reports").exists()
 
 
 def test_a_file_that_is_no_nifti_is_refused(damaged: Path, tmp_path: Path) -> None:
@@ -152,6 +141,35 @@ def test_all_bad_files_are_told_at_once_and_an_earlier_report_stays(damaged: Pat
 
 def test_weights_choose_medicalnet_whatever_the_profile_says(tmp_path: Path) -> None:
     assert "none.pth: is no file" in refused(*SMOKE, "--weights", "none.pth", cwd=tmp_path)
+
+
+@pytest.fixture
+def earlier_run(tmp_path: Path) -> Path:
+    """What a run on the phantom leaves of itself."""
+    path = tmp_path / "runs/paper-smoke/run.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"cells": [], "data": {"description": "embedded phantom", "phantom": true, "sha256": "00"}}')
+    return path
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_file_that_is_no_weights_is_refused_and_an_earlier_run_stays(
+    more: tuple[str, ...], earlier_run: Path, tmp_path: Path
+) -> None:
+    before = earlier_run.read_bytes()
+    (tmp_path / "notes.md").write_text("# no weights")
+    assert "notes.md" in refused(*SMOKE, "--weights", "notes.md", *more, cwd=tmp_path)
+    assert earlier_run.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.md", "runs"]
+
+
+def test_a_run_on_other_data_does_not_replace_an_earlier_one(earlier_run: Path, scans: Path, tmp_path: Path) -> None:
+    before = earlier_run.read_bytes()
+    line = refused(*SMOKE, "--data", scans, cwd=tmp_path)
+    assert "holds a run on embedded phantom (content 00); this one is on scans" in line
+    assert "--out DIR" in line
+    assert earlier_run.read_bytes() == before
+    assert benchmark(*SMOKE, "--dry-run", "-k", "real", cwd=tmp_path).returncode == 0, "the phantom is the protocol's"
 
 
 def test_a_named_pipe_among_the_scans_is_refused_and_not_waited_for(damaged: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`run` and `ls`: a protocol's cells, and the work of making them."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -61,7 +62,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json at the end, and nothing else")] = False,
 ) -> None:
     """Run a protocol: train, synthesise, score, segment, measure, report. Finished stages are not repeated."""
-    from benchmark.pipeline import write_run_folder
+    from benchmark.pipeline import refuse_other_data
 
     path, plan = _plan(
         protocol, profile, data, layout, spacing, weights, device, None if dry_run else out / "runs/fingerprints"
@@ -69,15 +70,14 @@ def run(
     chosen = _chosen(plan, expression)
     if not listing:
         _refuse_mispairing(plan, chosen)
+    refuse_other_data(plan, out)
     store = Store(out / "runs")
     if dry_run:
-        _show_plan(plan, chosen, store)
-        _show_prediction(plan, console)
+        _show_plan(plan, chosen, store, as_json=as_json)
         return
     if plan.profile.requires.data:
-        _show_prediction(plan, Console(stderr=True) if as_json else console)
-    write_run_folder(plan, store, out, path.read_text(encoding="utf-8"))
-    status = _execute(plan, chosen, store, out, workers, quiet=as_json)
+        _show_prediction(plan, chosen, store, Console(stderr=True) if as_json else console)
+    status = _execute(plan, chosen, store, out, path.read_text(encoding="utf-8"), workers, quiet=as_json)
     if status == BAD_INPUT:  # an earlier report of good data stays
         raise typer.Exit(status)
     page = publish_report(out, plan.name, quiet=as_json)
@@ -155,8 +155,11 @@ def _refuse_mispairing(plan: Plan, chosen: list[CellPlan]) -> None:
         )
 
 
-def _execute(plan: Plan, chosen: list[CellPlan], store: Store, out: Path, workers: int | None, *, quiet: bool) -> int:
-    from benchmark.pipeline import default_workers, execute
+def _execute(
+    plan: Plan, chosen: list[CellPlan], store: Store, out: Path, text: str, workers: int | None, *, quiet: bool
+) -> int:
+    """Read the user's files, write the run folder, and do the rest. Bad files leave an earlier run as it was."""
+    from benchmark.pipeline import default_workers, execute, input_stages, write_run_folder
     from benchmark.progress import RunDisplay
     from benchmark.results import load_run
     from benchmark.workers import LocalEngine
@@ -173,6 +176,15 @@ def _execute(plan: Plan, chosen: list[CellPlan], store: Store, out: Path, worker
     )
     engine = LocalEngine(store, workers)
     try:
+        reading = input_stages(plan, chosen)
+        with RunDisplay(plan, None, target, sum(len(cell.stages) for cell in reading), 0) as display:
+            for key in [key for cell in reading for key in cell.stages]:
+                store.plan(plan.specs[key])
+            outcome = execute(plan, reading, store, engine, display)
+        if outcome.bad_input:
+            complain("\n".join(outcome.bad_input))
+            return outcome.exit_status
+        write_run_folder(plan, store, out, text)
         with RunDisplay(plan, load_run(out, plan.name), target, to_do, len(chosen)) as display:
             outcome = execute(plan, chosen, store, engine, display)
     except KeyboardInterrupt:
@@ -185,16 +197,44 @@ def _execute(plan: Plan, chosen: list[CellPlan], store: Store, out: Path, worker
     return outcome.exit_status
 
 
-def _show_plan(plan: Plan, chosen: list[CellPlan], store: Store) -> None:
+def _left(chosen: list[CellPlan], store: Store) -> set[str]:
+    return {key for cell in chosen for key in cell.stages.values() if not store.done(key)}
+
+
+def _show_plan(plan: Plan, chosen: list[CellPlan], store: Store, *, as_json: bool) -> None:
+    if as_json:
+        from benchmark.prediction import predict
+
+        left = _left(chosen, store)
+        cells = [
+            {
+                "id": cell.cell.id,
+                "label": cell.cell.label,
+                "stages": {
+                    role: {"key": key, "state": "to do" if key in left else "done"} for role, key in cell.stages.items()
+                },
+            }
+            for cell in chosen
+        ]
+        content = {
+            "run": plan.name,
+            "device": plan.device,
+            "data": plan.source.description,
+            "cells": cells,
+            "predicted": predict(plan, left).as_json(),
+        }
+        print(json.dumps(content, indent=1, allow_nan=False))
+        return
     table = Table("cell", "stage", "key", "state", box=None)
     for cell in chosen:
         for role, key in cell.stages.items():
             table.add_row(cell.cell.id, role, key, "done" if store.done(key) else "to do")
     console.print(table)
+    _show_prediction(plan, chosen, store, console)
 
 
-def _show_prediction(plan: Plan, target: Console) -> None:
+def _show_prediction(plan: Plan, chosen: list[CellPlan], store: Store, target: Console) -> None:
     from benchmark.prediction import predict
 
-    for line in predict(plan).lines():
+    for line in predict(plan, _left(chosen, store)).lines():
         target.print(line, soft_wrap=True, highlight=False)

@@ -29,9 +29,10 @@ class WeightAverage(Generic[Network]):
     def __init__(self, network: Network, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        # deepcopy clones parameters but copies the storage of buffers, which fake tensors (a prediction) do not have.
-        clones = {id(buffer): buffer.clone() for buffer in network.buffers()}
-        self._average = copy.deepcopy(network, clones).requires_grad_(False)
+        # Tensors are cloned and not left to deepcopy, which cannot copy fake ones: those of a prediction.
+        clones: dict[int, Any] = {id(buffer): buffer.clone() for buffer in network.buffers()}
+        clones |= {id(weight): nn.Parameter(weight.detach().clone(), False) for weight in network.parameters()}
+        self._average = copy.deepcopy(network, clones)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
