@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.claims.wording import missing_words, unit_words
-from benchmark.views.text import deviation, interval, join, metric_phrase, number, plural, sentence, signed, unit_of
+from benchmark.views.text import deviation, interval, join, metric_phrase, number, p_words, plural, sentence, signed, unit_of
 
 __all__ = ["ClaimView", "RivalRow", "Strip", "claim_views"]
 
@@ -125,14 +125,14 @@ def _test(claim: Mapping[str, Any]) -> str:
     if claim["p"] is None:
         return ""
     family = claim["claims_corrected_for"]
-    words = f"{claim['test']}: p {_p(claim['p'])}"
+    words = f"{claim['test']}: p {p_words(claim['p'])}"
     if family > 1:
-        words += f"; corrected for {family} claims p {_p(claim['p_corrected'])}"
+        words += f"; corrected for {family} claims p {p_words(claim['p_corrected'])}"
     beside = []
     if claim["unit"] == "seed" and claim["p_sign_flip"] is not None:
-        beside.append(f"sign-flip p {_p(claim['p_sign_flip'])}")
+        beside.append(f"sign-flip p {p_words(claim['p_sign_flip'])}")
     if claim["p_wilcoxon"] is not None:
-        beside.append(f"Wilcoxon p {_p(claim['p_wilcoxon'])}")
+        beside.append(f"Wilcoxon p {p_words(claim['p_wilcoxon'])}")
     return f"{words}. Of no difference: {join(beside)}." if beside else f"{words}."
 
 
@@ -147,17 +147,13 @@ def _beside(claim: Mapping[str, Any], decimals: int) -> str:
     return sentence(join(parts)) if parts else ""
 
 
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
-
-
 def _rival(rival: Mapping[str, Any]) -> RivalRow:
     decimals, _ = unit_of(rival["metric"])
     return RivalRow(
         what=f"minus {rival['right']}, {metric_phrase(rival['metric'])}",
         effect=_with_unit(rival["effect"], rival["metric"]),
         interval=interval(rival["ci_low"], rival["ci_high"], decimals),
-        p="" if rival["p"] is None else f"p {_p(rival['p'])}",
+        p="" if rival["p"] is None else f"p {p_words(rival['p'])}",
     )
 
 
