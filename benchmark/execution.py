@@ -74,6 +74,8 @@ def run_stage(store: Store, key: str, progress: Progress | None = None) -> None:
                 log.say(f"done after {facts['seconds']} s, with {facts['peak_rss_mib']} MiB at the most")
             store.finish(key, values, facts)
         except Exception as error:
+            if isinstance(error, OSError) and error.errno and not error.filename:  # a full disk names no file
+                error.filename = str(folder)
             message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             store.fail(key, message, traceback.format_exc())
             raise

@@ -63,7 +63,7 @@ class StepCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one training step takes: floating-point operations, and bytes of live tensors at the peak and between steps."""
+    """What a training step takes: floating-point operations, bytes of live tensors at the peak and between steps."""
 
     flops: int
     peak_bytes: int

@@ -109,7 +109,9 @@ def refuse_other_data(plan: Plan, out: Path) -> None:
     if earlier.get("phantom") and not plan.source.has_files:
         return  # simulated subjects belong to the protocol, which may change
     now = _data(plan)
-    same = earlier["sha256"] == now["sha256"] if "sha256" in earlier else earlier.get("description") == now["description"]
+    same = (
+        earlier["sha256"] == now["sha256"] if "sha256" in earlier else earlier.get("description") == now["description"]
+    )
     if not same:
         contents = [f"{data['description']} (content {str(data.get('sha256'))[:8]})" for data in (earlier, now)]
         raise InputError(

@@ -51,7 +51,9 @@ class Prediction:
         elif self.trainings:
             each = ", ".join(f"{label} {_hours(hours)}" for label, hours in self.hours_by_label.items())
             what = f"of WGAN training (each: {each}), {_size(self.memory_gib)} of tensors at the peak"
-            rest = "these are estimates from counted operations and a timed step here; U-Nets and evaluation come on top"
+            rest = (
+                "these are estimates from counted operations and a timed step here; U-Nets and evaluation come on top"
+            )
         else:
             return [f"predicted: no WGAN is left to train{disk}; what is left are other stages, which is not estimated"]
         lines = [f"predicted: {_hours(self.hours)} {what}{disk}", rest]
@@ -87,9 +89,7 @@ def predict(plan: Plan, keys: Collection[str]) -> Prediction:
         peak = max(peak, cost.peak_bytes)
     emulated = _emulated((spec.options["wgan"]["precision"] for spec in gans), plan.device)
     disk = _disk_bytes(plan, specs) / 2**30
-    return Prediction(
-        len(gans), hours_by_label, total_hours, peak / 2**30, disk, emulated=emulated, stages=len(specs)
-    )
+    return Prediction(len(gans), hours_by_label, total_hours, peak / 2**30, disk, emulated=emulated, stages=len(specs))
 
 
 def _of_measurement(plan: Plan, spec: Spec) -> Prediction:

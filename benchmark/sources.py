@@ -107,6 +107,8 @@ def choose_source(
     if folder is None:
         if spacing_mm is not None:
             raise InputError("--spacing resamples scans: give them with --data DIR")
+        if layout != "auto":
+            raise InputError(f"--layout {layout} says how scans are named: give them with --data DIR")
         if any(axis > size for axis, size in zip(profile.patch, profile.phantom.shape, strict=True)):
             shape = list(profile.phantom.shape)
             raise InputError(

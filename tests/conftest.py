@@ -1,5 +1,8 @@
 """Options of the suite: `--benchmark` runs only timings, `--slow` adds statistical and long checks; shared files."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +48,28 @@ def medicalnet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "resnet_10_23dataset.pth"
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in ResNet10().state_dict().items()}}, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def finished_smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the smoke run of `paper`; whoever changes it takes a copy."""
+    folder = tmp_path_factory.mktemp("smoke")
+    smoke_run(folder, "paper")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_runs(finished_smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with smoke runs of all protocols, of which the larger ones have only some of their cells."""
+    folder = tmp_path_factory.mktemp("runs") / "all"
+    shutil.copytree(finished_smoke, folder)
+    smoke_run(folder, "precision")
+    smoke_run(folder, "utility", "-k", "s0 and not n2 and not n3")  # it shares a training with `paper`
+    smoke_run(folder, "deviations", "-k", "corrected_s0 or SN-MP_f16_corrected_s0")
+    return folder
+
+
+def smoke_run(folder: Path, protocol: str, *more: str) -> None:
+    command = [sys.executable, "-m", "benchmark", "run", protocol, "--profile", "smoke", *more]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr

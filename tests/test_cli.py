@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from benchmark.commands import app
 from vesselgan.data import save_volume
 
 SMOKE = ("run", "paper", "--profile", "smoke")
@@ -207,7 +209,19 @@ def test_a_stage_that_was_never_planned_is_refused(tmp_path: Path) -> None:
 
 def test_reports_and_ui_of_a_run_that_is_not_there_are_refused(tmp_path: Path) -> None:
     assert "no run there" in refused("report", "paper-laptop", cwd=tmp_path)
-    assert "name the run to compare" in refused("ui", cwd=tmp_path)
+    assert "no run there to show" in refused("ui", cwd=tmp_path)
+
+
+def test_ui_without_a_name_opens_all_of_several_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        path = tmp_path / f"runs/{name}/run.json"
+        path.parent.mkdir(parents=True)
+        path.write_text('{"cells": []}')
+    started: list[list[str]] = []
+    monkeypatch.setattr("benchmark.commands.report.os.execv", lambda _, command: started.append(command))
+    result = CliRunner().invoke(app, ["ui", "--out", str(tmp_path), "--port", "5999"])
+    assert "all runs: http://127.0.0.1:5999/#/experiments" in result.output
+    assert len(started) == 1
 
 
 MISPAIRED = "import vesselgan.data.listing as l; l._files = lambda folder: iter(sorted(folder.rglob('*.gz'), key={})); "

@@ -168,7 +168,7 @@ def test_the_dp_variant_without_opacus_is_refused_before_anything_runs(
     matrix = plan.protocol.matrix.model_copy(update={"variant": ["DP"]})
     cells = cells_of(plan.protocol, plan.profile.model_copy(update={"matrix": matrix}))
     monkeypatch.setattr("benchmark.plan.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"needs opacus .* pip install 'vesselgan-benchmark\[dp\]'"):
+    with pytest.raises(InputError, match=r"needs opacus .* pip install 'opacus>=1\.5\.4,<2'"):
         build_plan(plan.protocol, "smoke", plan.profile, cells, plan.source, "cpu")
 
 

@@ -422,6 +422,15 @@ def test_a_run_of_costs_alone_speaks_of_nothing_else(run: Run, tmp_path: Path) -
     assert "Time, throughput and memory of one training step" in page
 
 
+def test_no_p_is_zero_and_no_effect_loses_its_size_to_rounding() -> None:
+    from benchmark.commands.claims import _p
+    from benchmark.views.text import p_words, signed
+
+    assert (p_words(0.0), p_words(0.0004), p_words(0.004), p_words(0.4)) == ("< 0.001", "< 0.001", "= 0.004", "= 0.40")
+    assert (_p(0.0), _p(0.004), _p(None)) == ("< 0.001", "0.004", "")
+    assert signed(-0.04, 1) == "−4.0 × 10⁻²"
+
+
 def test_the_strip_shades_the_side_on_which_the_claim_holds(run: Run) -> None:
     views, _ = claim_views(results_of(run))
     lower, greater = views[2].strip, views[1].strip

@@ -13,7 +13,18 @@ from benchmark.claims.language import COST_METRICS, Scope, has_subjects
 from benchmark.claims.statistics import LEAST_PAIRS, LEAST_SEEDS, Crossed, Effect, SignFlip, Student
 from benchmark.vocabulary import DISTANCES, UNBIASED, range_of
 
-__all__ = ["COUNT", "ROUND", "SEED", "SUBJECT", "Evidence", "MissingDataError", "Pairs", "effect_of", "obstacle_of", "within_range"]
+__all__ = [
+    "COUNT",
+    "ROUND",
+    "SEED",
+    "SUBJECT",
+    "Evidence",
+    "MissingDataError",
+    "Pairs",
+    "effect_of",
+    "obstacle_of",
+    "within_range",
+]
 
 Array = NDArray[np.float64]
 SUBJECT, SEED, ROUND, COUNT = "test subject", "seed", "interleaved round", "exact count"
@@ -173,7 +184,7 @@ class Evidence:
         return self._aligned(metric, (label, PUBLISHED), [side, dict.fromkeys(side, (value, False))], scope)
 
     def limits(self, metric: str) -> tuple[float, float]:
-        """The least and the greatest value that a missing one could have had; of the run's own where there is no limit."""
+        """The least and the greatest value that a missing one could have had; without a limit, those of the run."""
         low, high = range_of(metric)
         if high == math.inf:
             labels = {*self.labels, *(label for _, label in self._by_subject)}

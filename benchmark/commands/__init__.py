@@ -1,6 +1,18 @@
 """The commands of `python -m benchmark`, a file for each group; importing them registers them."""
 
-from benchmark.commands import check_data, claims, evaluate, importing, report, run, score, segment, stage, synthesise
+from benchmark.commands import (
+    check_data,
+    claims,
+    evaluate,
+    importing,
+    patches,
+    report,
+    run,
+    score,
+    segment,
+    stage,
+    synthesise,
+)
 from benchmark.commands.options import app, complain
 
 __all__ = [
@@ -10,6 +22,7 @@ __all__ = [
     "complain",
     "evaluate",
     "importing",
+    "patches",
     "report",
     "run",
     "score",

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -82,7 +82,9 @@ Weights = Annotated[
 ]
 Cell = Annotated[str | None, typer.Option("--cell", metavar="ID", help="Which of a run's cells: SN_f64_s0")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs", file_okay=False)]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="Where networks run: auto, cpu, cuda, or one GPU: cuda:1")
+]
 
 
 def report_folder(out: Path, command: str, folders: Mapping[str, Path], name: str | None) -> Path:

@@ -1,6 +1,8 @@
 """`run` and `ls`: a protocol's cells, and the work of making them."""
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,6 +32,7 @@ from benchmark.environment import choose_device
 from benchmark.loading import find_protocol, load_protocol
 from benchmark.plan import CellPlan, Plan, build_plan
 from benchmark.protocol import Profile, Protocol
+from benchmark.seeds import keep_seeds, wanted_seeds
 from benchmark.sources import choose_source, find_externals
 from benchmark.store import Store
 from vesselgan.errors import InputError
@@ -50,6 +53,10 @@ def run(
     weights: Weights = None,
     out: Out = Path(),
     expression: Expression = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", metavar="SEEDS", help="Instead of the protocol's: 0-4, 0,2,7, or +3 for three more"),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Stages at a time; by default what the cores carry")
     ] = None,
@@ -62,11 +69,10 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json at the end, and nothing else")] = False,
 ) -> None:
     """Run a protocol: train, synthesise, score, segment, measure, report. Finished stages are not repeated."""
-    from benchmark.pipeline import refuse_other_data
+    from benchmark.pipeline import refuse_other_data, write_run_folder
 
-    path, plan = _plan(
-        protocol, profile, data, layout, spacing, weights, device, None if dry_run else out / "runs/fingerprints"
-    )
+    request = _Request(protocol, profile, data, layout, spacing, weights, device, seeds, out, remember=not dry_run)
+    path, plan, before = _plan(request)
     chosen = _chosen(plan, expression)
     if not listing:
         _refuse_mispairing(plan, chosen)
@@ -77,7 +83,12 @@ def run(
         return
     if plan.profile.requires.data:
         _show_prediction(plan, chosen, store, Console(stderr=True) if as_json else console)
-    status = _execute(plan, chosen, store, out, path.read_text(encoding="utf-8"), workers, quiet=as_json)
+
+    def write_folder() -> None:
+        write_run_folder(plan, store, out, path.read_text(encoding="utf-8"))
+        keep_seeds(out, plan.name, seeds, before, sorted({cell.cell.seed for cell in plan.cells}))
+
+    status = _execute(plan, chosen, store, out, write_folder, workers, quiet=as_json)
     if status == BAD_INPUT:  # an earlier report of good data stays
         raise typer.Exit(status)
     page = publish_report(out, plan.name, quiet=as_json)
@@ -87,10 +98,26 @@ def run(
 
 
 @app.command("ls")
-def list_cells(protocol: ProtocolName, profile: ProfileName = None, expression: Expression = None) -> None:
+def list_cells(
+    protocol: ProtocolName,
+    profile: ProfileName = None,
+    expression: Expression = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON, and nothing else")] = False,
+) -> None:
     """List a protocol's profiles, cells and claims."""
     loaded = load_protocol(find_protocol(protocol))
     name, settings = _profile(loaded, profile)
+    if as_json:
+        content = {
+            "protocol": loaded.protocol,
+            "title": loaded.title,
+            "profile": name,
+            "profiles": {other: body.about.strip() for other, body in loaded.profiles.items()},
+            "cells": [asdict(cell) for cell in select(cells_of(loaded, settings), expression)],
+            "claims": [{"name": claim.name, "statement": claim.statement} for claim in loaded.claims],
+        }
+        print(json.dumps(content, indent=1, allow_nan=False))
+        return
     console.print(f"[bold]{escape(loaded.protocol)}[/bold]: {escape(loaded.title)}")
     for other, body in loaded.profiles.items():
         mark = "*" if other == name else " "
@@ -106,29 +133,50 @@ def list_cells(protocol: ProtocolName, profile: ProfileName = None, expression: 
         console.print(f"claim: {escape(claim.name)}: {escape(claim.statement)}", soft_wrap=True)
 
 
-def _plan(
-    protocol: str,
-    profile: str | None,
-    data: Path | None,
-    layout: str,
-    spacing: str | None,
-    weights: Path | None,
-    device: str,
-    remember: Path | None,
-) -> tuple[Path, Plan]:
-    path = find_protocol(protocol)
+@dataclass(frozen=True)
+class _Request:
+    """What the command line asks for."""
+
+    protocol: str
+    profile: str | None
+    data: Path | None
+    layout: str
+    spacing: str | None
+    weights: Path | None
+    device: str
+    seeds: str | None
+    out: Path
+    remember: bool  # the hashes of files
+
+
+def _plan(request: _Request) -> tuple[Path, Plan, list[int]]:
+    """The protocol's file, the plan, and the seeds to which `--seeds +3` adds."""
+    path = find_protocol(request.protocol)
     loaded = load_protocol(path)
-    name, settings = _profile(loaded, profile)
-    chosen = settings.score.weights if weights is None else str(weights)
-    if chosen and (weights is not None or settings.score.extractor == "medicalnet"):
+    name, settings = _profile(loaded, request.profile)
+    matrix = settings.matrix or loaded.matrix
+    before = list(matrix.seed)
+    if request.seeds is not None:
+        run_name = f"{loaded.protocol}-{name}"
+        seeds, before = wanted_seeds(request.seeds, matrix.seed, request.out, run_name)
+        settings = settings.model_copy(update={"matrix": matrix.model_copy(update={"seed": seeds})})
+    chosen = settings.score.weights if request.weights is None else str(request.weights)
+    if chosen and (request.weights is not None or settings.score.extractor == "medicalnet"):
         found = {"weights": str(local_weights(chosen)), "extractor": "medicalnet"}
         settings = settings.model_copy(update={"score": settings.score.model_copy(update=found)})
     cells = cells_of(loaded, settings)
+    remember = request.out / "runs/fingerprints" if request.remember else None
     source = choose_source(
-        name, settings, data, layout, remember, spacing_mm=spacing_of(spacing), scored=loaded.only != "costs"
+        name,
+        settings,
+        request.data,
+        request.layout,
+        remember,
+        spacing_mm=spacing_of(request.spacing),
+        scored=loaded.only != "costs",
     )
     externals = find_externals(loaded.include, path.parent, remember)
-    return path, build_plan(loaded, name, settings, cells, source, choose_device(device), externals)
+    return path, build_plan(loaded, name, settings, cells, source, choose_device(request.device), externals), before
 
 
 def _profile(protocol: Protocol, name: str | None) -> tuple[str, Profile]:
@@ -156,10 +204,17 @@ def _refuse_mispairing(plan: Plan, chosen: list[CellPlan]) -> None:
 
 
 def _execute(
-    plan: Plan, chosen: list[CellPlan], store: Store, out: Path, text: str, workers: int | None, *, quiet: bool
+    plan: Plan,
+    chosen: list[CellPlan],
+    store: Store,
+    out: Path,
+    write_folder: Callable[[], None],
+    workers: int | None,
+    *,
+    quiet: bool,
 ) -> int:
     """Read the user's files, write the run folder, and do the rest. Bad files leave an earlier run as it was."""
-    from benchmark.pipeline import default_workers, execute, input_stages, write_run_folder
+    from benchmark.pipeline import default_workers, execute, input_stages
     from benchmark.progress import RunDisplay
     from benchmark.results import load_run
     from benchmark.workers import LocalEngine
@@ -184,7 +239,7 @@ def _execute(
         if outcome.bad_input:
             complain("\n".join(outcome.bad_input))
             return outcome.exit_status
-        write_run_folder(plan, store, out, text)
+        write_folder()
         with RunDisplay(plan, load_run(out, plan.name), target, to_do, len(chosen)) as display:
             outcome = execute(plan, chosen, store, engine, display)
     except KeyboardInterrupt:

@@ -8,7 +8,17 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmark.commands.options import Device, Name, Out, Weights, app, console, log_console, report_folder, tell_results
+from benchmark.commands.options import (
+    Device,
+    Name,
+    Out,
+    Weights,
+    app,
+    console,
+    log_console,
+    report_folder,
+    tell_results,
+)
 from benchmark.environment import choose_device
 
 __all__ = ["score"]

@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.claims.wording import missing_words, unit_words
-from benchmark.views.text import deviation, interval, join, metric_phrase, number, p_words, plural, sentence, signed, unit_of
+from benchmark.views.text import (
+    deviation,
+    interval,
+    join,
+    metric_phrase,
+    number,
+    p_words,
+    plural,
+    sentence,
+    signed,
+    unit_of,
+)
 
 __all__ = ["ClaimView", "RivalRow", "Strip", "claim_views"]
 
@@ -95,12 +106,20 @@ def _claim_view(claim: Mapping[str, Any]) -> ClaimView:
         test=_test(claim),
         beside=_beside(claim, decimals),
         reason=sentence(reason) if reason else "",
-        would_decide=claim["needed"]["sentence"] if claim["needed"] else "",
+        would_decide=_would_decide(claim["needed"]),
         missing=missing_words(claim) if claim["missing"] else "",
         note=claim["note"],
         rivals=[_rival(rival) for rival in claim.get("comparisons", ())],
         strip=None if effect is None or exact else _strip(claim, decimals),
     )
+
+
+def _would_decide(needed: Mapping[str, Any] | None) -> str:
+    """The sentence, with the option that makes so many more seeds."""
+    if not needed:
+        return ""
+    seeds = needed["more"] if needed["unit"] == "seed" else None
+    return str(needed["sentence"]) + (f" The same command with --seeds +{seeds} trains them." if seeds else "")
 
 
 def _scope(scope: str) -> str:
