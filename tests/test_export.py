@@ -143,7 +143,7 @@ def test_a_file_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
 
 def test_another_generators_folder_is_refused_for_that_and_not_for_its_number(tmp_path: Path) -> None:
     write(tmp_path, "nnunet", sheet={"pairs": COUNT, "generator": {"name": "a"}})
-    with pytest.raises(InputError, match='generator.name is "a" there, not "b"'):
+    with pytest.raises(InputError, match=r'generator\.name is "a" there, not "b"'):
         write(tmp_path, "nnunet", sheet={"pairs": 150, "generator": {"name": "b"}}, count=150)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -29,6 +30,7 @@ class Page(HTMLParser):
                 self.links.append(value)
 
 
+@cache
 def anchors_of(path: Path) -> set[str]:
     if path.suffix == ".html":
         return Page(path).anchors

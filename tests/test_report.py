@@ -70,7 +70,7 @@ def make_run(out: Path, *, mask: bool = True, failed: str = "", empty: int = 0, 
     protocol_file.write_text(protocol_text, encoding="utf-8")
     protocol = load_protocol(protocol_file)
     profile = protocol.profiles["smoke"]
-    source = choose_source("smoke", profile, None, out / "runs")
+    source = choose_source("smoke", profile, None, remember=out / "runs")
     plan = build_plan(protocol, "smoke", profile, cells_of(protocol, profile), source, "cpu")
     store = Store(out / "runs")
     write_run_folder(plan, store, out, protocol_text)

@@ -54,7 +54,7 @@ def _show(judged: list[dict[str, Any]]) -> None:
         table.add_row(
             f"[{STYLES[claim['verdict']]}]{claim['wording']}[/]",
             escape(claim["name"]) + (" (must hold)" if claim["must_hold"] else ""),
-            "" if claim["effect"] is None else signed(claim["effect"], decimals),
+            "" if claim["effect"] is None else _typed(signed(claim["effect"], decimals)),
             _interval(claim, decimals),
             unit_words(claim),
             claim["test"] or "",
@@ -75,7 +75,12 @@ def _interval(claim: dict[str, Any], decimals: int) -> str:
 
     if claim["ci_low"] is None or claim["test"] is None:
         return ""
-    return interval(claim["ci_low"], claim["ci_high"], decimals).replace("[", r"\[", 1)
+    return _typed(interval(claim["ci_low"], claim["ci_high"], decimals)).replace("[", r"\[", 1)
+
+
+def _typed(text: str) -> str:
+    """With the signs of a keyboard, since a terminal's numbers are copied into other programs."""
+    return text.replace("\N{MINUS SIGN}", "-").replace("\N{THIN SPACE}", "")
 
 
 def _p(p: float | None) -> str:
