@@ -93,16 +93,25 @@ def labels_of(protocol: Protocol) -> list[str]:
 def select(cells: Sequence[Cell], expression: str | None) -> list[Cell]:
     """Cells whose id or label contains the words of a pytest-like expression: `SN and not MP`, `real or s0`.
 
-    Raises InputError where the expression cannot be read or matches nothing.
+    Raises InputError where the expression is empty or cannot be read, has a word that is in no cell, or matches none.
     """
-    if not expression:
+    if expression is None:
         return list(cells)
     words = re.findall(r"\(|\)|[^\s()]+", expression)
-    source = " ".join(w if w in {"and", "or", "not", "(", ")"} else f"has({w!r})" for w in words)
+    if not words:
+        raise InputError(f"-k {expression!r}: is empty; give a word of a cell's name, or leave -k out for all cells")
+    operators = {"and", "or", "not", "(", ")"}
+    source = " ".join(word if word in operators else f"has({word!r})" for word in words)
     try:
         code = compile(source, "-k", "eval")
     except SyntaxError:
         raise InputError(f"-k {expression!r}: write words joined by 'and', 'or', 'not' and parentheses") from None
+
+    every = " ".join(f"{cell.id} {cell.label}" for cell in cells)
+    for word in words:
+        if word not in operators and word.lower() not in every.lower():
+            known = list(dict.fromkeys([*(cell.id for cell in cells), *re.split(r"[\s_=]+", every)]))
+            raise InputError(f"-k {expression!r}: {word!r} is in no cell{did_you_mean(word, known)}")
 
     def matches(cell: Cell) -> bool:
         names = f"{cell.id} {cell.label}".lower()

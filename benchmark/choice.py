@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.cells import BASELINE_RECIPE
 from benchmark.claims.language import CHOSEN
-from benchmark.claims.samples import Evidence, MissingDataError, Pairs, effect_of, obstacle_of
+from benchmark.claims.samples import Evidence, MissingDataError, Pairs, effect_of, obstacle_of, within_range
 from benchmark.vocabulary import DSC_METRICS, trained_on
 
 __all__ = ["best_synthetic", "with_choice"]
@@ -29,7 +30,8 @@ def best_synthetic(cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame) -> di
             continue
         on_validation = {label: float(means["validation"][label]) for label in candidates}
         label = max(candidates, key=lambda name: on_validation[name])
-        baseline = next((name for name in baselines if name in means["test"]), None)
+        data = _data_of(cells, label)
+        baseline = next((name for name in baselines if name in means["test"] and _data_of(cells, name) == data), None)
         pairs = None if baseline is None else _pairs(Evidence(cells, rows), metric, baseline, label)
         scores = {
             "test": float(means["test"][label]),
@@ -50,6 +52,12 @@ def best_synthetic(cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame) -> di
 _SPLITS = ("validation", "test")
 
 
+def _data_of(cells: Sequence[Mapping[str, Any]], label: str) -> set[Any]:
+    """The deviations with which a label's U-Nets saw the data: a gap between others would be theirs."""
+    options = [cell.get("recipe_options") or {} for cell in cells if cell["label"] == label]
+    return {tuple(each.get(name) for name in BASELINE_RECIPE) for each in options}
+
+
 def _pairs(evidence: Evidence, metric: str, real: str, label: str) -> Pairs | None:
     """Both labels' values on test subjects, for the seeds that both have; None where there are none."""
     try:
@@ -62,7 +70,7 @@ def _gap(pairs: Pairs) -> dict[str, Any]:
     """Real minus synthetic, paired by test subject, and the two means that it is the difference of."""
     effect, seeds, subjects = effect_of(pairs)
     too_few = effect is None or obstacle_of(pairs, seeds, subjects) is not None
-    low, high = (None, None) if effect is None or too_few else (float(end) for end in effect.interval())
+    low, high = (None, None) if effect is None or too_few else within_range(effect.interval(), pairs.metric)
     value = float(pairs.differences.mean()) if effect is None else float(effect.effect)
     gap = {"value": value, "ci_low": low, "ci_high": high, "n": subjects, "unit": pairs.unit, "real": pairs.labels[0]}
     by_subject = pd.DataFrame(pairs.rows())

@@ -2,6 +2,9 @@
 
 import signal
 import sys
+from typing import Any
+
+import typer
 
 from benchmark.commands import app, complain
 from benchmark.store import StageLockedError
@@ -9,12 +12,19 @@ from vesselgan.errors import InputError
 
 __all__ = ["main"]
 
+UsageError: Any = typer.BadParameter.__base__  # click's, which some versions of typer carry inside themselves
+
 
 def main() -> None:
     """Entry point: bad input is told in one line per error, with exit status 2."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        app()
+        arguments = ["--help"] if len(sys.argv) == 1 else None
+        sys.exit(app(arguments, prog_name=app.info.name, standalone_mode=False) or 0)
+    except UsageError as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", app.info.name)
+        complain(f"{' '.join(error.format_message().split()).rstrip('.')}; {command} --help lists what there is")
+        sys.exit(2)
     except InputError as error:
         complain(str(error))
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from importlib import metadata
@@ -32,15 +33,28 @@ def usable_cores() -> int:
 
 
 def choose_device(name: str) -> str:
-    """`cpu` or `cuda` for `auto`, `cpu` or `cuda`. Raises InputError where CUDA is asked for and absent."""
+    """`cpu` or `cuda` for `auto`, `cpu`, `cuda`, or `cuda:1`: then no other GPU is seen, by workers neither.
+
+    Raises InputError for another name, and where CUDA is asked for and absent.
+    """
+    if numbered := re.fullmatch(r"cuda:(\d+)", name):
+        seen = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
+        index = int(numbered[1])
+        if seen and index >= len(seen):
+            raise InputError(f"--device {name}: CUDA_VISIBLE_DEVICES lets {len(seen)} GPUs be seen, counted from 0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = seen[index] if seen else str(index)
+    elif name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device {name!r}: give auto, cpu, cuda, or one of several GPUs, such as cuda:1")
     if name == "cpu" or (name == "auto" and metadata.version("torch").endswith("+cpu")):
         return "cpu"
     import torch
 
     if torch.cuda.is_available():
         return "cuda"
-    if name == "cuda":
-        raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu, or install the CUDA build")
+    if name != "auto":
+        raise InputError(
+            f"--device {name}: torch finds no such CUDA device here; use --device cpu, or install the CUDA build"
+        )
     return "cpu"
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from benchmark import __version__
 from benchmark.environment import environment
 from benchmark.results import mean_with_interval
-from benchmark.vocabulary import REGIONS, SEGMENTATION_METRICS
+from benchmark.vocabulary import REGIONS, SEGMENTATION_METRICS, range_of
 from vesselgan.data.folders import MaskFile, array_files, read_mask
 from vesselgan.errors import InputError
 from vesselgan.metrics import segmentation_scores
@@ -155,7 +155,9 @@ def _aggregates(rows: list[dict[str, Any]], *, has_mask: bool) -> dict[str, Any]
             known = [row for row in rows if row["metric"] == name and row["value"] is not None]
             if known:
                 empty = sum(row["empty"] for row in known)
-                metrics[name] = mean_with_interval([row["value"] for row in known], "subject") | {"empty": empty}
+                metrics[name] = mean_with_interval([row["value"] for row in known], "subject", range_of(name)) | {
+                    "empty": empty
+                }
                 continue
             reason = NO_MASK if region == "intracranial" and not has_mask else NO_SPACING
             metrics[name] = {"value": None, "n": 0, "ci_low": None, "ci_high": None, "reason": reason}

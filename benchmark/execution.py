@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from vesselgan.errors import InputError
 __all__ = ["run_stage"]
 
 Progress = Callable[[int, int, str], None]
+LOG_EVERY_S = 10.0
 
 
 def run_stage(store: Store, key: str, progress: Progress | None = None) -> None:
@@ -59,18 +61,46 @@ def run_stage(store: Store, key: str, progress: Progress | None = None) -> None:
         started = time.monotonic()
         try:
             with _output_to(folder / "log.txt"), _round_wrong_kernels(store, spec):
-                context.set_threads()
-                values = stage.run(context)
+                log = _Log(key, context.progress)
+                context = replace(context, progress=log.progress)
+                try:
+                    context.set_threads()
+                    values = stage.run(context)
+                except BaseException as error:
+                    log.say(f"stopped by {type(error).__name__}: {error}")
+                    raise
                 facts = {
                     "seconds": round(time.monotonic() - started, 3),
                     "peak_rss_mib": round(_peak_rss_mib(), 1),  # of this process, which may have run other stages
                     "environment": environment(str(spec.runtime.get("device", "cpu"))),
                 }
+                log.say(f"done after {facts['seconds']} s, with {facts['peak_rss_mib']} MiB at the most")
             store.finish(key, values, facts)
         except Exception as error:
+            if isinstance(error, OSError) and error.errno and not error.filename:  # a full disk names no file
+                error.filename = str(folder)
             message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             store.fail(key, message, traceback.format_exc())
             raise
+
+
+class _Log:
+    """What a stage does, in its `log.txt`; progress at most every few seconds, so that a log stays short."""
+
+    def __init__(self, key: str, tell: Progress) -> None:
+        self._tell = tell
+        self._next = 0.0
+        self.say(f"{key} starts (process {os.getpid()})")
+
+    def say(self, what: str) -> None:
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {what}", flush=True)
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        now = time.monotonic()
+        if now >= self._next or done >= total:
+            self._next = now + LOG_EVERY_S
+            self.say(f"{what}: {done} of {total}")
+        self._tell(done, total, what)
 
 
 @contextlib.contextmanager

@@ -63,10 +63,11 @@ class StepCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one training step takes: floating-point operations, and peak bytes of live tensors."""
+    """What a training step takes: floating-point operations, bytes of live tensors at the peak and between steps."""
 
     flops: int
     peak_bytes: int
+    state_bytes: int
 
 
 def predict_step(config: WGANConfig) -> StepCost:
@@ -80,8 +81,9 @@ def predict_step(config: WGANConfig) -> StepCost:
         trainer.step(real)  # makes the optimisers' state
         with StepCounter() as counter:
             counter.watch(real, *state_tensors(trainer))
+            state = counter.live
             trainer.step(real)
-    return StepCost(counter.flops, counter.peak)
+    return StepCost(counter.flops, counter.peak, state)
 
 
 def state_tensors(trainer: WGANTrainer) -> list[Tensor]:

@@ -1,5 +1,6 @@
 """Run a plan: which stage is ready, skip what is done, go on when something fails."""
 
+import hashlib
 import json
 import time
 from collections import Counter
@@ -10,18 +11,20 @@ from typing import Any, Protocol
 
 from benchmark.environment import environment, usable_cores
 from benchmark.plan import CellPlan, Plan
-from benchmark.store import Store
+from benchmark.store import Store, canonical_json
 from benchmark.workers import Event
+from vesselgan.errors import InputError
 from vesselgan.files import write_text
 
 __all__ = [
     "Engine",
     "Observer",
     "Outcome",
-    "Unobserved",
     "default_workers",
     "execute",
     "findings",
+    "first_stages",
+    "refuse_other_data",
     "write_run_folder",
 ]
 
@@ -54,19 +57,6 @@ class Observer(Protocol):
 
     def cell_finished(self, cell: CellPlan, status: str) -> None:
         """All stages of a cell ended."""
-
-
-class Unobserved:
-    """An observer that tells nobody."""
-
-    def stage_started(self, key: str) -> None:
-        """Nothing."""
-
-    def stage_event(self, event: Event) -> None:
-        """Nothing."""
-
-    def cell_finished(self, cell: CellPlan, status: str) -> None:
-        """Nothing."""
 
 
 @dataclass
@@ -122,6 +112,51 @@ def write_run_folder(plan: Plan, store: Store, out: Path, protocol_text: str) ->
     write_text(folder / "run.json", json.dumps(_description(plan), indent=1))
 
 
+def refuse_other_data(plan: Plan, out: Path) -> None:
+    """Raises InputError where the run folder of this name is of other files: it would be replaced."""
+    folder = out / "runs" / plan.name
+    try:
+        earlier = json.loads((folder / "run.json").read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # no run, or none that could be lost
+    if earlier.get("phantom") and not plan.source.has_files:
+        return  # simulated subjects belong to the protocol, which may change
+    now = _data(plan)
+    same = (
+        earlier["sha256"] == now["sha256"] if "sha256" in earlier else earlier.get("description") == now["description"]
+    )
+    if not same:
+        contents = [f"{data['description']} (content {str(data.get('sha256'))[:8]})" for data in (earlier, now)]
+        raise InputError(
+            f"{folder}: holds a run on {contents[0]}; this one is on {contents[1]}: give it a folder of its own with "
+            "--out DIR, or remove that run first"
+        )
+
+
+def first_stages(plan: Plan, cells: Sequence[CellPlan]) -> list[CellPlan]:
+    """The cells' stages that run before the plan is settled, each as a cell of its own, so that none stops another.
+
+    Those that read a user's files, so that bad ones end a run before anything of it is written; and numerics checks,
+    which decide how the others compute.
+    """
+    keys = {key for cell in cells for key in cell.stages.values()}
+    first = [
+        key
+        for key, spec in plan.specs.items()
+        if key in keys and ((spec.where and not spec.inputs) or spec.stage == "verify")
+    ]
+    return [CellPlan(cells[0].cell, {key: key}) for key in first]
+
+
+def _data(plan: Plan) -> dict[str, Any]:
+    return {
+        "description": plan.source.description,
+        "phantom": not plan.source.has_files,
+        "sha256": hashlib.sha256(canonical_json(plan.source.options).encode()).hexdigest(),
+        "mispaired": plan.source.mispaired,  # where D6 pairs them
+    }
+
+
 def _description(plan: Plan) -> dict[str, Any]:
     protocol = plan.protocol
     return {
@@ -130,7 +165,7 @@ def _description(plan: Plan) -> dict[str, Any]:
         "title": protocol.title,
         "about": protocol.about,
         "only": protocol.only,
-        "data": {"description": plan.source.description, "phantom": "phantom" in plan.source.options},
+        "data": _data(plan),
         "device": plan.device,
         "settings": plan.profile.model_dump(mode="json"),
         "cells": [cell_plan.cell.id for cell_plan in plan.cells],

@@ -144,7 +144,7 @@ def build_plan(
             plan.cells.append(CellPlan(cell, roles))
         return plan
     if any(cell.private for cell in cells) and find_spec("opacus") is None:
-        raise InputError("variant DP needs opacus for its accountant: pip install 'vesselgan-benchmark[dp]'")
+        raise InputError("variant DP needs opacus for its accountant: pip install 'opacus>=1.5.4,<2' (the extra [dp])")
     # Data first, since bad input must show before anything is spent on it; then the cost measurement, which wants the
     # machine for itself and would otherwise hold up workers.
     data = {cell.recipe.pairing: _add_prepare(plan, cell) for cell in cells}

@@ -15,9 +15,12 @@ __all__ = ["RunDisplay"]
 
 
 class RunDisplay:
-    """The observer of a run in a terminal. Where output is not a terminal, only the lines are written."""
+    """The observer of a run in a terminal. Where output is not a terminal, only the lines are written.
 
-    def __init__(self, plan: Plan, run: Run, console: Console, stages: int, cells: int) -> None:
+    While its files are read there is no `run` yet, and no cell to tell of.
+    """
+
+    def __init__(self, plan: Plan, run: Run | None, console: Console, stages: int, cells: int) -> None:
         self._plan = plan
         self._run = run
         self._console = console
@@ -34,6 +37,7 @@ class RunDisplay:
         )
         self._all = self._progress.add_task(plan.name, total=stages, what="stages")
         self._bars: dict[str, TaskID] = {}
+        self._told: set[str] = set()
 
     def __enter__(self) -> "RunDisplay":
         self._progress.start()
@@ -58,16 +62,22 @@ class RunDisplay:
         elif event.kind != "locked":
             self._progress.remove_task(self._bars.pop(event.key))
             self._progress.advance(self._all)
-            if event.kind != "done":
+            if event.kind == "failed":  # of bad input the command tells, in lines of its own
                 self._console.print(f"[red]failed[/red] {event.key}: {escape(event.text)}", soft_wrap=True)
 
     def cell_finished(self, cell: CellPlan, status: str) -> None:
-        """Print the cell's line."""
+        """Print the cell's line; a reason that it shares with an earlier cell is not repeated."""
+        if self._run is None:
+            return
         self._cells_done += 1
         minutes, seconds = divmod(round(time.monotonic() - self._started), 60)
         place = f"[{self._cells_done}/{self._cells} {minutes}:{seconds:02d}]"
         colour = "green" if status == "done" else "red"
         line = cell_line(self._run, cell.cell.id)
+        name, _, reason = line.partition(": ")
+        if status != "done":
+            line = f"{name}: for the same reason" if reason in self._told else line
+            self._told.add(reason)
         self._console.print(
             f"{escape(place)} [{colour}]{status}[/{colour}] {escape(line)}", soft_wrap=True, highlight=False
         )

@@ -12,7 +12,7 @@ from scipy import stats
 
 from benchmark.claims.language import COST_METRICS
 from benchmark.store import Store
-from benchmark.vocabulary import REGIONS, SEGMENTATION_METRICS
+from benchmark.vocabulary import REGIONS, SEGMENTATION_METRICS, range_of
 from vesselgan.errors import InputError
 
 __all__ = ["Run", "cell_line", "load_run", "mean_with_interval", "run_names", "subject_rows", "summarise"]
@@ -102,8 +102,13 @@ def subject_rows(run: Run, records: Sequence[Mapping[str, Any]] | None = None) -
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
 
-def mean_with_interval(values: Sequence[float], unit: str) -> dict[str, Any]:
-    """Mean, SD and Student's 95 % interval of the mean over `unit`s; None with a reason where one value is too few."""
+def mean_with_interval(
+    values: Sequence[float], unit: str, limits: tuple[float, float] = (-math.inf, math.inf)
+) -> dict[str, Any]:
+    """Mean, SD and Student's 95 % interval of the mean over `unit`s; None with a reason where one value is too few.
+
+    The interval is cut to `limits`, what the mean cannot leave: that excludes no true mean, so that it covers as often.
+    """
     sample = np.asarray(values, dtype=np.float64)
     n = len(sample)
     entry: dict[str, Any] = {
@@ -119,7 +124,8 @@ def mean_with_interval(values: Sequence[float], unit: str) -> dict[str, Any]:
         return entry
     sd = float(sample.std(ddof=1))
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / math.sqrt(n)
-    return entry | {"sd": sd, "ci_low": entry["value"] - half, "ci_high": entry["value"] + half}
+    low, high = entry["value"] - half, entry["value"] + half
+    return entry | {"sd": sd, "ci_low": max(low, limits[0]), "ci_high": min(high, limits[1])}
 
 
 def summarise(run: Run, rows: pd.DataFrame) -> dict[str, Any]:
@@ -232,7 +238,7 @@ def _segmentation_metrics(rows: pd.DataFrame, cell_id: str) -> dict[str, Any]:
                     "reason": "the dataset has no brain mask, so intracranial vessels cannot be told apart",
                 }
                 continue
-            entries[name] = mean_with_interval(known["value"].tolist(), "test subject")
+            entries[name] = mean_with_interval(known["value"].tolist(), "test subject", range_of(name))
             entries[name]["empty"] = int(known["empty"].sum())
     return entries
 
@@ -274,7 +280,7 @@ def _over_seeds(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if name in COST_METRICS:
             entries[name] = metrics[0]  # measured once for all seeds
         elif values:
-            entries[name] = mean_with_interval(values, "seed")
+            entries[name] = mean_with_interval(values, "seed", range_of(name))
         else:
             entries[name] = metrics[0]
     return entries

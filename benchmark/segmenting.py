@@ -20,7 +20,7 @@ from vesselgan.inference import segment_volume
 from vesselgan.networks import UNet
 from vesselgan.training import choose_precision
 
-__all__ = ["Segmented", "Segmenter", "find_unet", "open_segmenter", "output_names"]
+__all__ = ["Segmented", "Segmenter", "find_unet", "images_of", "open_segmenter", "output_names"]
 
 nib: Any = nibabel  # half of it carries no types
 
@@ -68,6 +68,22 @@ def open_segmenter(folder: Path, device: str, *, overlap: float, batch: int) -> 
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder / _WEIGHTS}: does not fit unet.json ({reason})") from None
     return Segmenter(unet, facts, device, overlap, batch)
+
+
+def images_of(paths: Sequence[Path]) -> list[Path]:
+    """The images themselves, and of a folder every NIfTI file in it, by name. Raises InputError for one without any."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(
+            file for file in path.iterdir() if file.name.endswith(_ENDINGS) and not file.name.startswith(".")
+        )
+        if not inside:
+            raise InputError(f"{path}: no .nii or .nii.gz file in this folder; name files, or another folder")
+        found += inside
+    return found
 
 
 def output_names(images: Sequence[Path]) -> dict[Path, str]:

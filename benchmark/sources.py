@@ -35,6 +35,7 @@ class Source:
     description: str
     weights_sha256: str | None = None
     listed_options: Mapping[str, Any] | None = None  # files paired as two unsorted lists (D6); None without files
+    mispaired: int = 0  # subjects to whose image that pairing gives another subject's label
 
     @property
     def has_files(self) -> bool:
@@ -106,6 +107,8 @@ def choose_source(
     if folder is None:
         if spacing_mm is not None:
             raise InputError("--spacing resamples scans: give them with --data DIR")
+        if layout != "auto":
+            raise InputError(f"--layout {layout} says how scans are named: give them with --data DIR")
         if any(axis > size for axis, size in zip(profile.patch, profile.phantom.shape, strict=True)):
             shape = list(profile.phantom.shape)
             raise InputError(
@@ -140,15 +143,17 @@ def _files_source(
     shares = {name: getattr(wanted, name) for name in SPLITS}
     split = complete_split(subjects, **shares, seed=wanted.seed)
     reading = reading_options(settings)
+    listing = pair_by_listing(subjects, folder)
     options, listed = (
         {
             "files": {pair.key: {role: digests[path] for role, path in files_of(pair).items()} for pair in pairs},
             **({"reading": reading} if reading else {}),
         }
-        for pairs in (subjects, pair_by_listing(subjects, folder))
+        for pairs in (subjects, listing)
     )
+    mispaired = sum(right.label != wrong.label for right, wrong in zip(subjects, listing, strict=True))
     where = {"folder": str(folder.resolve()), "layout": json.dumps(asdict(settings))}
-    return Source(options, split, where, _description(folder, chosen, settings, found), weights, listed)
+    return Source(options, split, where, _description(folder, chosen, settings, found), weights, listed, mispaired)
 
 
 def phantom_keys(profile: Profile) -> list[str]:
@@ -190,4 +195,8 @@ def _weights_sha256(profile_name: str, profile: Profile, remember: Path | None) 
             "resnet_10_23dataset.pth (MedicalNet) and give it with --weights FILE (or let --weights hub download it), "
             "or set score.extractor to random_resnet10"
         )
-    return file_sha256(Path(profile.score.weights), remember)
+    digest = file_sha256(Path(profile.score.weights), remember)
+    from vesselgan.networks.importing import import_medicalnet  # torch, which most plans do without
+
+    import_medicalnet(Path(profile.score.weights))  # a wrong file is told now and not after a day of training
+    return digest

@@ -76,6 +76,11 @@ def cell_params(cell: Mapping[str, Any]) -> dict[str, Any]:
     return params | {f"privacy.{key}": value for key, value in (cell["privacy"] or {}).items()}
 
 
+def experiments_url(port: int) -> str:
+    """The page that lists all runs."""
+    return f"http://127.0.0.1:{port}/#/experiments"
+
+
 def compare_url(out: Path, name: str, port: int) -> str:
     """The page that compares the cells of a run."""
     base = f"http://127.0.0.1:{port}/#"

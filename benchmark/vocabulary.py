@@ -1,5 +1,6 @@
 """Names of the metrics of segmentations, labels and audits, as they stand in results.json, in tables and in claims."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ __all__ = [
     "SEGMENTATION_METRICS",
     "SEGMENTATION_NAMES",
     "TOPOLOGY",
+    "UNBIASED",
+    "range_of",
     "trained_on",
 ]
 
@@ -59,6 +62,17 @@ AUDIT_NAMES: Mapping[str, tuple[str, int, str]] = {
 AUDIT_METRICS = tuple(AUDIT_NAMES)
 
 DSC_METRICS = ("dsc/intracranial", "dsc/all")  # the paper's question first
+
+
+# What lies in [0, 1] by definition.
+SHARES = (*OVERLAPS, "recall", "coverage", "prd_f8", "prd_f1_8", "prd_auc", "memorised_share")
+UNBIASED = ("fid_infinite", "kid")  # the same expectation at every number of patches; an estimate may be negative
+
+
+def range_of(metric: str) -> tuple[float, float]:
+    """What a metric cannot leave, and so no mean of it; a name such as `dsc/all` counts by what stands before the /."""
+    name = metric.split("/")[0]
+    return -math.inf if name in UNBIASED else 0.0, 1.0 if name in SHARES else math.inf
 
 
 def trained_on(cell: Mapping[str, Any]) -> Literal["real", "synthetic", "both"]:

@@ -1,6 +1,16 @@
-"""Options of the suite: `--benchmark` runs only timings, `--slow` adds statistical and long checks."""
+"""Options of the suite: `--benchmark` runs only timings, `--slow` adds statistical and long checks; shared files."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
+import torch
+
+from vesselgan.data import phantom_subjects, save_volume
+from vesselgan.networks import ResNet10
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,3 +27,49 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
     items[:] = [item for item in items if wanted(item)]
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four phantoms in the nnU-Net raw layout, without brain masks."""
+    folder = tmp_path_factory.mktemp("scans")
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir()
+    for index, subject in enumerate(phantom_subjects(4, (48, 48, 32), seed=1)):
+        image, label = f"imagesTr/case_{index:03d}_0000.nii.gz", f"labelsTr/case_{index:03d}.nii.gz"
+        save_volume(folder / image, subject.image, subject.affine)
+        save_volume(folder / label, subject.label.astype(np.uint8), subject.affine)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def medicalnet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file as MedicalNet's, with weights of no meaning."""
+    path = tmp_path_factory.mktemp("weights") / "resnet_10_23dataset.pth"
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in ResNet10().state_dict().items()}}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished_smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the smoke run of `paper`; whoever changes it takes a copy."""
+    folder = tmp_path_factory.mktemp("smoke")
+    smoke_run(folder, "paper")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_runs(finished_smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with smoke runs of all protocols, of which the larger ones have only some of their cells."""
+    folder = tmp_path_factory.mktemp("runs") / "all"
+    shutil.copytree(finished_smoke, folder)
+    smoke_run(folder, "precision")
+    smoke_run(folder, "utility", "-k", "s0 and not n2 and not n3")  # it shares a training with `paper`
+    smoke_run(folder, "deviations", "-k", "real_corrected_s0")  # any other would measure the costs of all
+    return folder
+
+
+def smoke_run(folder: Path, protocol: str, *more: str) -> None:
+    command = [sys.executable, "-m", "benchmark", "run", protocol, "--profile", "smoke", *more]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr

@@ -63,6 +63,20 @@ def test_the_two_means_are_over_the_seeds_that_both_have() -> None:
     assert best["test_real"] == pytest.approx(5.1 / 6)
 
 
+def test_the_gap_is_to_the_baseline_of_the_same_recipe() -> None:
+    """Otherwise the headline of `deviations` tells what a recipe costs as if it were what synthetic data cost."""
+    scalings = {"real": "volume", "real recipe=D8": "patch", "A": "patch"}
+    cells = [cell(label) | {"recipe_options": {"intensity_scaling": scaling}} for label, scaling in scalings.items()]
+    values = {"real": ([0.9], [0.9] * 6), "real recipe=D8": ([0.6], [0.6] * 6), "A": ([0.5], [0.5] * 6)}
+    best = best_synthetic(cells, rows(values))
+    assert best is not None
+    assert best["gap_to_real"]["real"] == "real recipe=D8"
+    assert best["gap_to_real"]["value"] == pytest.approx(0.1)
+    without = best_synthetic([cells[0], cells[2]], rows({name: values[name] for name in ("real", "A")}))
+    assert without is not None
+    assert without["gap_to_real"] is None, "no baseline saw the same data"
+
+
 def test_what_test_subjects_say_does_not_move_the_choice() -> None:
     changed = {label: (validation, test if label == "A" else [0.1] * 6) for label, (validation, test) in VALUES.items()}
     best = best_synthetic(CELLS, rows(changed))

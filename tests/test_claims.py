@@ -601,3 +601,26 @@ def test_a_claim_alone_is_decided_where_its_interval_lies_clear_of_the_bound(
     judged = judge({"difference": SIDES, "at_most": bound, "scope": scope}, [], rows(values, seeds=5))
     low, high = judged["ci_low"] - 1e-12, judged["ci_high"] + 1e-12  # an end on the bound is not clear of it
     assert judged["verdict"] == ("supported" if high < bound else "refuted" if low > bound else "inconclusive")
+
+
+def test_rounding_is_no_direction() -> None:
+    """Means of equal numbers, added in another order, differ in the last bit: all to one side, as signs would see."""
+    values = np.linspace(0.7, 0.9, SUBJECTS)
+    judged = judge(GREATER, [], rows({"good": values * (1 + 4e-16), "bad": values}))
+    assert judged["verdict"] == "inconclusive"
+    assert judged["effect"] == 0.0
+
+
+def test_the_interval_of_a_difference_of_shares_stays_between_minus_one_and_one() -> None:
+    rng = np.random.default_rng(0)
+    high, low = 0.8 + rng.uniform(0, 0.2, SUBJECTS), rng.uniform(0, 0.2, SUBJECTS)
+    sides = ({"good": high, "bad": low}, {"good": low, "bad": high})
+    table = pd.concat(rows(side, seeds=1).assign(seed=seed) for seed, side in enumerate(sides))
+    judged = judge(GREATER | {"scope": "training procedure"}, [], table)
+    assert -1 <= judged["ci_low"] < judged["ci_high"] <= 1
+    far = judge(
+        {"greater": ("bavd_mm/all @ good", "bavd_mm/all @ bad"), "scope": "training procedure"},
+        [],
+        table.assign(metric="bavd_mm/all"),
+    )
+    assert max(-far["ci_low"], far["ci_high"]) > 1, "which a distance has not"

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from vesselgan.data import phantom_subjects, save_volume
+from benchmark.commands import app
+from vesselgan.data import save_volume
 
 SMOKE = ("run", "paper", "--profile", "smoke")
 
@@ -28,19 +30,6 @@ def refused(*arguments: object, cwd: Path) -> str:
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, lines
     return lines[0]
-
-
-@pytest.fixture(scope="module")
-def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four phantoms in the nnU-Net raw layout, without brain masks."""
-    folder = tmp_path_factory.mktemp("scans")
-    for part in ("imagesTr", "labelsTr"):
-        (folder / part).mkdir()
-    for index, subject in enumerate(phantom_subjects(4, (48, 48, 32), seed=1)):
-        image, label = f"imagesTr/case_{index:03d}_0000.nii.gz", f"labelsTr/case_{index:03d}.nii.gz"
-        save_volume(folder / image, subject.image, subject.affine)
-        save_volume(folder / label, subject.label.astype(np.uint8), subject.affine)
-    return folder
 
 
 @pytest.fixture
@@ -124,6 +113,8 @@ def test_a_label_of_another_shape_is_refused(damaged: Path, tmp_path: Path) -> N
     save_volume(damaged / "labelsTr/case_002.nii.gz", np.eye(48)[:, :, None] * np.ones(9), np.eye(4))
     line = refused(*SMOKE, "--data", damaged, cwd=tmp_path)
     assert "case_002.nii.gz: shape (48, 48, 9)" in line
+    assert not (tmp_path / "runs/paper-smoke").exists(), "nothing of a run that cannot be"
+    assert not (tmp_path / "reports").exists()
 
 
 def test_a_file_that_is_no_nifti_is_refused(damaged: Path, tmp_path: Path) -> None:
@@ -152,6 +143,35 @@ def test_all_bad_files_are_told_at_once_and_an_earlier_report_stays(damaged: Pat
 
 def test_weights_choose_medicalnet_whatever_the_profile_says(tmp_path: Path) -> None:
     assert "none.pth: is no file" in refused(*SMOKE, "--weights", "none.pth", cwd=tmp_path)
+
+
+@pytest.fixture
+def earlier_run(tmp_path: Path) -> Path:
+    """What a run on the phantom leaves of itself."""
+    path = tmp_path / "runs/paper-smoke/run.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"cells": [], "data": {"description": "embedded phantom", "phantom": true, "sha256": "00"}}')
+    return path
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_file_that_is_no_weights_is_refused_and_an_earlier_run_stays(
+    more: tuple[str, ...], earlier_run: Path, tmp_path: Path
+) -> None:
+    before = earlier_run.read_bytes()
+    (tmp_path / "notes.md").write_text("# no weights")
+    assert "notes.md" in refused(*SMOKE, "--weights", "notes.md", *more, cwd=tmp_path)
+    assert earlier_run.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.md", "runs"]
+
+
+def test_a_run_on_other_data_does_not_replace_an_earlier_one(earlier_run: Path, scans: Path, tmp_path: Path) -> None:
+    before = earlier_run.read_bytes()
+    line = refused(*SMOKE, "--data", scans, cwd=tmp_path)
+    assert "holds a run on embedded phantom (content 00); this one is on scans" in line
+    assert "--out DIR" in line
+    assert earlier_run.read_bytes() == before
+    assert benchmark(*SMOKE, "--dry-run", "-k", "real", cwd=tmp_path).returncode == 0, "the phantom is the protocol's"
 
 
 def test_a_named_pipe_among_the_scans_is_refused_and_not_waited_for(damaged: Path, tmp_path: Path) -> None:
@@ -189,7 +209,79 @@ def test_a_stage_that_was_never_planned_is_refused(tmp_path: Path) -> None:
 
 def test_reports_and_ui_of_a_run_that_is_not_there_are_refused(tmp_path: Path) -> None:
     assert "no run there" in refused("report", "paper-laptop", cwd=tmp_path)
-    assert "name the run to compare" in refused("ui", cwd=tmp_path)
+    assert "no run there to show" in refused("ui", cwd=tmp_path)
+
+
+def test_ui_without_a_name_opens_all_of_several_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        path = tmp_path / f"runs/{name}/run.json"
+        path.parent.mkdir(parents=True)
+        path.write_text('{"cells": []}')
+    started: list[list[str]] = []
+    monkeypatch.setattr("benchmark.commands.report.os.execv", lambda _, command: started.append(command))
+    result = CliRunner().invoke(app, ["ui", "--out", str(tmp_path), "--port", "5999"])
+    assert "all runs: http://127.0.0.1:5999/#/experiments" in result.output
+    assert len(started) == 1
+
+
+MISPAIRED = "import vesselgan.data.listing as l; l._files = lambda folder: iter(sorted(folder.rglob('*.gz'), key={})); "
+START = "from benchmark.cli import main; main()"
+
+
+def on_a_file_system(order: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command on a file system that lists in this order, which no test can ask of the real one."""
+    command = [sys.executable, "-c", MISPAIRED.format(order) + START, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+STRANGERS = "lambda path: int(path.name[5:8]) * (-1 if path.parent.name == 'labelsTr' else 1)"  # labels last to first
+
+
+@pytest.fixture
+def tiny_paper(tmp_path: Path) -> Path:
+    """The protocol of the paper, whose profile `paper` is as small as `smoke`; its recipe is kept."""
+    text = (Path(__file__).parent.parent / "protocols/paper.yaml").read_text()
+    of_smoke = text.partition("  smoke:\n")[2].partition("\nmatrix:")[0].replace("    recipe: corrected\n", "")
+    start = text.partition("    requires: {data: true}\n    recipe: paper_code\n")
+    assert all(start)
+    rest = start[2].partition("  laptop:\n")
+    path = tmp_path / "tiny.yaml"
+    path.write_text("".join([*start[:2], of_smoke.partition("\n")[2], "\n", *rest[1:]]))
+    return path
+
+
+def paired_labels(plan: str) -> list[str]:
+    return [line.split()[2] for line in plan.splitlines() if " prepare-" in line]
+
+
+def test_no_profile_pairs_scans_by_listing_unless_that_is_asked_for_by_name(
+    scans: Path, tiny_paper: Path, tmp_path: Path
+) -> None:
+    """On whatever file system, the data of the paper's recipe are those of the corrected one."""
+    arguments = ("run", tiny_paper, "--data", scans, "--dry-run", "-k", "real")
+    found = {}
+    for profile in ("paper", "smoke"):
+        result = on_a_file_system(STRANGERS, *arguments, "--profile", profile, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        found[profile] = paired_labels(result.stdout)
+    assert found["paper"] == found["smoke"] != []
+
+
+def test_pairing_by_listing_is_refused_unless_the_pairs_come_out_right_or_the_user_insists(
+    scans: Path, tmp_path: Path
+) -> None:
+    arguments = ("run", "deviations", "--profile", "smoke", "--data", scans, "--dry-run")
+    wrong = on_a_file_system(STRANGERS, *arguments, "-k", "D6 and real", cwd=tmp_path)
+    assert wrong.returncode == 2
+    (line,) = wrong.stderr.splitlines()
+    assert "gives 4 of 4 images here the label of another subject" in line
+    assert "-k 'not D6'" in line
+    assert "--pair-by-listing" in line
+    assert on_a_file_system("None", *arguments, "-k", "D6 and real", cwd=tmp_path).returncode == 0
+    insisted = on_a_file_system(STRANGERS, *arguments, "-k", "D6 and real", "--pair-by-listing", cwd=tmp_path)
+    assert insisted.returncode == 0
+    assert on_a_file_system(STRANGERS, *arguments, "-k", "not D6 and real", cwd=tmp_path).returncode == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_real_scans_run_through_and_lack_intracranial_values(scans: Path, tmp_path: Path) -> None:

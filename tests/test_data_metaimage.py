@@ -64,7 +64,7 @@ def test_without_simpleitk_one_line_says_what_to_install(tmp_path: Path, monkeyp
 
     monkeypatch.setattr("vesselgan.data.metaimage.import_module", missing)
     message = refused(metaimage(tmp_path / "a.mha", image_of(0)))
-    assert "pip install 'vesselgan-benchmark[metaimage]', or convert it to .nii.gz" in message
+    assert "pip install 'SimpleITK>=2.4,<3' (the extra [metaimage]), or convert it to .nii.gz" in message
 
 
 def test_an_mhd_consists_of_two_files(tmp_path: Path) -> None:

@@ -114,6 +114,17 @@ def test_overhang_scaled_by_volume_is_the_darkest_value(tmp_path, subjects):
     assert labels[0, 4, 4, 2] == 1
 
 
+def test_overhang_scaled_by_patch_is_zero_or_where_intensities_are_negative_the_darkest_value(tmp_path, subjects):
+    corner_only = np.zeros_like(subjects[0].label)
+    corner_only[0, 0, 0] = True
+    for shift in (0, -2000):
+        moved = replace(subjects[0], image=subjects[0].image + shift, label=corner_only)
+        store = open_store(write(tmp_path / str(shift), [moved], {"train": ["a"]}))
+        images, _ = store.cut_pairs([8], "patch")
+        assert (images[0, :4] == -1).all()
+        assert images.max() == 1
+
+
 def test_equal_input_gives_equal_bytes(tmp_path, subjects):
     first, again = write(tmp_path / "1", subjects), write(tmp_path / "2", subjects)
     names, names_again = (

@@ -103,6 +103,28 @@ def test_an_interrupted_call_goes_on_and_ends_in_the_same_bytes(tmp_path: Path, 
     assert write(tmp_path / "broken", name, count=150) == 0
 
 
+@LAYOUTS
+def test_a_finished_dataset_grows_to_the_bytes_that_it_would_have_had(tmp_path: Path, name: str) -> None:
+    """Also where the call that lets it grow is stopped."""
+    sheet = {count: SHEET | {"pairs": count} for count in (COUNT, 150)}
+    write(tmp_path / "whole", name, sheet=sheet[150], count=150)
+    write(tmp_path / "grown", name, sheet=sheet[COUNT])
+
+    def breaks(pairs: range) -> Pairs:
+        assert pairs.start >= COUNT - COUNT % BATCH or name == "npz", "what is whole is not made again"
+        if 140 in pairs:
+            raise KeyboardInterrupt
+        return make(pairs)
+
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "grown", name, breaks, sheet=sheet[150], count=150)
+    assert not (tmp_path / "grown/SHA256SUMS").exists()
+    write(tmp_path / "grown", name, sheet=sheet[150], count=150)
+    assert contents(tmp_path / "grown") == contents(tmp_path / "whole")
+    with pytest.raises(InputError, match=f"pairs is 150 there, not {COUNT}"):
+        write(tmp_path / "grown", name, sheet=sheet[COUNT])
+
+
 def test_a_file_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
     def breaks(pairs: range) -> Pairs:
         if pairs.start == 8:
@@ -117,6 +139,12 @@ def test_a_file_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
     assert write(tmp_path / "cut", "nnunet") == COUNT - BATCH
     write(tmp_path / "whole", "nnunet")
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_another_generators_folder_is_refused_for_that_and_not_for_its_number(tmp_path: Path) -> None:
+    write(tmp_path, "nnunet", sheet={"pairs": COUNT, "generator": {"name": "a"}})
+    with pytest.raises(InputError, match=r'generator\.name is "a" there, not "b"'):
+        write(tmp_path, "nnunet", sheet={"pairs": 150, "generator": {"name": "b"}}, count=150)
 
 
 @pytest.mark.parametrize("finished", [True, False])

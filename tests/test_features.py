@@ -140,7 +140,7 @@ def test_the_hub_gives_a_file_or_says_what_is_missing(monkeypatch: pytest.Monkey
     ):
         local_weights("hub")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(InputError, match=r"needs huggingface_hub \(pip install 'vesselgan-benchmark\[hub\]'\)"):
+    with pytest.raises(InputError, match=r"needs huggingface_hub: pip install 'huggingface_hub>=0.30,<3'"):
         local_weights("hub")
 
 

@@ -172,7 +172,7 @@ def test_cells_share_what_is_equal(plan: Plan) -> None:
 def test_the_resolved_recipe_is_in_the_specs(plan: Plan, tmp_path: Path) -> None:
     """Every option stands in the spec of each stage that reads it, with its value; on files, D6 too."""
     source = replace(plan.source, listed_options={"files": {}})
-    for name in ("corrected", "paper_code"):
+    for name in ("corrected", "paper_code", "corrected+D6"):
         profile = plan.profile.model_copy(update={"recipe": name, "filters": 16})
         matrix = plan.protocol.matrix.model_copy(update={"variant": ["DP"], "seed": [0]})
         cells = cells_of(plan.protocol, profile.model_copy(update={"matrix": matrix}))
@@ -207,7 +207,7 @@ def test_the_dp_variant_without_opacus_is_refused_before_anything_runs(
     matrix = plan.protocol.matrix.model_copy(update={"variant": ["DP"]})
     cells = cells_of(plan.protocol, plan.profile.model_copy(update={"matrix": matrix}))
     monkeypatch.setattr("benchmark.plan.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"needs opacus .* pip install 'vesselgan-benchmark\[dp\]'"):
+    with pytest.raises(InputError, match=r"needs opacus .* pip install 'opacus>=1\.5\.4,<2'"):
         build_plan(plan.protocol, "smoke", plan.profile, cells, plan.source, "cpu")
 
 

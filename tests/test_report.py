@@ -70,7 +70,7 @@ def make_run(out: Path, *, mask: bool = True, failed: str = "", empty: int = 0, 
     protocol_file.write_text(protocol_text, encoding="utf-8")
     protocol = load_protocol(protocol_file)
     profile = protocol.profiles["smoke"]
-    source = choose_source("smoke", profile, None, out / "runs")
+    source = choose_source("smoke", profile, None, remember=out / "runs")
     plan = build_plan(protocol, "smoke", profile, cells_of(protocol, profile), source, "cpu")
     store = Store(out / "runs")
     write_run_folder(plan, store, out, protocol_text)
@@ -295,6 +295,17 @@ def test_a_busy_machine_and_a_wrong_kernel_are_told(run: Run, tmp_path: Path) ->
     assert "computed in float32" in page
 
 
+def test_labels_of_other_people_stand_before_the_numbers(run: Run, tmp_path: Path) -> None:
+    results = results_of(run)
+    cells = [
+        cell | {"recipe_options": cell["recipe_options"] | {"pairing": "listing_order"}} for cell in results["cells"]
+    ]
+    for mispaired, told in ((0, 0), (7, 1)):
+        page = render(run, tmp_path, cells=cells, data=results["data"] | {"mispaired": mispaired})
+        assert page.count("Images with the labels of other people") == told
+        assert page.count("7 subjects had another one&#39;s label") == told
+
+
 def test_notes_say_what_the_numbers_are_worth(page: str, run: Run, tmp_path: Path) -> None:
     for text in ("These numbers mean nothing", "can neither confirm nor refute", "2 seeds only", "random_resnet10"):
         assert text in page
@@ -425,6 +436,15 @@ def test_a_run_of_costs_alone_speaks_of_nothing_else(run: Run, tmp_path: Path) -
     assert "Can a segmentation network learn" not in page
     assert "seeds only" not in page
     assert "Time, throughput and memory of one training step" in page
+
+
+def test_no_p_is_zero_and_no_effect_loses_its_size_to_rounding() -> None:
+    from benchmark.commands.claims import _p
+    from benchmark.views.text import p_words, signed
+
+    assert (p_words(0.0), p_words(0.0004), p_words(0.004), p_words(0.4)) == ("< 0.001", "< 0.001", "= 0.004", "= 0.40")
+    assert (_p(0.0), _p(0.004), _p(None)) == ("< 0.001", "0.004", "")
+    assert signed(-0.04, 1) == "−4.0 × 10⁻²"
 
 
 def test_the_strip_shades_the_side_on_which_the_claim_holds(run: Run) -> None:

@@ -75,6 +75,23 @@ def test_a_mean_carries_students_interval() -> None:
     assert entry["ci_high"] - 2 == pytest.approx(4.302653 / np.sqrt(3), rel=1e-6)
 
 
+def test_an_interval_of_a_mean_stays_within_what_the_metric_can_be(tmp_path: Path) -> None:
+    entry = mean_with_interval([0.9, 1.0, 1.0], "seed", (0.0, 1.0))
+    assert (entry["ci_low"] < 0.9, entry["ci_high"]) == (True, 1.0)
+    lines = [
+        f"test,s{n},{name}/all,{value},0" for name in ("dsc", "betti_0_error") for n, value in enumerate((0.0, 1.0))
+    ]
+    make_run(tmp_path, {f"SN_f16_s{seed}": {"evaluate": {"rows": list(lines)}} for seed in (0, 1)})
+    results = results_of(load_run(tmp_path, "r-p"))
+    for holder in (*results["cells"], *results["groups"]):
+        assert holder["metrics"]["dsc/all"]["ci_low"] >= 0
+        assert holder["metrics"]["dsc/all"]["ci_high"] <= 1
+    cell = results["cells"][0]["metrics"]
+    assert (cell["dsc/all"]["ci_low"], cell["dsc/all"]["ci_high"]) == (0.0, 1.0)
+    assert cell["betti_0_error/all"]["ci_low"] == 0.0
+    assert cell["betti_0_error/all"]["ci_high"] > 1
+
+
 def test_one_value_has_no_interval_and_says_why() -> None:
     entry = mean_with_interval([0.5], "seed")
     assert entry["ci_low"] is entry["ci_high"] is entry["sd"] is None

@@ -57,13 +57,10 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("smoke")
-    result = smoke(folder)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count(" done ") == 5, "a line per cell"
-    return folder
+@pytest.fixture
+def finished(finished_smoke: Path) -> Path:
+    """Only runs that find nothing to do may be made in it."""
+    return finished_smoke
 
 
 def test_the_smoke_run_leaves_every_product(finished: Path) -> None:
@@ -142,6 +139,7 @@ def test_a_second_run_repeats_nothing_and_takes_seconds(finished: Path) -> None:
     seconds = time.monotonic() - started
     assert result.returncode == 0
     assert "(0 to do)" in result.stdout
+    assert result.stdout.count(" done ") == 5, "a line per cell"
     assert {path: path.stat().st_mtime_ns for path in stages.glob("*/result.json")} == before
     assert seconds < 5, seconds
 
@@ -155,6 +153,16 @@ def test_one_stage_runs_by_itself_and_gives_the_same_bytes(finished: Path, tmp_p
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
     files = [json.loads((folder / "result.json").read_text())["files"] for folder in (source, target)]
     assert files[0] == files[1]
+
+
+def test_every_stage_has_a_log_that_says_what_it_did(finished: Path) -> None:
+    logs = {path.parent.name: path.read_text() for path in (finished / "runs/stages").glob("*/log.txt")}
+    assert len(logs) == 25
+    for key, text in logs.items():
+        lines = text.splitlines()
+        assert f"{key} starts" in lines[0]
+        assert "done after" in lines[-1]
+    assert any("WGAN steps: 12 of 12" in text for text in logs.values())
 
 
 def test_a_stage_whose_inputs_are_missing_says_which(finished: Path, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_evaluate_prints_a_table_or_json_and_writes_a_page(masks: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["metrics"]["dsc/all"]["n"] == 3
-    page = (masks / "reports/evaluate-prediction/index.html").read_text()
+    page = (masks / "reports/evaluate-truth-prediction/index.html").read_text()
     assert "In 1 of 3 subjects the prediction or the truth is empty" in " ".join(page.split())
     assert "<script" not in page
     assert "http" not in re.sub(r"http://www.w3.org/\S+", "", page), "needs nothing else"
@@ -338,7 +338,7 @@ def test_score_prints_a_table_and_refuses_in_one_line(folders: Path, tmp_path: P
     result = command("score", "--real", folders / "real", "--generated", folders / "generated", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert re.search(r"FID +0\.\d+ +\[0\.\d+, 0\.\d+\] +0\.\d+ ± 0\.\d+", result.stdout)
-    assert "report: reports/score-generated/index.html" in result.stdout
+    assert "report: reports/score-real-generated/index.html" in result.stdout
     refused = command("score", "--real", folders / "real", "--generated", "nowhere", "--out", "other", cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "error: nowhere: no such folder; point to one with --generated DIR\n"

@@ -261,6 +261,7 @@ def test_d6_pairs_files_by_their_names_or_by_the_order_of_two_listings(
     # The key of the stage knows which files were paired.
     profile = Profile(split=Split(train=1, validation=1, test=1), score=Score(extractor="random_resnet10"))
     source = choose_source("laptop", profile, root)
+    assert source.mispaired == 3
     by_key, listed = (source.options_for(pairing)["files"] for pairing in ("by_key", "listing_order"))
     assert [listed[key]["label"] for key in "abc"] == [by_key[key]["label"] for key in "cab"]
     assert [listed[key]["image"] for key in "abc"] == [by_key[key]["image"] for key in "abc"]

@@ -24,8 +24,8 @@ def medicalnet_weights() -> Path:
         from huggingface_hub import hf_hub_download
     except ImportError:
         raise InputError(
-            "MedicalNet's weights: downloading them needs huggingface_hub (pip install 'vesselgan-benchmark[hub]'); "
-            f"or give a local {MEDICALNET_FILE} with --weights FILE"
+            "MedicalNet's weights: downloading them needs huggingface_hub: pip install 'huggingface_hub>=0.30,<3' "
+            f"(the extra [hub]); or give a local {MEDICALNET_FILE} with --weights FILE"
         ) from None
     try:
         return Path(hf_hub_download(MEDICALNET_REPOSITORY, MEDICALNET_FILE))

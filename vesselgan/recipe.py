@@ -1,8 +1,10 @@
 """Where the paper's public code differs from its text or from good practice: one option each, two values each.
 
-The D-numbers are those of the project's list of deviations. ``PAPER_CODE`` sets every option to what the authors'
+The D-numbers are those of the project's list of deviations. ``PAPER_CODE`` sets the options to what the authors'
 code does (repository ``prediction2020/3DGAN_synthesis_of_3D_TOF_MRA_with_segmentation_labels``, commit c114259),
-``CORRECTED`` to what it should do; :func:`resolve_recipe` starts from either and changes single options.
+``CORRECTED`` to what it should do; :func:`resolve_recipe` starts from either and changes single options. Two options
+are as corrected in both, since they ruin a run on one's own data without a word: how files are paired (D6), and what
+a resumed training keeps (D13). They change only where they are asked for by name.
 """
 
 from collections.abc import Mapping
@@ -15,9 +17,13 @@ from vesselgan.errors import InputError
 __all__ = ["CORRECTED", "DEVIATIONS", "PAPER_CODE", "RECIPES", "Recipe", "as_dict", "resolve_recipe"]
 
 
-def _deviation(number: str, *, paper_code: Any, corrected: Any, about: str) -> Any:
-    """A field whose default is the corrected value and whose metadata carries both, for reports and validation."""
+def _deviation(number: str, *, paper_code: Any, corrected: Any, about: str, by_name: bool = False) -> Any:
+    """A field whose default is the corrected value and whose metadata carries both, for reports and validation.
+
+    One that is `by_name` is corrected in ``PAPER_CODE``, too.
+    """
     metadata = {"deviation": number, "paper_code": paper_code, "corrected": corrected, "about": about}
+    metadata["by_name"] = by_name
     return field(default=corrected, metadata=metadata)
 
 
@@ -58,6 +64,7 @@ class Recipe:
         corrected="by_key",
         about="images and labels are paired by their places in two unsorted file lists, whose order the file system "
         "decides; no effect on the embedded phantom, which has no files",
+        by_name=True,
     )
     generation_statistics: Literal["batch", "running"] = _deviation(
         "D7",
@@ -106,6 +113,7 @@ class Recipe:
         paper_code="nets_only",
         corrected="full",
         about="a training that is resumed drops the loss scale, and its random numbers and data order start again",
+        by_name=True,
     )
     label_metrics: Literal["none", "scored"] = _deviation(
         "D13", paper_code="none", corrected="scored", about="no metric looks at the synthetic labels"
@@ -139,7 +147,9 @@ def _one_of_two(name: str, value: Any, metadata: Mapping[str, Any]) -> Any:
     raise InputError(f"recipe option {name} ({metadata['deviation']}) is {value!r}; it can be {shown}")
 
 
-PAPER_CODE = Recipe(**{option.name: option.metadata["paper_code"] for option in fields(Recipe)})
+PAPER_CODE = Recipe(
+    **{option.name: option.metadata["paper_code"] for option in fields(Recipe) if not option.metadata["by_name"]}
+)
 CORRECTED = Recipe()
 RECIPES: Mapping[str, Recipe] = {"paper_code": PAPER_CODE, "corrected": CORRECTED}
 
@@ -150,8 +160,10 @@ DEVIATIONS = tuple(dict.fromkeys(option.metadata["deviation"] for option in fiel
 def resolve_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe called ``paper_code`` or ``corrected``, with deviations or single options changed.
 
-    ``corrected+D8`` has every option of D8 as in the other recipe; ``corrected+D1+D2`` two such deviations.
-    Raises InputError for an unknown recipe, deviation, option or value; names come with the closest known one.
+    ``corrected+D8`` has every option of D8 as in the paper's code, ``paper_code+D8`` as corrected;
+    ``corrected+D1+D2`` has two such deviations.
+    Raises InputError for an unknown recipe, deviation, option or value (names come with the closest known one), and
+    for ``paper_code+D6``, which would change nothing.
     """
     base, *deviations = name.split("+")
     if base not in RECIPES:
@@ -161,9 +173,19 @@ def resolve_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Rec
             known = ", ".join(DEVIATIONS)
             raise InputError(f"recipe {name!r}: unknown deviation {deviation!r}; known: {known}")
     other = "corrected" if base == "paper_code" else "paper_code"
-    options = as_dict(RECIPES[base]) | {
-        option.name: option.metadata[other] for option in fields(Recipe) if option.metadata["deviation"] in deviations
-    }
+    options = as_dict(RECIPES[base])
+    for deviation in deviations:
+        changed = {
+            option.name: option.metadata[other]
+            for option in fields(Recipe)
+            if option.metadata["deviation"] == deviation and option.metadata[other] != options[option.name]
+        }
+        if not changed:
+            raise InputError(
+                f"recipe {name!r}: {deviation} changes nothing, since no recipe has it; corrected+{deviation} switches "
+                "it on"
+            )
+        options |= changed
     for option in overrides or {}:
         if option not in options:
             raise InputError(f"unknown recipe option {option!r}{_suggestion(option, options)}")

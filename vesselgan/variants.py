@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Literal
+
+from vesselgan.errors import InputError
 
 __all__ = ["VARIANTS", "Variant"]
 
@@ -33,11 +36,24 @@ class Variant:
         return {"norm": self.norm, "precision": self.precision, "filters": self.filters}
 
 
+class _UnknownVariantError(InputError, KeyError):
+    """A label that is none of the table's."""
+
+    __str__ = Exception.__str__  # a KeyError would put its message into quotation marks
+
+
+class _Table(dict[str, Variant]):
+    def __missing__(self, label: str) -> Variant:
+        close = get_close_matches(str(label), list(self), n=1)
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        raise _UnknownVariantError(f"unknown variant {label!r}{hint}; known: {', '.join(self)}")
+
+
 # Two neighbours do not always differ in one thing: between GP and SN the instance norm goes when the spectral norm
 # comes, and only from SN on does each row change a single setting.
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
-    {
-        variant.label: variant
+    _Table(
+        (variant.label, variant)
         for variant in (
             Variant("GP", norm="instance", precision="full", filters=512),
             Variant("SN", norm="spectral", precision="full", filters=512),
@@ -45,5 +61,5 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
             Variant("c-SN-MP", norm="spectral", precision="mixed", filters=1024),
             Variant("DP", norm="none", precision="full", filters=256, private=True),
         )
-    }
+    )
 )

@@ -1,5 +1,6 @@
 """Rows of a run -> the paired values that bear on a comparison, with everything that is missing from them."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,17 +11,25 @@ from numpy.typing import NDArray
 
 from benchmark.claims.language import COST_METRICS, Scope, has_subjects
 from benchmark.claims.statistics import LEAST_PAIRS, LEAST_SEEDS, Crossed, Effect, SignFlip, Student
-from benchmark.vocabulary import DISTANCES, OVERLAPS
+from benchmark.vocabulary import DISTANCES, UNBIASED, range_of
 
-__all__ = ["COUNT", "ROUND", "SEED", "SUBJECT", "Evidence", "MissingDataError", "Pairs", "effect_of", "obstacle_of"]
+__all__ = [
+    "COUNT",
+    "ROUND",
+    "SEED",
+    "SUBJECT",
+    "Evidence",
+    "MissingDataError",
+    "Pairs",
+    "effect_of",
+    "obstacle_of",
+    "within_range",
+]
 
 Array = NDArray[np.float64]
 SUBJECT, SEED, ROUND, COUNT = "test subject", "seed", "interleaved round", "exact count"
 PUBLISHED = "published"
-# What a metric cannot leave; None: the largest value that any cell of the run has.
-SHARES = (*OVERLAPS, "recall", "coverage", "prd_f8", "prd_f1_8", "prd_auc", "memorised_share")
-LIMITS: Mapping[str, tuple[float, float | None]] = dict.fromkeys(SHARES, (0.0, 1.0))
-UNBIASED = ("fid_infinite", "kid")  # the same expectation at every number of patches; an estimate may be negative
+ROUNDING = 1e-12  # of a value: what two ways of adding the same numbers may differ by
 # These grow or shrink with the number of patches, so that unequal numbers alone make a difference.
 BIASED = ("fid", "prd_f8", "prd_f1_8", "prd_auc", "precision", "recall", "density", "coverage")
 LEAST_SUBJECTS = 5  # beside seeds: fewer say too little about other subjects
@@ -49,8 +58,12 @@ class Pairs:
 
     @property
     def differences(self) -> Array:
-        """First side minus second, (seeds, columns), without seeds and columns that no side shares."""
+        """First side minus second, (seeds, columns), without seeds and columns that no side shares.
+
+        Values that differ by rounding are equal: a test of signs would see a direction in it.
+        """
         difference: Array = self.values[0] - self.values[1]
+        difference[np.abs(difference) <= ROUNDING * np.abs(self.values).max(axis=0)] = 0.0
         known = ~np.isnan(difference)
         return difference[known.any(axis=1)][:, known.any(axis=0)]
 
@@ -104,6 +117,14 @@ def effect_of(pairs: Pairs) -> tuple[Effect | None, int, int]:
     if columns == 1:
         return Student(differences[:, 0]), seeds, columns
     return Crossed(differences), seeds, columns
+
+
+def within_range(interval: tuple[Array, Array], metric: str) -> tuple[float, float]:
+    """An interval of a difference of two values of a metric, cut to what such a difference can be."""
+    low, high = (float(end) for end in interval)
+    least, greatest = range_of(metric)
+    widest = greatest - least
+    return max(low, -widest), min(high, widest)
 
 
 def obstacle_of(pairs: Pairs, seeds: int, columns: int) -> str | None:
@@ -163,13 +184,13 @@ class Evidence:
         return self._aligned(metric, (label, PUBLISHED), [side, dict.fromkeys(side, (value, False))], scope)
 
     def limits(self, metric: str) -> tuple[float, float]:
-        """The least and the greatest value that a missing one could have had."""
-        low, high = LIMITS.get(metric.split("/")[0], (0.0, None))
-        if high is None:
+        """The least and the greatest value that a missing one could have had; without a limit, those of the run."""
+        low, high = range_of(metric)
+        if high == math.inf:
             labels = {*self.labels, *(label for _, label in self._by_subject)}
             seen = [value for label in labels for value, _ in self._values(metric, label).values()]
             high = float(np.nanmax([0.0, *seen]))
-            if metric in UNBIASED:
+            if low == -math.inf:
                 low = float(np.nanmin([0.0, *seen]))
         return low, high
 

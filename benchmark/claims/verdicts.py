@@ -22,7 +22,7 @@ from benchmark.claims.comparisons import INFINITE, Assessment, Comparison, compa
 from benchmark.claims.family import LEVEL, Family
 from benchmark.claims.language import Claim, has_subjects, split_side
 from benchmark.claims.planning import design_of, hours_of, plan
-from benchmark.claims.samples import SEED, Evidence, Pairs
+from benchmark.claims.samples import SEED, Evidence, Pairs, within_range
 from benchmark.claims.statistics import LEAST_SEEDS, sign_flip_p, wilcoxon_p
 from benchmark.claims.wording import (
     CPU_NOTE,
@@ -146,7 +146,7 @@ def _evidence(comparison: Comparison) -> dict[str, Any]:
     n = comparison.seeds if pairs.unit == SEED else comparison.columns
     low = high = comparison.mean if comparison.is_exact else None
     if effect is not None:
-        low, high = (float(end) for end in effect.interval())
+        low, high = within_range(effect.interval(), pairs.metric)
     beside = _per_unit(pairs)
     return {
         "effect": comparison.mean,

@@ -41,6 +41,7 @@ def claims(
 def _show(judged: list[dict[str, Any]]) -> None:
     from benchmark.claims.wording import remarks_of, unit_words
     from benchmark.tables import METRIC_NAMES
+    from benchmark.views.text import signed
 
     if not judged:
         console.print("this protocol makes no claims")
@@ -53,7 +54,7 @@ def _show(judged: list[dict[str, Any]]) -> None:
         table.add_row(
             f"[{STYLES[claim['verdict']]}]{claim['wording']}[/]",
             escape(claim["name"]) + (" (must hold)" if claim["must_hold"] else ""),
-            _number(claim["effect"], decimals, sign=True),
+            "" if claim["effect"] is None else _typed(signed(claim["effect"], decimals)),
             _interval(claim, decimals),
             unit_words(claim),
             claim["test"] or "",
@@ -69,17 +70,20 @@ def _show(judged: list[dict[str, Any]]) -> None:
             console.print(f"  {escape(remark)}", highlight=False, soft_wrap=True)
 
 
-def _number(value: float | None, decimals: int, *, sign: bool = False) -> str:
-    if value is None:
-        return ""
-    return f"{value:{'+' if sign else ''}.{decimals}f}"
-
-
 def _interval(claim: dict[str, Any], decimals: int) -> str:
+    from benchmark.views.text import interval
+
     if claim["ci_low"] is None or claim["test"] is None:
         return ""
-    return f"[{_number(claim['ci_low'], decimals)}, {_number(claim['ci_high'], decimals)}]".replace("[", r"\[", 1)
+    return _typed(interval(claim["ci_low"], claim["ci_high"], decimals)).replace("[", r"\[", 1)
+
+
+def _typed(text: str) -> str:
+    """With the signs of a keyboard, since a terminal's numbers are copied into other programs."""
+    return text.replace("\N{MINUS SIGN}", "-").replace("\N{THIN SPACE}", "")
 
 
 def _p(p: float | None) -> str:
-    return "" if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001"
+    from benchmark.views.text import p_words
+
+    return "" if p is None else p_words(p).removeprefix("= ")

@@ -8,7 +8,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmark.commands.options import Out, app, console, log_console, tell_results
+from benchmark.commands.options import Name, Out, app, console, log_console, report_folder, tell_results
 
 __all__ = ["evaluate"]
 
@@ -21,11 +21,13 @@ def evaluate(
         Path | None, typer.Option("--mask", help="Folder of brain masks with the same names, for intracranial values")
     ] = None,
     out: Out = Path(),
+    name: Name = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json, and nothing else")] = False,
 ) -> None:
     """Score segmentations: overlap, distances, centrelines and topology, per subject and over subjects."""
     from benchmark.evaluation import evaluate_folders
 
+    folder = report_folder(out, "evaluate", {"truth": truth, "prediction": prediction}, name)
     with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
         task = progress.add_task("subjects")
         evaluation = evaluate_folders(
@@ -33,7 +35,7 @@ def evaluate(
         )
     from benchmark.pages import write_evaluation
 
-    page = write_evaluation(evaluation, out / "reports" / f"evaluate-{prediction.resolve().name}")
+    page = write_evaluation(evaluation, folder)
     tell_results(page, lambda: console.print(_table(evaluation.results)), as_json=as_json)
 
 

@@ -1,9 +1,10 @@
 """What the commands share: the application, the console, options that more than one of them takes, and their end."""
 
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,6 +17,7 @@ __all__ = [
     "Device",
     "Expression",
     "Layout",
+    "Name",
     "Out",
     "ProfileName",
     "ProtocolName",
@@ -28,6 +30,7 @@ __all__ = [
     "console",
     "log_console",
     "numbers",
+    "report_folder",
     "spacing_of",
     "tell_results",
 ]
@@ -56,6 +59,9 @@ ProfileName = Annotated[
 Expression = Annotated[
     str | None, typer.Option("-k", metavar="EXPR", help="Only cells that match: 'SN and not MP', 's0'")
 ]
+Name = Annotated[
+    str | None, typer.Option("--name", help="Name of the report's folder; made of both folders' if left out")
+]
 Data = Annotated[
     Path | None, typer.Option("--data", help="Folder of labelled TOF-MRA; the embedded phantom if left out")
 ]
@@ -76,7 +82,29 @@ Weights = Annotated[
 ]
 Cell = Annotated[str | None, typer.Option("--cell", metavar="ID", help="Which of a run's cells: SN_f64_s0")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs", file_okay=False)]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="Where networks run: auto, cpu, cuda, or one GPU: cuda:1")
+]
+
+
+def report_folder(out: Path, command: str, folders: Mapping[str, Path], name: str | None) -> Path:
+    """Where the report of two folders goes, by the key of results.json that names each.
+
+    Raises InputError where the report of other folders is there, and for a name that is no folder's.
+    """
+    first, second = (folder.resolve().name for folder in folders.values())
+    chosen = name or f"{command}-{first}-{second}"
+    if Path(chosen).name != chosen or chosen in ("", ".", ".."):
+        raise InputError(f"--name {chosen!r}: give a name without /, for a folder in {out / 'reports'}")
+    folder = out / "reports" / chosen
+    try:
+        earlier = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        known = [str(earlier[key]) for key in folders]
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder
+    if [Path(path).resolve() for path in known] != [path.resolve() for path in folders.values()]:
+        raise InputError(f"{folder}: holds the report of {' and '.join(known)}; give this one a name with --name")
+    return folder
 
 
 def tell_results(page: Path, show: Callable[[], None], *, as_json: bool) -> None:

@@ -31,23 +31,25 @@ def sync(name: RunName, out: Out = Path()) -> None:
 @app.command()
 def ui(
     name: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="The run to compare; the only one if left out")
+        str | None, typer.Argument(metavar="[RUN]", help="The run whose cells to compare; all runs if left out")
     ] = None,
     out: Out = Path(),
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
     """Start the MLflow UI on 127.0.0.1 and print the address of the page that compares a run's cells."""
     from benchmark.results import load_run
-    from benchmark.tracking import compare_url, store_uri
+    from benchmark.tracking import compare_url, experiments_url, store_uri
 
     runs = sorted(path.parent.name for path in (out / "runs").glob("*/run.json"))
-    if name is None and len(runs) != 1:
-        raise InputError(f"{out / 'runs'}: name the run to compare; runs here: {', '.join(runs) or 'none'}")
-    name = load_run(out, name or runs[0]).name
+    if not runs:
+        raise InputError(f"{out / 'runs'}: no run there to show; --out names another folder")
+    if name is not None or len(runs) == 1:
+        name = load_run(out, name or runs[0]).name
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise InputError(f"port {port} of 127.0.0.1 is taken; choose another with --port")
-    console.print(f"compare the cells: {compare_url(out, name, port)}", soft_wrap=True, highlight=False)
+    told = f"compare the cells: {compare_url(out, name, port)}" if name else f"all runs: {experiments_url(port)}"
+    console.print(told, soft_wrap=True, highlight=False)
     sys.stdout.flush()
     server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri(out)]
     os.execv(sys.executable, [*server, "--host", "127.0.0.1", "--port", str(port)])

@@ -1,6 +1,8 @@
 """`run` and `ls`: a protocol's cells, and the work of making them."""
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,8 +31,10 @@ from benchmark.commands.report import publish_report
 from benchmark.environment import choose_device
 from benchmark.loading import choose_profile, find_protocol, load_protocol
 from benchmark.plan import CellPlan, Findings, Plan, build_plan
+from benchmark.seeds import keep_seeds, wanted_seeds
 from benchmark.sources import choose_source, find_externals
 from benchmark.store import Store
+from vesselgan.errors import InputError
 from vesselgan.hub import local_weights
 
 __all__ = ["list_cells", "run"]
@@ -48,36 +52,45 @@ def run(
     weights: Weights = None,
     out: Out = Path(),
     expression: Expression = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", metavar="SEEDS", help="Instead of the protocol's: 0-4, 0,2,7, or +3 for three more"),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Stages at a time; by default what the cores carry")
     ] = None,
     device: Device = "auto",
     engine: Annotated[Literal["local"], typer.Option(help="What runs the stages")] = "local",
+    listing: Annotated[
+        bool, typer.Option("--pair-by-listing", help="Let D6 give images the labels of other subjects")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json at the end, and nothing else")] = False,
 ) -> None:
     """Run a protocol: train, synthesise, score, segment, measure, report. Finished stages are not repeated."""
-    from benchmark.pipeline import findings, write_run_folder
+    from benchmark.pipeline import refuse_other_data, write_run_folder
 
-    path, plan_with = _planner(
-        protocol, profile, data, layout, spacing, weights, device, None if dry_run else out / "runs/fingerprints"
-    )
+    request = _Request(protocol, profile, data, layout, spacing, weights, device, seeds, out, remember=not dry_run)
+    path, plan_with, before = _planner(request)
     store = Store(out / "runs")
-    plan = plan_with({})
-    plan = plan_with(findings(plan, store))
+    plan = _with_findings(plan_with, store)
     chosen = _chosen(plan, expression)
+    if not listing:
+        _refuse_mispairing(plan, chosen)
+    refuse_other_data(plan, out)
     if dry_run:
-        _show_plan(plan, chosen, store)
-        _show_prediction(plan, console)
+        _show_plan(plan, chosen, store, as_json=as_json)
         return
     if plan.profile.requires.data:
-        _show_prediction(plan, Console(stderr=True) if as_json else console)
-    # What these find decides how the other stages compute, and so their keys.
-    if verify(plan, chosen, store, workers, Console(quiet=True) if as_json else console):
-        plan = plan_with(findings(plan, store))
-        chosen = _chosen(plan, expression)
-    write_run_folder(plan, store, out, path.read_text(encoding="utf-8"))
-    status = _execute(plan, chosen, store, out, workers, quiet=as_json)
+        _show_prediction(plan, chosen, store, Console(stderr=True) if as_json else console)
+
+    def settle() -> tuple[Plan, list[CellPlan]]:
+        settled = _with_findings(plan_with, store)
+        write_run_folder(settled, store, out, path.read_text(encoding="utf-8"))
+        keep_seeds(out, settled.name, seeds, before, sorted({cell.cell.seed for cell in settled.cells}))
+        return settled, _chosen(settled, expression)
+
+    status = _execute(plan, chosen, store, out, settle, workers, quiet=as_json)
     if status == BAD_INPUT:  # an earlier report of good data stays
         raise typer.Exit(status)
     page = publish_report(out, plan.name, quiet=as_json)
@@ -87,10 +100,26 @@ def run(
 
 
 @app.command("ls")
-def list_cells(protocol: ProtocolName, profile: ProfileName = None, expression: Expression = None) -> None:
+def list_cells(
+    protocol: ProtocolName,
+    profile: ProfileName = None,
+    expression: Expression = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON, and nothing else")] = False,
+) -> None:
     """List a protocol's profiles, cells and claims."""
     loaded = load_protocol(find_protocol(protocol))
     name, settings = choose_profile(loaded, profile)
+    if as_json:
+        content = {
+            "protocol": loaded.protocol,
+            "title": loaded.title,
+            "profile": name,
+            "profiles": {other: body.about.strip() for other, body in loaded.profiles.items()},
+            "cells": [asdict(cell) for cell in select(cells_of(loaded, settings), expression)],
+            "claims": [{"name": claim.name, "statement": claim.statement} for claim in loaded.claims],
+        }
+        print(json.dumps(content, indent=1, allow_nan=False))
+        return
     console.print(f"[bold]{escape(loaded.protocol)}[/bold]: {escape(loaded.title)}")
     for other, body in loaded.profiles.items():
         mark = "*" if other == name else " "
@@ -106,31 +135,58 @@ def list_cells(protocol: ProtocolName, profile: ProfileName = None, expression: 
         console.print(f"claim: {escape(claim.name)}: {escape(claim.statement)}", soft_wrap=True)
 
 
-def _planner(
-    protocol: str,
-    profile: str | None,
-    data: Path | None,
-    layout: str,
-    spacing: str | None,
-    weights: Path | None,
-    device: str,
-    remember: Path | None,
-) -> tuple[Path, Callable[[Findings], Plan]]:
-    """The protocol's file, and what plans it for given findings of numerics checks."""
-    path = find_protocol(protocol)
+@dataclass(frozen=True)
+class _Request:
+    """What the command line asks for."""
+
+    protocol: str
+    profile: str | None
+    data: Path | None
+    layout: str
+    spacing: str | None
+    weights: Path | None
+    device: str
+    seeds: str | None
+    out: Path
+    remember: bool  # the hashes of files
+
+
+def _planner(request: _Request) -> tuple[Path, Callable[[Findings], Plan], list[int]]:
+    """The protocol's file, what plans it for given findings of checks, and the seeds to which `--seeds +3` adds."""
+    path = find_protocol(request.protocol)
     loaded = load_protocol(path)
-    name, settings = choose_profile(loaded, profile)
-    chosen = settings.score.weights if weights is None else str(weights)
-    if chosen and (weights is not None or settings.score.extractor == "medicalnet"):
+    name, settings = choose_profile(loaded, request.profile)
+    matrix = settings.matrix or loaded.matrix
+    before = list(matrix.seed)
+    if request.seeds is not None:
+        run_name = f"{loaded.protocol}-{name}"
+        seeds, before = wanted_seeds(request.seeds, matrix.seed, request.out, run_name)
+        settings = settings.model_copy(update={"matrix": matrix.model_copy(update={"seed": seeds})})
+    chosen = settings.score.weights if request.weights is None else str(request.weights)
+    if chosen and (request.weights is not None or settings.score.extractor == "medicalnet"):
         found = {"weights": str(local_weights(chosen)), "extractor": "medicalnet"}
         settings = settings.model_copy(update={"score": settings.score.model_copy(update=found)})
     cells = cells_of(loaded, settings)
+    remember = request.out / "runs/fingerprints" if request.remember else None
     source = choose_source(
-        name, settings, data, layout, remember, spacing_mm=spacing_of(spacing), scored=loaded.only != "costs"
+        name,
+        settings,
+        request.data,
+        request.layout,
+        remember,
+        spacing_mm=spacing_of(request.spacing),
+        scored=loaded.only != "costs",
     )
     externals = find_externals(loaded.include, path.parent, remember)
-    chosen_device = choose_device(device)
-    return path, lambda found: build_plan(loaded, name, settings, cells, source, chosen_device, externals, found)
+    device = choose_device(request.device)
+    return path, lambda found: build_plan(loaded, name, settings, cells, source, device, externals, found), before
+
+
+def _with_findings(plan_with: Callable[[Findings], Plan], store: Store) -> Plan:
+    """The plan that knows what the numerics checks found so far, which decides how other stages compute."""
+    from benchmark.pipeline import findings
+
+    return plan_with(findings(plan_with({}), store))
 
 
 def _chosen(plan: Plan, expression: str | None) -> list[CellPlan]:
@@ -138,35 +194,33 @@ def _chosen(plan: Plan, expression: str | None) -> list[CellPlan]:
     return [cell_plan for cell_plan in plan.cells if cell_plan.cell.id in ids]
 
 
-def verify(plan: Plan, chosen: list[CellPlan], store: Store, workers: int | None, target: Console) -> bool:
-    """Run the numerics checks of these cells that are not done; whether there were any.
+def _refuse_mispairing(plan: Plan, chosen: list[CellPlan]) -> None:
+    """D6 shows a fault of the paper's code, and a run that has it by mistake is days of nonsense."""
+    listed = [cell.cell.id for cell in chosen if cell.cell.recipe.pairing == "listing_order"]
+    if listed and plan.source.mispaired:
+        subjects = sum(map(len, plan.source.split.values()))
+        raise InputError(
+            f"cell {listed[0]}: its recipe pairs files by their places in a listing (D6), which gives "
+            f"{plan.source.mispaired} of {subjects} images here the label of another subject; leave such cells out "
+            f"(-k 'not D6'), or insist with --pair-by-listing"
+        )
 
-    One that fails is told later, with the cells that need it.
+
+def _execute(
+    plan: Plan,
+    chosen: list[CellPlan],
+    store: Store,
+    out: Path,
+    settle: Callable[[], tuple[Plan, list[CellPlan]]],
+    workers: int | None,
+    *,
+    quiet: bool,
+) -> int:
+    """Read the user's files and check the machine; then settle the plan and the run folder, and do the rest.
+
+    Bad files leave an earlier run as it was.
     """
-    from benchmark.pipeline import Unobserved, default_workers, execute
-    from benchmark.workers import LocalEngine
-
-    keys = {key for cell in chosen for key in cell.stages.values() if plan.specs[key].stage == "verify"}
-    to_do = [CellPlan(chosen[0].cell, {key: key}) for key in sorted(keys) if not store.done(key)]
-    if not to_do:
-        return False
-    target.print(f"{plan.name}: {len(to_do)} numerics checks of this machine", highlight=False)
-    for cell in to_do:
-        for key in cell.stages:
-            store.plan(plan.specs[key])
-    engine = LocalEngine(store, workers or default_workers(plan))
-    try:
-        execute(plan, to_do, store, engine, Unobserved())
-    except KeyboardInterrupt:
-        complain("interrupted; the same command goes on from there")
-        raise typer.Exit(INTERRUPTED) from None
-    finally:
-        engine.close()
-    return True
-
-
-def _execute(plan: Plan, chosen: list[CellPlan], store: Store, out: Path, workers: int | None, *, quiet: bool) -> int:
-    from benchmark.pipeline import default_workers, execute
+    from benchmark.pipeline import default_workers, execute, first_stages
     from benchmark.progress import RunDisplay
     from benchmark.results import load_run
     from benchmark.workers import LocalEngine
@@ -183,6 +237,16 @@ def _execute(plan: Plan, chosen: list[CellPlan], store: Store, out: Path, worker
     )
     engine = LocalEngine(store, workers)
     try:
+        first = first_stages(plan, chosen)
+        with RunDisplay(plan, None, target, sum(len(cell.stages) for cell in first), 0) as display:
+            for key in [key for cell in first for key in cell.stages]:
+                store.plan(plan.specs[key])
+            outcome = execute(plan, first, store, engine, display)
+        if outcome.bad_input:
+            complain("\n".join(outcome.bad_input))
+            return outcome.exit_status
+        plan, chosen = settle()
+        to_do = len(_left(chosen, store))
         with RunDisplay(plan, load_run(out, plan.name), target, to_do, len(chosen)) as display:
             outcome = execute(plan, chosen, store, engine, display)
     except KeyboardInterrupt:
@@ -195,16 +259,44 @@ def _execute(plan: Plan, chosen: list[CellPlan], store: Store, out: Path, worker
     return outcome.exit_status
 
 
-def _show_plan(plan: Plan, chosen: list[CellPlan], store: Store) -> None:
+def _left(chosen: list[CellPlan], store: Store) -> set[str]:
+    return {key for cell in chosen for key in cell.stages.values() if not store.done(key)}
+
+
+def _show_plan(plan: Plan, chosen: list[CellPlan], store: Store, *, as_json: bool) -> None:
+    if as_json:
+        from benchmark.prediction import predict
+
+        left = _left(chosen, store)
+        cells = [
+            {
+                "id": cell.cell.id,
+                "label": cell.cell.label,
+                "stages": {
+                    role: {"key": key, "state": "to do" if key in left else "done"} for role, key in cell.stages.items()
+                },
+            }
+            for cell in chosen
+        ]
+        content = {
+            "run": plan.name,
+            "device": plan.device,
+            "data": plan.source.description,
+            "cells": cells,
+            "predicted": predict(plan, left).as_json(),
+        }
+        print(json.dumps(content, indent=1, allow_nan=False))
+        return
     table = Table("cell", "stage", "key", "state", box=None)
     for cell in chosen:
         for role, key in cell.stages.items():
             table.add_row(cell.cell.id, role, key, "done" if store.done(key) else "to do")
     console.print(table)
+    _show_prediction(plan, chosen, store, console)
 
 
-def _show_prediction(plan: Plan, target: Console) -> None:
+def _show_prediction(plan: Plan, chosen: list[CellPlan], store: Store, target: Console) -> None:
     from benchmark.prediction import predict
 
-    for line in predict(plan).lines():
+    for line in predict(plan, _left(chosen, store)).lines():
         target.print(line, soft_wrap=True, highlight=False)

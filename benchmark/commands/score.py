@@ -8,7 +8,17 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmark.commands.options import Device, Out, Weights, app, console, log_console, tell_results
+from benchmark.commands.options import (
+    Device,
+    Name,
+    Out,
+    Weights,
+    app,
+    console,
+    log_console,
+    report_folder,
+    tell_results,
+)
 from benchmark.environment import choose_device
 
 __all__ = ["score"]
@@ -28,6 +38,7 @@ def score(
     ] = None,
     weights: Weights = None,
     out: Out = Path(),
+    name: Name = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json, and nothing else")] = False,
 ) -> None:
@@ -36,6 +47,7 @@ def score(
     from vesselgan.features import medicalnet, random_resnet10
     from vesselgan.hub import local_weights
 
+    folder = report_folder(out, "score", {"real": real, "generated": generated}, name)
     where = choose_device(device)
     extractor = medicalnet(local_weights(str(weights)), device=where) if weights else random_resnet10(device=where)
     with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
@@ -47,7 +59,7 @@ def score(
         comparison = compare_folders(real, generated, training, extractor, report)
     from benchmark.pages import write_comparison
 
-    page = write_comparison(comparison, out / "reports" / f"score-{generated.resolve().name}")
+    page = write_comparison(comparison, folder)
     tell_results(page, lambda: _show(comparison.results), as_json=as_json)
 
 

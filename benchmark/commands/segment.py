@@ -18,7 +18,10 @@ def segment(
     source: Annotated[
         str, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run (paper-laptop), or a train_unet folder")
     ],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="NIfTI files of any size and orientation")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="NIfTI files of any size and orientation, or folders of them"),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results", file_okay=False)],
     cell: Cell = None,
     runs: Runs = Path("runs"),
@@ -33,8 +36,9 @@ def segment(
     """Segment the vessels of scans: NAME_vessels.nii.gz on the voxels of each image. Nothing is ever overwritten."""
     if not 0 <= overlap < 1:
         raise InputError(f"--overlap {overlap}: needs a share from 0 to below 1")
-    from benchmark.segmenting import find_unet, open_segmenter, output_names
+    from benchmark.segmenting import find_unet, images_of, open_segmenter, output_names
 
+    images = images_of(images)
     segmenter = open_segmenter(
         find_unet(source, runs=runs, cell=cell), choose_device(device), overlap=overlap, batch=batch
     )

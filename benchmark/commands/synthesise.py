@@ -59,8 +59,9 @@ def synthesise(
     device: Device = "auto",
 ) -> None:
     """Write labelled synthetic volumes. Stopped at any moment, the same command goes on where it was."""
-    if count < 1 or (batch is not None and batch < 1) or (workers is not None and workers < 1):
-        raise InputError(f"--count {count}, --batch {batch}, --workers {workers}: each must be at least 1")
+    for option, number in (("--count", count), ("--batch", batch), ("--workers", workers)):
+        if number is not None and number < 1:
+            raise InputError(f"{option} {number}: give 1 or more")
     if seed is not None and seed < 0:
         raise InputError(f"--seed {seed}: give 0 or more")
     size = numbers(patch, "--patch", 3, int)

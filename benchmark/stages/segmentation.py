@@ -25,6 +25,7 @@ from vesselgan.data import (
     minmax_scale,
     open_store,
 )
+from vesselgan.data.store import overhang_of
 from vesselgan.inference import segment_volume
 from vesselgan.metrics import dice
 from vesselgan.networks import UNet
@@ -219,9 +220,12 @@ def _real_batch(store: VolumeStore, indices: NDArray[np.intp], recipe: Recipe) -
     images, labels = store.cut_pairs(indices, "volume")
     if recipe.intensity_scaling == "patch":
         rows = store.patch_table[indices]
-        volumes = (store.image(store.subjects[subject].key) for subject in rows[:, 0])
+        subjects = (store.subjects[index] for index in rows[:, 0])
         images[:] = np.stack(
-            [cut(volume, corner, store.patch_size) for volume, corner in zip(volumes, rows[:, 1:], strict=True)]
+            [
+                cut(store.image(subject.key), corner, store.patch_size, overhang_of(subject.intensity_range[0]))
+                for subject, corner in zip(subjects, rows[:, 1:], strict=True)
+            ]
         )
     return _batch(images, labels)
 

@@ -145,6 +145,15 @@ def _notes(results: Mapping[str, Any], seeds: Sequence[int], *, only_costs: bool
             "program. A score against a pseudo-label measures agreement with that program and is no result about "
             "vessels.",
         )
+    listed = [cell["id"] for cell in results["cells"] if cell["recipe_options"].get("pairing") == "listing_order"]
+    if listed and results["data"].get("mispaired"):
+        yield Note(
+            "Images with the labels of other people",
+            f"These cells pair files by their places in a listing, as the paper's code does (D6): "
+            f"{plural(results['data']['mispaired'], 'subject')} had another one's label. They show what that costs, "
+            "and nothing else.",
+            listed,
+        )
     if len(seeds) < LEAST_SEEDS and not only_costs:
         yield Note(
             f"{plural(len(seeds), 'seed')} only",

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from benchmark.views.text import p_words
+
 __all__ = ["audit_sentence"]
 
 
@@ -12,6 +14,6 @@ def audit_sentence(space: str, audit: Mapping[str, Any]) -> str:
     return (
         f"In {'feature' if space == 'features' else 'image'} space {audit['close_count']} of {audit['generated_count']}"
         f" synthetic patches ({100 * audit['close_share']:.1f} %) lie closer to a training patch than all but "
-        f"{100 * audit['expected_share']:.1f} % of unseen real patches do: {verdict} (p = {audit['p_value']:.2g}). "
+        f"{100 * audit['expected_share']:.1f} % of unseen real patches do: {verdict} (p {p_words(audit['p_value'])}). "
         f"{audit['near_zero']} are nearly identical to one."
     )

@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.claims.wording import missing_words, unit_words
-from benchmark.views.text import deviation, interval, join, metric_phrase, number, plural, sentence, signed, unit_of
+from benchmark.views.text import (
+    deviation,
+    interval,
+    join,
+    metric_phrase,
+    number,
+    p_words,
+    plural,
+    sentence,
+    signed,
+    unit_of,
+)
 
 __all__ = ["ClaimView", "RivalRow", "Strip", "claim_views"]
 
@@ -95,12 +106,20 @@ def _claim_view(claim: Mapping[str, Any]) -> ClaimView:
         test=_test(claim),
         beside=_beside(claim, decimals),
         reason=sentence(reason) if reason else "",
-        would_decide=claim["needed"]["sentence"] if claim["needed"] else "",
+        would_decide=_would_decide(claim["needed"]),
         missing=missing_words(claim) if claim["missing"] else "",
         note=claim["note"],
         rivals=[_rival(rival) for rival in claim.get("comparisons", ())],
         strip=None if effect is None or exact else _strip(claim, decimals),
     )
+
+
+def _would_decide(needed: Mapping[str, Any] | None) -> str:
+    """The sentence, with the option that makes so many more seeds."""
+    if not needed:
+        return ""
+    seeds = needed["more"] if needed["unit"] == "seed" else None
+    return str(needed["sentence"]) + (f" The same command with --seeds +{seeds} trains them." if seeds else "")
 
 
 def _scope(scope: str) -> str:
@@ -125,14 +144,14 @@ def _test(claim: Mapping[str, Any]) -> str:
     if claim["p"] is None:
         return ""
     family = claim["claims_corrected_for"]
-    words = f"{claim['test']}: p {_p(claim['p'])}"
+    words = f"{claim['test']}: p {p_words(claim['p'])}"
     if family > 1:
-        words += f"; corrected for {family} claims p {_p(claim['p_corrected'])}"
+        words += f"; corrected for {family} claims p {p_words(claim['p_corrected'])}"
     beside = []
     if claim["unit"] == "seed" and claim["p_sign_flip"] is not None:
-        beside.append(f"sign-flip p {_p(claim['p_sign_flip'])}")
+        beside.append(f"sign-flip p {p_words(claim['p_sign_flip'])}")
     if claim["p_wilcoxon"] is not None:
-        beside.append(f"Wilcoxon p {_p(claim['p_wilcoxon'])}")
+        beside.append(f"Wilcoxon p {p_words(claim['p_wilcoxon'])}")
     return f"{words}. Of no difference: {join(beside)}." if beside else f"{words}."
 
 
@@ -147,17 +166,13 @@ def _beside(claim: Mapping[str, Any], decimals: int) -> str:
     return sentence(join(parts)) if parts else ""
 
 
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
-
-
 def _rival(rival: Mapping[str, Any]) -> RivalRow:
     decimals, _ = unit_of(rival["metric"])
     return RivalRow(
         what=f"minus {rival['right']}, {metric_phrase(rival['metric'])}",
         effect=_with_unit(rival["effect"], rival["metric"]),
         interval=interval(rival["ci_low"], rival["ci_high"], decimals),
-        p="" if rival["p"] is None else f"p {_p(rival['p'])}",
+        p="" if rival["p"] is None else f"p {p_words(rival['p'])}",
     )
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "label_marks",
     "metric_phrase",
     "number",
+    "p_words",
     "plural",
     "sentence",
     "signed",
@@ -71,6 +72,11 @@ def interval(low: float | None, high: float | None, decimals: int) -> str:
     if low is None or high is None:
         return ""
     return f"[{number(low, decimals)}, {number(high, decimals)}]"
+
+
+def p_words(p: float) -> str:
+    """`= 0.03`, or `< 0.001`: no p-value is zero, and no digit of a smaller one is worth reading."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -63,7 +63,8 @@ def array_files(folder: Path, option: str) -> dict[str, Path]:
     Raises InputError: no such folder, a link that leads nowhere, two files of one name.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; point to one with {option} DIR")
+        what = "is a file, not a folder" if folder.exists() else "no such folder"
+        raise InputError(f"{folder}: {what}; point to one with {option} DIR")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         ending = next((ending for ending in _ENDINGS if path.name.endswith(ending)), None)

@@ -79,7 +79,11 @@ def scan_folder(folder: Path | str, layout: Layout) -> FoundSubjects:
     """The subjects in *folder* and all that is wrong with its names. Raises InputError if there is no such folder."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such data folder; point to a dataset with --data DIR")
+        raise InputError(
+            f"{folder}: is a file; give the folder of the dataset"
+            if folder.exists()
+            else f"{folder}: no such data folder; give the path of a folder of labelled scans"
+        )
     problems: list[str] = []
     told: set[str] = set()  # keys with two files of a kind, which one line tells
     images, labels, masks = (

@@ -87,7 +87,7 @@ def _by_simpleitk(path: Path) -> tuple[Any, ...]:
         sitk: Any = import_module("SimpleITK")
     except ImportError:
         raise InputError(
-            f"{path}: reading MetaImage needs SimpleITK: pip install 'vesselgan-benchmark[metaimage]', "
+            f"{path}: reading MetaImage needs SimpleITK: pip install 'SimpleITK>=2.4,<3' (the extra [metaimage]), "
             "or convert it to .nii.gz"
         ) from None
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what is wrong comes as an exception

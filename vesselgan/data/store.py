@@ -21,7 +21,7 @@ from vesselgan.data.datasets import LoadedSubject
 from vesselgan.data.patches import cut, cut_into, patch_corners, robust_range, to_unit
 from vesselgan.errors import InputError
 
-__all__ = ["StoredSubject", "VolumeStore", "open_store", "write_store"]
+__all__ = ["StoredSubject", "VolumeStore", "open_store", "overhang_of", "write_store"]
 
 Scaling = Literal["patch", "volume"]
 
@@ -84,7 +84,7 @@ def write_store(
                 raise InputError(f"subject {subject.key!r} comes twice; give each subject one key")
             corners = patch_corners(subject.label, patch_size, grid=grid, vessel=vessel, rng=rng)
             rows.append(np.column_stack([np.full(len(corners), len(stored)), corners]))
-            ranges.append(_ranges(subject.image, corners, patch_size))
+            ranges.append(_ranges(subject.image, corners, patch_size, overhang_of(robust_range(subject.image)[0])))
             stored[subject.key] = _write_volumes(folder, subject, split_of[subject.key])
             _refuse_leak(list(stored.values()))
         del subject  # or it would stay in memory while the next one is made
@@ -130,7 +130,7 @@ class VolumeStore:
         self.subjects = subjects
         self.patch_size = patch_size
         self.patch_table = table  # (N, 4): index into subjects, then the corner in voxels
-        self.patch_ranges = ranges  # (N, 2): lowest and highest intensity, overhang (zero) included
+        self.patch_ranges = ranges  # (N, 2): lowest and highest intensity, overhang included
         self._folder = folder
         self._mapped: dict[str, NDArray[Any]] = {}
 
@@ -168,7 +168,8 @@ class VolumeStore:
 
         Args:
             indices: rows of the patch table.
-            scaling: "patch" is the paper's code: overhang zero, then each patch from its minimum to its maximum;
+            scaling: "patch" is the paper's code: overhang zero (or the volume's black, where that
+                is below zero), then each patch from its minimum to its maximum;
                 "volume" maps one robust range per subject, and its lower end (-1) is what overhangs.
         """
         chosen = [int(index) for index in indices]
@@ -193,7 +194,7 @@ class VolumeStore:
         number, x, y, z = self.patch_table[index].tolist()
         subject = self.subjects[number]
         if scaling == "patch":
-            (low, high), fill = self.patch_ranges[index].tolist(), 0
+            (low, high), fill = self.patch_ranges[index].tolist(), overhang_of(subject.intensity_range[0])
         elif scaling == "volume":
             low, high = subject.intensity_range
             fill = math.floor(low)
@@ -249,9 +250,19 @@ def _write_volume(folder: Path, volume: NDArray[Any]) -> str:
     return name
 
 
-def _ranges(image: NDArray[np.float32], corners: NDArray[np.int64], patch_size: Sequence[int]) -> NDArray[np.float32]:
-    """Lowest and highest intensity (N, 2) of the patches at the corners, with zero for what overhangs."""
-    patches = (cut(image, corner, patch_size) for corner in corners.tolist())
+def overhang_of(black: float) -> int:
+    """What stands where a patch overhangs and is not scaled by the volume, whose darkest intensity is `black`.
+
+    Zero, as in the paper's code, unless intensities are negative: there zero would be grey and no air.
+    """
+    return min(0, math.floor(black))
+
+
+def _ranges(
+    image: NDArray[np.float32], corners: NDArray[np.int64], patch_size: Sequence[int], fill: int
+) -> NDArray[np.float32]:
+    """Lowest and highest intensity (N, 2) of the patches at the corners, with `fill` for what overhangs."""
+    patches = (cut(image, corner, patch_size, fill) for corner in corners.tolist())
     return np.array([(patch.min(), patch.max()) for patch in patches], dtype=np.float32).reshape(-1, 2)
 
 

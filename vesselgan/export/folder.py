@@ -50,7 +50,7 @@ def write_dataset(
     Memory does not grow with `count`: at most two steps for each worker are in it.
 
     Args:
-        folder: empty, absent, or from an earlier call with an equal `sheet`.
+        folder: empty, absent, or from an earlier call with an equal `sheet`, whose `pairs` may have been fewer.
         layout: the files' names and bytes.
         make: pairs of consecutive indices, a multiple of `batch` of them but for the last; called from several threads.
         sheet: JSON content of ``datasheet.json``; whatever the bytes depend on must be in it.
@@ -65,6 +65,7 @@ def write_dataset(
     if count < 1 or batch < 1 or workers < 1:
         raise InputError(f"{count} pairs in batches of {batch} by {workers} workers: each must be at least 1")
     try:
+        _reopen(folder, layout, sheet, count, batch)
         if _is_finished(folder, sheet):
             return 0
         with _writing(folder, sheet):
@@ -74,6 +75,27 @@ def write_dataset(
         raise InputError(
             f"{error.filename or folder}: {reason}; once that is mended, the same command goes on where it stopped"
         ) from error
+
+
+def _reopen(folder: Path, layout: Layout, sheet: Mapping[str, Any], count: int, batch: int) -> None:
+    """Make a finished dataset of fewer pairs an unfinished one of `count`, of which its whole steps are there."""
+    home = folder / UNFINISHED
+    if (home / SHEET).is_file() or not ((folder / CHECKSUMS).is_file() and (folder / SHEET).is_file()):
+        return
+    wanted, there = json.loads(as_json(sheet)), _read(folder / SHEET)
+    if not isinstance(there, dict) or not isinstance(there.get("pairs"), int) or there["pairs"] >= count:
+        return
+    fewer, first = there["pairs"], range(1)
+    if _difference(there | {"pairs": count}, wanted, "") or layout.paths(first, fewer) != layout.paths(first, count):
+        return
+    at_once = layout.pairs_at_once(batch)
+    whole = range(0, fewer - fewer % at_once, at_once)
+    lines = sum(len(layout.paths(range(start, start + at_once), count)) for start in whole)
+    journal = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
+    home.mkdir(exist_ok=True)
+    write_bytes(home / CHECKSUMS, "".join(journal).encode())
+    write_bytes(home / SHEET, as_json(sheet))  # from here on the folder is an unfinished one
+    (folder / CHECKSUMS).unlink()
 
 
 def _is_finished(folder: Path, sheet: Mapping[str, Any]) -> bool:
@@ -86,7 +108,10 @@ def _is_finished(folder: Path, sheet: Mapping[str, Any]) -> bool:
     finished = not unfinished and (folder / CHECKSUMS).is_file()
     known = folder / UNFINISHED / SHEET if unfinished else folder / SHEET
     if unfinished or (finished and known.is_file()):
-        if difference := _difference(_read(known), json.loads(as_json(sheet)), ""):
+        there, wanted = _read(known), json.loads(as_json(sheet))
+        # Their number comes last: another generator's folder is not mended by another number.
+        alike = {**there, "pairs": wanted.get("pairs")} if isinstance(there, dict) and "pairs" in there else there
+        if difference := _difference(alike, wanted, "") or _difference(there, wanted, ""):
             raise InputError(f"{known}: {difference}; choose another folder, or remove this one")
     elif any(path.name != UNFINISHED for path in folder.iterdir()):
         raise InputError(f"{folder}: holds other files; choose an empty or new folder")

@@ -28,7 +28,8 @@ class Critic(nn.Module):
     ``folded`` takes the gradient of the patches, of 2 channels only, in a way that is fast: the same but for rounding.
 
     Raises InputError unless each axis of ``patch_size`` is a multiple of 16 and ``filters`` of 8, and for an instance
-    norm that would have a single final position, whose normalised value is always zero.
+    norm that would have a single final position, whose normalised value is always zero; in ``forward`` for patches of
+    another shape.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Critic(nn.Module):
         super().__init__()
         self.patch_size = check_patch_size(patch_size)
         self.filters = check_filters(filters)
+        self.channels = channels
         self.norm = norm
         self.float32_score = float32_score
         x, y, z = (axis // 16 for axis in self.patch_size)
@@ -62,6 +64,9 @@ class Critic(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Patches (B, channels, X, Y, Z) -> scores (B,); higher means more real."""
+        wanted = (self.channels, *self.patch_size)
+        if tuple(patches.shape[1:]) != wanted:
+            raise InputError(f"patches of {tuple(patches.shape)}; this critic takes (B, {', '.join(map(str, wanted))})")
         features = self.blocks(patches).flatten(1)
         if self.float32_score:
             with torch.autocast(features.device.type, enabled=False):

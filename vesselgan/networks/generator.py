@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from vesselgan.errors import InputError
 from vesselgan.networks.folding import folded_conv3d
 from vesselgan.networks.last_block import last_block
 from vesselgan.networks.sizes import check_filters, check_patch_size
@@ -21,7 +22,8 @@ class Generator(nn.Module):
     makes them; :func:`vesselgan.networks.initialise` gives the paper's. ``upsampling`` is ``fused`` (fast) or ``plain``
     (the paper's two layers): same parameters, same output but for rounding.
 
-    Raises InputError unless each axis of ``patch_size`` is a multiple of 16 and ``filters`` of 8.
+    Raises InputError unless each axis of ``patch_size`` is a multiple of 16 and ``filters`` of 8, and in ``forward``
+    for noise of another shape.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class Generator(nn.Module):
 
     def forward(self, noise: Tensor) -> Tensor:
         """Noise (B, latent) or (B, latent, 1, 1, 1), N(0, 1) -> patches (B, channels, X, Y, Z) in [-1, 1]."""
+        if noise.ndim < 2 or noise.shape[1:].numel() != self.latent:
+            raise InputError(f"noise of {tuple(noise.shape)}; this generator takes (B, {self.latent})")
         hidden = self.seed(self.linear(noise.flatten(1)))  # (B, F, X/8, Y/8, Z/8)
         if self.output.weight.is_contiguous(memory_format=torch.channels_last_3d):
             # The Linear lays channels out first; turned once here, all that follows stays on the fast kernels.

@@ -74,7 +74,7 @@ def import_gan(path: Path, patch_size: Sequence[int] = PAPER_PATCH) -> ImportedG
     # On no device: the sizes come from a stranger's file, and nothing is allocated before they are known to fit.
     with torch.device("meta"):
         generator = Generator(patch_size, filters, latent)
-    _fill(generator, weights, path, f"the paper's generator at {generator.patch_size}")
+    _fill(generator, weights, path, f"the paper's generator at {generator.patch_size}", "linear.")
     critic = None
     if CRITIC in content:
         weights = _renamed(path, content[CRITIC], _CRITIC_NAMES)
@@ -82,7 +82,7 @@ def import_gan(path: Path, patch_size: Sequence[int] = PAPER_PATCH) -> ImportedG
         filters = _length(weights, "blocks.3.0.bias", 0, path)
         with torch.device("meta"):
             critic = Critic(patch_size, filters, norm=norm)
-        _fill(critic, weights, path, f"the paper's critic at {critic.patch_size}")
+        _fill(critic, weights, path, f"the paper's critic at {critic.patch_size}", "score.")
     return ImportedGAN(generator, critic, sha256, mixed_precision=bool(content.get(SCALER)))
 
 
@@ -97,7 +97,7 @@ def import_medicalnet(path: Path) -> tuple[ResNet10, str]:
     weights = {name: tensor for name, tensor in weights.items() if not name.startswith(_DECODER)}
     with torch.device("meta"):
         net = ResNet10()
-    _fill(net, weights, path, "MedicalNet's ResNet-10")
+    _fill(net, weights, path, "MedicalNet's ResNet-10", "nothing in it")
     return net, sha256
 
 
@@ -141,8 +141,11 @@ def _length(weights: Mapping[str, Tensor], name: str, axis: int, path: Path) -> 
     return int(tensor.shape[axis])
 
 
-def _fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path, what: str) -> None:
-    """Give an unallocated network these weights; every name and shape must fit."""
+def _fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path, what: str, sized_by: str = "") -> None:
+    """Give an unallocated network these weights; every name and shape must fit.
+
+    `sized_by` is the one layer whose shape follows the patch: where it alone does not fit, another patch size will.
+    """
     wanted = network.state_dict()
     missing = [name for name in wanted if name not in weights and not name.endswith(_COUNTER)]
     unexpected = [name for name in weights if name not in wanted]
@@ -151,10 +154,12 @@ def _fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path, what: s
         for name, tensor in wanted.items()
         if name in weights and weights[name].shape != tensor.shape
     ]
+    of_patch = not missing and not unexpected and all(text.startswith(sized_by) for text in misshapen)
+    remedy = "; the size of the patch is not in the file: give the right one (--patch X,Y,Z)" if of_patch else ""
     kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
     told = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names)
     if told:
-        raise InputError(f"{path}: does not fit {what}: {told}")
+        raise InputError(f"{path}: does not fit {what}: {told}{remedy}")
     network.to_empty(device="cpu")
     counters = {name: torch.zeros_like(tensor) for name, tensor in network.state_dict().items() if name not in weights}
     network.load_state_dict({**weights, **counters})

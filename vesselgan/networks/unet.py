@@ -24,7 +24,8 @@ class UNet(nn.Module):
     finest level to the coarsest. ``upsampling`` chooses how a decoder's first convolution is computed, see
     :mod:`vesselgan.networks.upsampling`; the result is the same but for rounding.
 
-    Raises InputError for fewer than two levels, and in ``forward`` for an axis that cannot be halved often enough.
+    Raises InputError for fewer than two levels, and in ``forward`` for images of another rank or number of channels and
+    for an axis that cannot be halved often enough.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class UNet(nn.Module):
         super().__init__()
         if len(filters) < 2:
             raise InputError(f"U-Net filters {list(filters)}: at least two levels are needed")
+        self.channels = channels
         self.multiple = 2 ** (len(filters) - 1)
         self.norm = nn.BatchNorm3d(channels)
         self.encoder = nn.ModuleList(
@@ -58,6 +60,8 @@ class UNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, channels, X, Y, Z) -> logits (B, 1, X, Y, Z); vessel where the logit is above 0."""
+        if images.ndim != 5 or images.shape[1] != self.channels:
+            raise InputError(f"U-Net input of {tuple(images.shape)}; it takes (B, {self.channels}, X, Y, Z)")
         if any(axis % self.multiple for axis in images.shape[2:]):
             nearest = tuple(max(1, round(axis / self.multiple)) * self.multiple for axis in images.shape[2:])
             raise InputError(

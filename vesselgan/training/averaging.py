@@ -29,7 +29,10 @@ class WeightAverage(Generic[Network]):
     def __init__(self, network: Network, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self._average = copy.deepcopy(network).requires_grad_(False)
+        # Tensors are cloned and not left to deepcopy, which cannot copy fake ones: those of a prediction.
+        clones: dict[int, Any] = {id(buffer): buffer.clone() for buffer in network.buffers()}
+        clones |= {id(weight): nn.Parameter(weight.detach().clone(), False) for weight in network.parameters()}
+        self._average = copy.deepcopy(network, clones)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:

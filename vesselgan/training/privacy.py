@@ -134,7 +134,7 @@ def epsilon_spent(
             from opacus.accountants import RDPAccountant
     except ImportError:
         raise InputError(
-            "differential privacy needs opacus for its accountant: pip install 'vesselgan-benchmark[dp]'"
+            "differential privacy needs opacus for its accountant: pip install 'opacus>=1.5.4,<2' (the extra [dp])"
         ) from None
     accountant = RDPAccountant()
     accountant.history = [(noise_multiplier, sample_rate, updates)]
