@@ -6,8 +6,8 @@ from typing import Any
 
 import typer
 
+from benchmark.artifacts.store import StageLockedError
 from benchmark.commands import app, complain
-from benchmark.store import StageLockedError
 from vesselgan.errors import InputError
 
 __all__ = ["main"]

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.cells import Cell
+from benchmark.artifacts.store import Spec
+from benchmark.artifacts.versions import STAGE_VERSIONS
+from benchmark.datasets.source import ExternalSource, Source
 from benchmark.environment import library_versions, machine, torch_minor
-from benchmark.protocol import Profile, Protocol
-from benchmark.sources import ExternalSource, Source
-from benchmark.store import Spec
-from benchmark.versions import STAGE_VERSIONS
+from benchmark.protocol.cells import Cell
+from benchmark.protocol.schema import Profile, Protocol
 from vesselgan.errors import InputError
 from vesselgan.processor import narrowest, usable_instructions
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmark.measure import peak_tensor_bytes
-from benchmark.roofline import Machine, measure_machine, roofline
 from vesselgan.networks import place
+from vesselgan.profiling.roofline import Machine, measure_machine, roofline
+from vesselgan.profiling.timing import peak_tensor_bytes
 from vesselgan.training import StepLog, UNetConfig, UNetTrainer, WGANConfig, WGANTrainer
 from vesselgan.training.losses import soft_dice_loss
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from benchmark.cells import cells_of, labels_of, select
+from benchmark.datasets.source import choose_source
 from benchmark.plan import build_plan
-from benchmark.protocol import Matrix, Profile, Protocol, Score
-from benchmark.sources import choose_source
+from benchmark.protocol.cells import cells_of, labels_of, select
+from benchmark.protocol.schema import Matrix, Profile, Protocol, Score
 from vesselgan.errors import InputError
 from vesselgan.recipe import resolve_recipe
 

@@ -15,9 +15,9 @@ import pytest
 from data_trees import AFFINE, SHAPE, image_of, label_of, make_tree, metaimage, nifti
 from PIL import Image
 
-from benchmark.checking import DataCheck, check_folder, check_phantom
-from benchmark.contact_sheet import Tile, draw_tile, write_sheets
-from benchmark.protocol import Phantom, Profile, Split
+from benchmark.datasets.check import DataCheck, check_folder, check_phantom
+from benchmark.protocol.schema import Phantom, Profile, Split
+from benchmark.report.contact_sheet import Tile, draw_tile, write_sheets
 from vesselgan.data import LoadedSubject
 
 IMAGE, LABEL = "imagesTr/case_2_0000.nii.gz", "labelsTr/case_2.nii.gz"
@@ -232,7 +232,7 @@ def test_only_one_volume_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pyt
     import gc
     import weakref
 
-    import benchmark.checking as checking
+    import benchmark.datasets.check as checking
 
     real, alive, most = checking.examine_subject, [], 0
 

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmark.choice import best_synthetic, with_choice
+from benchmark.claims.best_label import best_synthetic, with_choice
 
 
 def cell(label: str, seed: int = 0, real_subjects: int | None = None) -> dict[str, Any]:

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.claims.language import Claim
-from benchmark.claims.samples import Evidence
+from benchmark.claims.comparability import why_not_comparable
+from benchmark.claims.evidence import Evidence
 from benchmark.claims.verdicts import judge_claims
-from benchmark.claims.wording import remarks_of, why_not_comparable
-from benchmark.protocol import Profile, UNetSettings
+from benchmark.claims.wording import remarks_of
+from benchmark.protocol.claim import Claim
+from benchmark.protocol.schema import Profile, UNetSettings
 
 SUBJECTS = 10
 GREATER = {"greater": ("dsc/intracranial @ good", "dsc/intracranial @ bad")}

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from benchmark.claims.evidence import Evidence
 from benchmark.claims.family import LEVEL, Family
-from benchmark.claims.language import Claim
 from benchmark.claims.planning import Design, power, units_needed
-from benchmark.claims.samples import Evidence
 from benchmark.claims.statistics import EXACT_PAIRS, Crossed, Effect, SignFlip, Student
+from benchmark.protocol.claim import Claim
 
 Array = NDArray[np.float64]
 KINDS = ("normal", "ties", "heavy tails", "missing")

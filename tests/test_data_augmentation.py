@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmark.loading import load_protocol
-from benchmark.stages.segmentation import _varied
+from benchmark.protocol.load import load_protocol
+from benchmark.stages.train_unet import _varied
 from vesselgan.data import Augmentation, augment
 from vesselgan.data.augmentation import change_intensity, mirror, turn
 

@@ -11,11 +11,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-import benchmark.prediction as prediction
+import benchmark.run.forecast as prediction
 from benchmark.commands import app
-from benchmark.loading import load_protocol
-from benchmark.memory import StepCost, predict_step
+from benchmark.protocol.load import load_protocol
 from vesselgan.data import save_volume
+from vesselgan.profiling.step_counter import StepCost, predict_step
 from vesselgan.training import WGANConfig, WGANTrainer
 
 PROTOCOLS = sorted((Path(__file__).parent.parent / "protocols").glob("*.yaml"))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from bids_validator import BIDSValidator
 
-from benchmark.dataset_layouts import choose_layout
+from benchmark.datasets.layouts import choose_layout
 from vesselgan.data import find_subjects, load_mask, load_subject, load_volume
 from vesselgan.data.patch_folder import open_patches
 from vesselgan.errors import InputError

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.cells import cells_of
-from benchmark.loading import load_protocol
+from benchmark.datasets.source import choose_source, find_externals
 from benchmark.plan import Plan, build_plan
-from benchmark.sources import choose_source, find_externals
+from benchmark.protocol.cells import cells_of
+from benchmark.protocol.load import load_protocol
 from vesselgan.data import phantom_subjects
 from vesselgan.errors import InputError
 from vesselgan.qualification import cut_patches

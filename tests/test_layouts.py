@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from data_trees import TREES, image_of, label_of, make_tree, nifti
 
-from benchmark.dataset_layouts import choose_layout, load_layout, packaged_layouts
-from benchmark.protocol import Patches, Phantom, Profile, Score, Split
-from benchmark.sources import Source, choose_source
+from benchmark.datasets.layouts import choose_layout, load_layout, packaged_layouts
+from benchmark.datasets.source import Source, choose_source
+from benchmark.protocol.schema import Patches, Phantom, Profile, Score, Split
 from benchmark.stages import STAGES, Context
 from vesselgan.data import VolumeStore, open_store
 from vesselgan.errors import InputError

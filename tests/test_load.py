@@ -9,8 +9,9 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmark.load import OtherLoad, why_not_steady
-from benchmark.stages import STAGES, Context, costs
+from benchmark.stages import STAGES, Context
+from benchmark.stages import measure as costs
+from vesselgan.profiling.machine_load import OtherLoad, why_not_steady
 
 QUIET = [10.0, 10.4, 9.8, 10.1]
 
@@ -31,8 +32,8 @@ def test_the_work_of_another_process_is_seen() -> None:
 def test_ones_own_work_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = iter([(100.0, 40.0), (103.0, 42.5)])
     clock = iter([0.0, 2.0])
-    monkeypatch.setattr("benchmark.load._busy_seconds", lambda: next(readings))
-    monkeypatch.setattr("benchmark.load.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("vesselgan.profiling.machine_load._busy_seconds", lambda: next(readings))
+    monkeypatch.setattr("vesselgan.profiling.machine_load.time.perf_counter", lambda: next(clock))
     assert OtherLoad().cores() == pytest.approx(0.25)
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmark.measure import peak_tensor_bytes
-from benchmark.memory import StepCounter, predict_step
+from vesselgan.profiling.step_counter import StepCounter, predict_step
+from vesselgan.profiling.timing import peak_tensor_bytes
 from vesselgan.training import WGANConfig, WGANTrainer
 
 KIB = 1024

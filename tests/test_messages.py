@@ -17,8 +17,8 @@ from benchmark.cli import main
 from benchmark.commands import app
 from benchmark.commands.options import report_folder
 from benchmark.environment import choose_device
-from benchmark.seeds import keep_seeds, seeds_of, wanted_seeds
-from benchmark.segmenting import images_of
+from benchmark.protocol.seeds import keep_seeds, seeds_of, wanted_seeds
+from benchmark.trained.segmenter import images_of
 from vesselgan import VARIANTS, Critic, Generator, UNet
 from vesselgan.errors import InputError
 from vesselgan.files import write_text

@@ -16,7 +16,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from benchmark.commands import app
-from benchmark.stages.gan import load_generator
+from benchmark.stages.synthesise import load_generator
 from vesselgan.errors import InputError
 from vesselgan.networks import import_gan, import_medicalnet
 

@@ -39,9 +39,15 @@ def test_every_name_in_all_exists_and_is_listed_once(name: str) -> None:
         ("import vesselgan", {"torch"}),
         ("import vesselgan.data, vesselgan.recipe, vesselgan.variants", {"torch", "pandas"}),
         ("import benchmark.cli", {"torch", "mlflow", "matplotlib", "pandas"}),
-        ("import benchmark.pairs", {"torch"}),
-        ("import benchmark.pipeline, benchmark.plan, benchmark.workers", {"torch", "mlflow", "matplotlib"}),
-        ("import benchmark.claims.verdicts, benchmark.results, benchmark.tables", {"torch", "mlflow", "matplotlib"}),
+        ("import benchmark.artifacts.pairs", {"torch"}),
+        (
+            "import benchmark.run.scheduler, benchmark.plan, benchmark.run.local_engine",
+            {"torch", "mlflow", "matplotlib"},
+        ),
+        (
+            "import benchmark.claims.verdicts, benchmark.results.summary, benchmark.report.exports",
+            {"torch", "mlflow", "matplotlib"},
+        ),
     ],
 )
 def test_imports_stay_light(statement: str, absent: set[str]) -> None:

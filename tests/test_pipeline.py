@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cells import cells_of
-from benchmark.loading import load_protocol
-from benchmark.pipeline import Outcome, execute, write_run_folder
+from benchmark.artifacts.store import Store, environment_for
+from benchmark.datasets.source import choose_source
 from benchmark.plan import CellPlan, Plan, build_plan
-from benchmark.sources import choose_source
-from benchmark.store import Store, environment_for
-from benchmark.workers import Event
+from benchmark.protocol.cells import cells_of
+from benchmark.protocol.load import load_protocol
+from benchmark.run.engine import Event
+from benchmark.run.scheduler import Outcome, execute, write_run_folder
 from vesselgan.errors import InputError
 from vesselgan.recipe import as_dict, resolve_recipe
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.pictures import FOUND, INVENTED, MISSED, overlay_picture
-from benchmark.plots import (
+from benchmark.report.charts import (
     Curve,
     Level,
     Line,
@@ -20,7 +19,8 @@ from benchmark.plots import (
     training_chart,
     utility_chart,
 )
-from benchmark.views.text import deviation, number, signed
+from benchmark.report.pictures import FOUND, INVENTED, MISSED, overlay_picture
+from benchmark.report.sections.text import deviation, number, signed
 
 
 def test_a_prd_chart_shows_single_seeds_only_where_there_are_several() -> None:

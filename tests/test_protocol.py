@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from benchmark.claims.family import LEVEL
-from benchmark.claims.language import COST_METRICS
-from benchmark.loading import find_protocol, load_protocol
-from benchmark.protocol import Profile
+from benchmark.metric_names import COST_METRICS
+from benchmark.protocol.load import find_protocol, load_protocol
+from benchmark.protocol.schema import Profile
 from vesselgan.errors import InputError
 
 PROTOCOLS = sorted((Path(__file__).parent.parent / "protocols").glob("*.yaml"))

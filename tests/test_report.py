@@ -16,20 +16,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.cells import cells_of
-from benchmark.loading import load_protocol
-from benchmark.maps import save_maps
-from benchmark.pipeline import write_run_folder
+from benchmark.artifacts.error_maps import save_maps
+from benchmark.artifacts.store import Spec, Store
+from benchmark.claims.utility import worth_in_words
+from benchmark.datasets.source import choose_source
 from benchmark.plan import build_plan
-from benchmark.publish import results_of
-from benchmark.report import render_report
-from benchmark.results import Run, load_run, subject_rows, summarise
-from benchmark.sources import choose_source
-from benchmark.store import Spec, Store
-from benchmark.utility import worth_in_words
-from benchmark.views.claims import claim_views
-from benchmark.views.segmentations import segmented_subjects
-from benchmark.views.text import label_marks
+from benchmark.protocol.cells import cells_of
+from benchmark.protocol.load import load_protocol
+from benchmark.report.results_json import results_of
+from benchmark.report.run_page import render_report
+from benchmark.report.sections.claims import claim_views
+from benchmark.report.sections.segmentations import segmented_subjects
+from benchmark.report.sections.text import label_marks
+from benchmark.results.run_folder import Run, load_run
+from benchmark.results.summary import subject_rows, summarise
+from benchmark.run.scheduler import write_run_folder
 from vesselgan.data import LoadedSubject, open_store, write_store
 
 PATCH = (16, 16, 16)
@@ -394,7 +395,7 @@ def test_two_renderings_are_equal_byte_for_byte(run: Run, tmp_path: Path) -> Non
 
 
 def test_the_report_imports_neither_torch_nor_mlflow() -> None:
-    code = "import sys, benchmark.report; print(sorted({'torch', 'mlflow'} & set(sys.modules)))"
+    code = "import sys, benchmark.report.run_page; print(sorted({'torch', 'mlflow'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert result.stdout.strip() == "[]"
 
@@ -440,7 +441,7 @@ def test_a_run_of_costs_alone_speaks_of_nothing_else(run: Run, tmp_path: Path) -
 
 def test_no_p_is_zero_and_no_effect_loses_its_size_to_rounding() -> None:
     from benchmark.commands.claims import _p
-    from benchmark.views.text import p_words, signed
+    from benchmark.report.sections.text import p_words, signed
 
     assert (p_words(0.0), p_words(0.0004), p_words(0.004), p_words(0.4)) == ("< 0.001", "< 0.001", "= 0.004", "= 0.40")
     assert (_p(0.0), _p(0.004), _p(None)) == ("< 0.001", "0.004", "")

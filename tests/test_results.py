@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.claims.language import Claim
-from benchmark.publish import results_of
-from benchmark.results import load_run, mean_with_interval
-from benchmark.store import Spec, Store
-from benchmark.tables import write_tables
+from benchmark.artifacts.store import Spec, Store
+from benchmark.protocol.claim import Claim
+from benchmark.report.exports import write_tables
+from benchmark.report.results_json import results_of
+from benchmark.results.run_folder import load_run
 from vesselgan.errors import InputError
 from vesselgan.files import write_text
+from vesselgan.metrics.estimates import mean_with_interval
 from vesselgan.recipe import PAPER_CODE, as_dict
 
 CELL = {
@@ -168,7 +169,7 @@ def test_tables_hold_each_metric_and_survive_missing_ones(tmp_path: Path) -> Non
 
 
 def test_mlflow_gets_the_whole_recipe_and_what_privacy_rests_on(tmp_path: Path) -> None:
-    from benchmark.tracking import cell_params
+    from benchmark.report.mlflow_mirror import cell_params
 
     spent = {"epsilon": 3.5, "delta": 1e-3, "noise_multiplier": 0.3, "clip_norm": 1.0, "sample_rate": 0.1}
     make_run(tmp_path, {"SN_f16_s0": {"gan": {"privacy": spent}}, "SN_f16_s1": {"gan": {}}})

@@ -109,8 +109,8 @@ def test_results_hold_every_metric_of_every_cell(finished: Path) -> None:
 
 
 def test_mlflow_mirrors_the_run_as_parent_and_children(finished: Path) -> None:
-    from benchmark.publish import sync_run
-    from benchmark.tracking import MlflowClient, compare_url, store_uri
+    from benchmark.report.mlflow_mirror import MlflowClient, compare_url, store_uri
+    from benchmark.report.publish import sync_run
 
     client = MlflowClient(store_uri(finished))
     experiment = client.get_experiment_by_name("paper-smoke")

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from benchmark.comparison import Comparison, compare_folders
-from benchmark.evaluation import evaluate_folders
-from benchmark.pages import write_comparison, write_evaluation
-from benchmark.scoring import audit_memory, compare_features, floor_of
+from benchmark.report.folder_pages import write_comparison, write_evaluation
+from benchmark.scoring.mask_folders import evaluate_folders
+from benchmark.scoring.patch_folders import Comparison, compare_folders
+from benchmark.scoring.patch_sets import audit_memory, compare_features, floor_of
 from vesselgan.data import phantom_subjects, save_volume
 from vesselgan.errors import InputError
 from vesselgan.features import random_resnet10

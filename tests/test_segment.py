@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from benchmark import cli
-from benchmark.segmenting import find_unet, open_segmenter, output_names
-from benchmark.stages.segmentation import scaled
+from benchmark.stages.train_unet import scaled
+from benchmark.trained.segmenter import find_unet, open_segmenter, output_names
 from vesselgan.data import load_volume, robust_range
 from vesselgan.errors import InputError
 from vesselgan.inference import segment_volume

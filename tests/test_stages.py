@@ -12,16 +12,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmark.dataset_layouts import load_layout
-from benchmark.pairs import INT16_SCALE, decoded, encoded
-from benchmark.protocol import Profile, Score, Split
-from benchmark.scoring import compare_features
-from benchmark.sources import choose_source
-from benchmark.stages import STAGES, Context, gan, segmentation
+from benchmark.artifacts.pairs import INT16_SCALE, decoded, encoded
+from benchmark.datasets.layouts import load_layout
+from benchmark.datasets.source import choose_source
+from benchmark.metric_names import SEGMENTATION_METRICS
+from benchmark.protocol.schema import Profile, Score, Split
+from benchmark.scoring.patch_sets import compare_features
+from benchmark.stages import STAGES, Context
+from benchmark.stages import train_gan as gan
+from benchmark.stages import train_unet as segmentation
 from benchmark.stages.context import step_record
-from benchmark.stages.evaluation import _rows
-from benchmark.stages.gan import real_pairs
-from benchmark.stages.segmentation import (
+from benchmark.stages.evaluate import _rows
+from benchmark.stages.train_gan import real_pairs
+from benchmark.stages.train_unet import (
     _real_batch,
     _real_patches,
     _synthetic_batch,
@@ -31,7 +34,6 @@ from benchmark.stages.segmentation import (
     scaled_volume,
     volume_loss,
 )
-from benchmark.vocabulary import SEGMENTATION_METRICS
 from vesselgan.data import (
     StoredSubject,
     Subject,

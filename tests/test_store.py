@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.store import Spec, StageLockedError, Store
+from benchmark.artifacts.store import Spec, StageLockedError, Store
 from vesselgan.errors import InputError
 
 SPEC = Spec("prepare", 1, {"patch": [32, 32, 16]})

@@ -16,15 +16,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmark.cells import cells_of
+from benchmark.artifacts.pairs import INT16_SCALE
+from benchmark.artifacts.store import Store
 from benchmark.commands import app
-from benchmark.execution import run_stage
-from benchmark.loading import load_protocol
-from benchmark.pairs import INT16_SCALE
-from benchmark.pipeline import write_run_folder
+from benchmark.datasets.source import choose_source
 from benchmark.plan import build_plan
-from benchmark.sources import choose_source
-from benchmark.store import Store
+from benchmark.protocol.cells import cells_of
+from benchmark.protocol.load import load_protocol
+from benchmark.run.run_stage import run_stage
+from benchmark.run.scheduler import write_run_folder
 from vesselgan import Generator
 from vesselgan.data import open_store
 from vesselgan.errors import InputError

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from benchmark.cells import cells_of, labels_of, select
-from benchmark.loading import find_protocol, load_protocol
+from benchmark.artifacts.store import Spec
+from benchmark.claims.utility import utility_of, worth_in_words, worth_of
+from benchmark.datasets.source import choose_source
 from benchmark.plan import Plan, build_plan
-from benchmark.protocol import Profile, Protocol
-from benchmark.sources import choose_source
-from benchmark.store import Spec
-from benchmark.utility import utility_of, worth_in_words, worth_of
+from benchmark.protocol.cells import cells_of, labels_of, select
+from benchmark.protocol.load import find_protocol, load_protocol
+from benchmark.protocol.schema import Profile, Protocol
 from vesselgan.errors import InputError
 
 NUMBERS = (1, 3, 6, 12, 24)

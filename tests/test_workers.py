@@ -8,9 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmark.store import Spec, Store
-from benchmark.versions import STAGE_VERSIONS
-from benchmark.workers import Event, LocalEngine
+from benchmark.artifacts.store import Spec, Store
+from benchmark.artifacts.versions import STAGE_VERSIONS
+from benchmark.run.engine import Event
+from benchmark.run.local_engine import LocalEngine
 from vesselgan.processor import INSTRUCTION_LIMIT
 
 

@@ -1,11 +1,16 @@
 """Files that are either whole or absent, whatever happens while they are written."""
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["atomic_path", "write_bytes", "write_text"]
+from vesselgan.errors import InputError
+
+__all__ = ["atomic_path", "file_sha256", "write_bytes", "write_text"]
 
 
 @contextmanager
@@ -39,3 +44,35 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write `content` to `path` atomically, as UTF-8."""
     write_bytes(path, content.encode())
+
+
+def file_sha256(path: Path, remember: Path | None) -> str:
+    """The file's SHA-256, remembered by path, size and modification time in the folder `remember`.
+
+    Raises InputError for what is no file, or cannot be read.
+    """
+    if not path.is_file():  # a named pipe would be waited for
+        raise InputError(f"{path}: is no file (missing, a folder, a broken link or a device); name an existing one")
+    try:
+        facts = path.stat()
+        place = str(path.resolve())
+        identity = [place, facts.st_size, facts.st_mtime_ns]
+        note = remember / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.json" if remember else None
+        known = _remembered(note)
+        if known.get("identity") == identity:
+            return str(known["sha256"])
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if note:
+        write_text(note, json.dumps({"identity": identity, "sha256": digest}))
+    return digest
+
+
+def _remembered(note: Path | None) -> dict[str, Any]:
+    try:
+        known = json.loads(note.read_text(encoding="utf-8")) if note else {}
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.claims.language import CLAIM_METRICS, Claim, split_side
-from benchmark.claims.samples import COUNT, Evidence, MissingDataError, Pairs, effect_of, obstacle_of
+from benchmark.claims.evidence import COUNT, Evidence, MissingDataError, Pairs, effect_of, obstacle_of
 from benchmark.claims.statistics import Effect
+from benchmark.metric_names import CLAIM_METRICS
+from benchmark.protocol.claim import Claim, split_side
 
 __all__ = ["INFINITE", "Assessment", "Comparison", "comparison_of", "comparisons_of"]
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmark.claims.comparisons import Assessment, comparisons_of
-from benchmark.claims.language import Claim
-from benchmark.claims.samples import Evidence, MissingDataError
+from benchmark.claims.evidence import Evidence, MissingDataError
 from benchmark.claims.statistics import CONFIDENCE, holm
+from benchmark.protocol.claim import Claim
 
 __all__ = ["LEVEL", "Family"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from benchmark.claims.samples import ROUND, SEED, SUBJECT
+from benchmark.claims.evidence import ROUND, SEED, SUBJECT
 from benchmark.claims.statistics import (
     DRAWS,
     EXACT_PAIRS,

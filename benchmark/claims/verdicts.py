@@ -19,10 +19,9 @@ import numpy as np
 import pandas as pd
 
 from benchmark.claims.comparisons import INFINITE, Assessment, Comparison, comparison_of
+from benchmark.claims.evidence import SEED, Evidence, Pairs, within_range
 from benchmark.claims.family import LEVEL, Family
-from benchmark.claims.language import Claim, has_subjects, split_side
 from benchmark.claims.planning import design_of, hours_of, plan
-from benchmark.claims.samples import SEED, Evidence, Pairs, within_range
 from benchmark.claims.statistics import LEAST_SEEDS, sign_flip_p, wilcoxon_p
 from benchmark.claims.wording import (
     CPU_NOTE,
@@ -34,6 +33,8 @@ from benchmark.claims.wording import (
     too_many,
     uncertain,
 )
+from benchmark.metric_names import has_subjects
+from benchmark.protocol.claim import Claim, split_side
 
 __all__ = ["judge_claims"]
 

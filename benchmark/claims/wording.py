@@ -1,12 +1,10 @@
 """The sentences of a verdict, for the terminal and the page alike."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from benchmark.claims.samples import COUNT, SEED, SUBJECT
+from benchmark.claims.evidence import COUNT, SEED, SUBJECT
 from benchmark.claims.statistics import EXACT_PAIRS, LEAST_SEEDS
-from benchmark.protocol import Profile
-from vesselgan.variants import VARIANTS
 
 __all__ = [
     "CPU_NOTE",
@@ -21,46 +19,16 @@ __all__ = [
     "too_many",
     "uncertain",
     "unit_words",
-    "why_not_comparable",
 ]
 
 CPU_NOTE = "bf16 on a CPU is not the paper's fp16 on a GPU: this says nothing about the paper's own hardware"
 NOT_COMPARABLE = "not comparable"
 PAPER_WORDS = {"supported": "compatible", "refuted": "not compatible", "inconclusive": "undecided"}
-SIZES = ("patch", "filters", "pairs", "epochs", "steps", "batch")  # of the training; the defaults are the paper's
-UNET_SIZES = ("filters", "batch", "steps")
 
 
 def spoken(verdict: str, kind: str) -> str:
     """A verdict in the words of its kind: of a published number it is never said that it is refuted."""
     return PAPER_WORDS[verdict] if kind == "compatible" else verdict
-
-
-def why_not_comparable(
-    data: Mapping[str, Any], settings: Mapping[str, Any], cells: Sequence[Mapping[str, Any]] = ()
-) -> str | None:
-    """Why a run cannot bear on the paper's own numbers, or None where it can.
-
-    `cells` are those of results.json: a matrix may give them another width or batch than `settings` say.
-    """
-    if data.get("phantom"):
-        return "an embedded phantom can neither confirm nor refute what was measured on patients"
-    paper = Profile().model_dump(mode="json")
-    other = [name for name in SIZES if name in settings and settings[name] != paper[name]]
-    for name in ("filters", "batch"):
-        if name not in other and any(_is_resized(cell, name, paper[name]) for cell in cells):
-            other.append(name)
-    unet = settings.get("unet", {})
-    other += [f"unet.{name}" for name in UNET_SIZES if name in unet and unet[name] != paper["unet"][name]]
-    if other:
-        return f"networks of another size or training than the paper's ({', '.join(other)}) cannot bear on its numbers"
-    return None
-
-
-def _is_resized(cell: Mapping[str, Any], name: str, usual: int) -> bool:
-    variant = VARIANTS.get(cell.get("variant") or "")
-    expected = variant.filters if variant and name == "filters" else usual
-    return cell.get(name) not in (None, expected)  # real data have neither
 
 
 def amount(count: int, unit: str) -> str:

@@ -5,7 +5,6 @@ from benchmark.commands import (
     check_numerics,
     claims,
     evaluate,
-    importing,
     patches,
     report,
     run,
@@ -14,6 +13,7 @@ from benchmark.commands import (
     stage,
     synthesise,
 )
+from benchmark.commands import import_checkpoint as importing
 from benchmark.commands.options import app, complain
 
 __all__ = [

@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmark.checking import DataCheck
 from benchmark.commands.options import Layout, Out, app, complain, console, log_console
+from benchmark.datasets.check import DataCheck
 
 __all__ = ["check_data"]
 
@@ -27,9 +27,9 @@ def check_data(
     as_json: Annotated[bool, typer.Option("--json", help="Print check.json, and nothing else")] = False,
 ) -> None:
     """Read a dataset whole: a table, every problem in a line, a contact sheet. Exit status 2 if there are problems."""
-    from benchmark.checking import check_folder, check_phantom
-    from benchmark.contact_sheet import write_sheets
-    from benchmark.loading import find_protocol, load_protocol
+    from benchmark.datasets.check import check_folder, check_phantom
+    from benchmark.protocol.load import find_protocol, load_protocol
+    from benchmark.report.contact_sheet import write_sheets
     from vesselgan.files import write_text
 
     with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:

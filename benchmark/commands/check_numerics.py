@@ -7,11 +7,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.cells import cells_of
 from benchmark.commands.options import Device, ProfileName, app, complain, console
 from benchmark.environment import choose_device, library_versions, machine
-from benchmark.loading import choose_profile, find_protocol, load_protocol
 from benchmark.plan import check_options
+from benchmark.protocol.cells import cells_of
+from benchmark.protocol.load import choose_profile, find_protocol, load_protocol
 from vesselgan.processor import usable_instructions
 
 __all__ = ["check_numerics"]

@@ -23,8 +23,8 @@ def claims(
     as_json: Annotated[bool, typer.Option("--json", help="Print the claims of results.json, and nothing else")] = False,
 ) -> None:
     """Judge a run's claims from its files. Exit status 3 if one that must hold is refuted."""
-    from benchmark.publish import results_of
-    from benchmark.results import load_run
+    from benchmark.report.results_json import results_of
+    from benchmark.results.run_folder import load_run
 
     judged = results_of(load_run(out, name))["claims"]
     if as_json:
@@ -40,8 +40,8 @@ def claims(
 
 def _show(judged: list[dict[str, Any]]) -> None:
     from benchmark.claims.wording import remarks_of, unit_words
-    from benchmark.tables import METRIC_NAMES
-    from benchmark.views.text import signed
+    from benchmark.metric_names import METRIC_NAMES
+    from benchmark.report.sections.text import signed
 
     if not judged:
         console.print("this protocol makes no claims")
@@ -71,7 +71,7 @@ def _show(judged: list[dict[str, Any]]) -> None:
 
 
 def _interval(claim: dict[str, Any], decimals: int) -> str:
-    from benchmark.views.text import interval
+    from benchmark.report.sections.text import interval
 
     if claim["ci_low"] is None or claim["test"] is None:
         return ""
@@ -84,6 +84,6 @@ def _typed(text: str) -> str:
 
 
 def _p(p: float | None) -> str:
-    from benchmark.views.text import p_words
+    from benchmark.report.sections.text import p_words
 
     return "" if p is None else p_words(p).removeprefix("= ")

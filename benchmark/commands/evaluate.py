@@ -25,7 +25,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json, and nothing else")] = False,
 ) -> None:
     """Score segmentations: overlap, distances, centrelines and topology, per subject and over subjects."""
-    from benchmark.evaluation import evaluate_folders
+    from benchmark.scoring.mask_folders import evaluate_folders
 
     folder = report_folder(out, "evaluate", {"truth": truth, "prediction": prediction}, name)
     with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
@@ -33,16 +33,16 @@ def evaluate(
         evaluation = evaluate_folders(
             truth, prediction, mask, lambda done, total: progress.update(task, completed=done, total=total)
         )
-    from benchmark.pages import write_evaluation
+    from benchmark.report.folder_pages import write_evaluation
 
     page = write_evaluation(evaluation, folder)
     tell_results(page, lambda: console.print(_table(evaluation.results)), as_json=as_json)
 
 
 def _table(results: Mapping[str, Any]) -> Table:
-    from benchmark.views.evaluation import mean_text, metric_rows
-    from benchmark.views.text import plural
-    from benchmark.vocabulary import REGION_NAMES
+    from benchmark.metric_names import REGION_NAMES
+    from benchmark.report.sections.mask_folders import mean_text, metric_rows
+    from benchmark.report.sections.text import plural
 
     table = Table("", *REGION_NAMES.values(), box=None, title=plural(results["n"], "subject"), title_justify="left")
     for metric, title, entries in metric_rows(results):

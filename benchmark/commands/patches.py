@@ -24,7 +24,7 @@ def patches(
     """Write a run's real patches and labels for `score`: a folder for each subject, one scale for each volume."""
     import numpy as np
 
-    from benchmark.trained import choose_cell, find_run, unknown_source
+    from benchmark.trained.find import choose_cell, find_run, unknown_source
     from vesselgan.data import open_store
     from vesselgan.files import atomic_path
 

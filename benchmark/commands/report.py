@@ -23,7 +23,7 @@ def report(name: RunName, out: Out = Path()) -> None:
 @app.command()
 def sync(name: RunName, out: Out = Path()) -> None:
     """Rebuild the MLflow mirror of a run from its files."""
-    from benchmark.publish import sync_run
+    from benchmark.report.publish import sync_run
 
     sync_run(out, name)
 
@@ -37,8 +37,8 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
     """Start the MLflow UI on 127.0.0.1 and print the address of the page that compares a run's cells."""
-    from benchmark.results import load_run
-    from benchmark.tracking import compare_url, experiments_url, store_uri
+    from benchmark.report.mlflow_mirror import compare_url, experiments_url, store_uri
+    from benchmark.results.run_folder import load_run
 
     runs = sorted(path.parent.name for path in (out / "runs").glob("*/run.json"))
     if not runs:
@@ -57,7 +57,7 @@ def ui(
 
 def publish_report(out: Path, name: str, *, force: bool = False, quiet: bool = False) -> Path:
     """Write a run's tables and page, and say where they are; returns the page's path."""
-    from benchmark.publish import publish
+    from benchmark.report.publish import publish
 
     page = publish(out, name, force=force)
     if not quiet:

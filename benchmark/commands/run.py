@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.cells import cells_of, select
+from benchmark.artifacts.store import Store
 from benchmark.commands.options import (
     Data,
     Device,
@@ -28,12 +28,12 @@ from benchmark.commands.options import (
     spacing_of,
 )
 from benchmark.commands.report import publish_report
+from benchmark.datasets.source import choose_source, find_externals
 from benchmark.environment import choose_device
-from benchmark.loading import choose_profile, find_protocol, load_protocol
 from benchmark.plan import CellPlan, Findings, Plan, build_plan
-from benchmark.seeds import keep_seeds, wanted_seeds
-from benchmark.sources import choose_source, find_externals
-from benchmark.store import Store
+from benchmark.protocol.cells import cells_of, select
+from benchmark.protocol.load import choose_profile, find_protocol, load_protocol
+from benchmark.protocol.seeds import keep_seeds, wanted_seeds
 from vesselgan.errors import InputError
 from vesselgan.hub import local_weights
 
@@ -68,7 +68,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json at the end, and nothing else")] = False,
 ) -> None:
     """Run a protocol: train, synthesise, score, segment, measure, report. Finished stages are not repeated."""
-    from benchmark.pipeline import refuse_other_data, write_run_folder
+    from benchmark.run.scheduler import refuse_other_data, write_run_folder
 
     request = _Request(protocol, profile, data, layout, spacing, weights, device, seeds, out, remember=not dry_run)
     path, plan_with, before = _planner(request)
@@ -184,7 +184,7 @@ def _planner(request: _Request) -> tuple[Path, Callable[[Findings], Plan], list[
 
 def _with_findings(plan_with: Callable[[Findings], Plan], store: Store) -> Plan:
     """The plan that knows what the numerics checks found so far, which decides how other stages compute."""
-    from benchmark.pipeline import findings
+    from benchmark.run.scheduler import findings
 
     return plan_with(findings(plan_with({}), store))
 
@@ -220,10 +220,10 @@ def _execute(
 
     Bad files leave an earlier run as it was.
     """
-    from benchmark.pipeline import default_workers, execute, first_stages
-    from benchmark.progress import RunDisplay
-    from benchmark.results import load_run
-    from benchmark.workers import LocalEngine
+    from benchmark.commands.progress import RunDisplay
+    from benchmark.results.run_folder import load_run
+    from benchmark.run.local_engine import LocalEngine
+    from benchmark.run.scheduler import default_workers, execute, first_stages
 
     keys = {key for cell in chosen for key in cell.stages.values()}
     to_do = sum(not store.done(key) for key in keys)
@@ -265,7 +265,7 @@ def _left(chosen: list[CellPlan], store: Store) -> set[str]:
 
 def _show_plan(plan: Plan, chosen: list[CellPlan], store: Store, *, as_json: bool) -> None:
     if as_json:
-        from benchmark.prediction import predict
+        from benchmark.run.forecast import predict
 
         left = _left(chosen, store)
         cells = [
@@ -296,7 +296,7 @@ def _show_plan(plan: Plan, chosen: list[CellPlan], store: Store, *, as_json: boo
 
 
 def _show_prediction(plan: Plan, chosen: list[CellPlan], store: Store, target: Console) -> None:
-    from benchmark.prediction import predict
+    from benchmark.run.forecast import predict
 
     for line in predict(plan, _left(chosen, store)).lines():
         target.print(line, soft_wrap=True, highlight=False)

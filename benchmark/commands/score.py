@@ -43,7 +43,7 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json, and nothing else")] = False,
 ) -> None:
     """Score generated patches: every distance to real ones, their labels, memorisation. Each array is one patch."""
-    from benchmark.comparison import compare_folders
+    from benchmark.scoring.patch_folders import compare_folders
     from vesselgan.features import medicalnet, random_resnet10
     from vesselgan.hub import local_weights
 
@@ -57,14 +57,14 @@ def score(
             progress.update(task, description=what, completed=done, total=total)
 
         comparison = compare_folders(real, generated, training, extractor, report)
-    from benchmark.pages import write_comparison
+    from benchmark.report.folder_pages import write_comparison
 
     page = write_comparison(comparison, folder)
     tell_results(page, lambda: _show(comparison.results), as_json=as_json)
 
 
 def _show(results: Mapping[str, Any]) -> None:
-    from benchmark.views.comparison import metric_lines
+    from benchmark.report.sections.patch_folders import metric_lines
 
     title = f"{results['n']} patches of each"
     table = Table("", "generated", "95 % interval", "real vs real", box=None, title=title, title_justify="left")

@@ -36,7 +36,7 @@ def segment(
     """Segment the vessels of scans: NAME_vessels.nii.gz on the voxels of each image. Nothing is ever overwritten."""
     if not 0 <= overlap < 1:
         raise InputError(f"--overlap {overlap}: needs a share from 0 to below 1")
-    from benchmark.segmenting import find_unet, images_of, open_segmenter, output_names
+    from benchmark.trained.segmenter import find_unet, images_of, open_segmenter, output_names
 
     images = images_of(images)
     segmenter = open_segmenter(

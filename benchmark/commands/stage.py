@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from benchmark.artifacts.store import StageLockedError, Store, environment_for
 from benchmark.commands.options import Out, app, complain, console
-from benchmark.store import StageLockedError, Store, environment_for
 from vesselgan.errors import InputError
 
 __all__ = ["stage"]
@@ -24,13 +24,13 @@ def stage(
     """Run one planned stage in this process."""
     store = Store(runs or out / "runs")
     if serve:
-        from benchmark.serving import serve as serve_keys
+        from benchmark.run.worker import serve as serve_keys
 
         serve_keys(store)
         return
     if key is None:
         raise InputError("stage: give a KEY; 'run PROTOCOL --dry-run' lists them")
-    from benchmark.execution import run_stage
+    from benchmark.run.run_stage import run_stage
 
     key = store.find(key)
     variables = environment_for(store.spec(key))

@@ -12,7 +12,7 @@ from benchmark.environment import choose_device, usable_cores
 from vesselgan.errors import InputError
 
 if TYPE_CHECKING:
-    from benchmark.generators import FoundGenerator
+    from benchmark.trained.generator import FoundGenerator
     from vesselgan.export import Layout, MakePairs, Pairs
 
 __all__ = ["synthesise"]
@@ -68,8 +68,8 @@ def synthesise(
     spacing_mm = spacing_of(spacing)
     ends = numbers(intensities, "--intensities", 2, float) if intensities else None
 
-    from benchmark.datasheet import NO_LICENCE, datasheet, render_datasheet
-    from benchmark.generators import find_generator
+    from benchmark.trained.datasheet import NO_LICENCE, datasheet, render_datasheet
+    from benchmark.trained.generator import find_generator
     from vesselgan.export import Intensities, write_dataset
 
     where = choose_device(device)

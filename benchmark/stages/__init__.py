@@ -1,18 +1,26 @@
 """The work: each stage is a function of its options and inputs that writes files and returns values.
 
-`STAGES` is the registry. A stage's version (benchmark.versions) rises when its code changes what it computes; `modules`
-names the code that decides it, which a test compares with the version.
+`STAGES` is the registry. A stage's version (`artifacts.versions`) rises when its code changes what it computes;
+`modules` names the code that decides it, which a test compares with the version.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.stages import data, evaluation, external, gan, scoring, segmentation
+from benchmark.artifacts.versions import STAGE_VERSIONS
+from benchmark.stages import (
+    evaluate,
+    import_pairs,
+    measure,
+    prepare,
+    score,
+    synthesise,
+    train_gan,
+    train_unet,
+    verify,
+)
 from benchmark.stages.context import Context
-from benchmark.stages.costs import measure
-from benchmark.stages.verify import verify
-from benchmark.versions import STAGE_VERSIONS
 
 __all__ = ["STAGES", "Context", "Stage"]
 
@@ -35,9 +43,9 @@ _SHARED = ("benchmark.stages.context", "vesselgan.recipe")
 _DATA = ("vesselgan.data", *_SHARED)
 _NETWORKS = ("vesselgan.networks", "vesselgan.training", *_SHARED)
 _SCORING = (
-    "benchmark.stages.scoring",
-    "benchmark.pairs",
-    "benchmark.scoring",
+    "benchmark.stages.score",
+    "benchmark.artifacts.pairs",
+    "benchmark.scoring.patch_sets",
     "vesselgan.features",
     "vesselgan.networks.importing",
     "vesselgan.networks.resnet3d",
@@ -45,7 +53,7 @@ _SCORING = (
     *_DATA,
 )
 _SEGMENTATION = (
-    *("benchmark.stages.segmentation", "benchmark.pairs", "vesselgan.inference"),
+    *("benchmark.stages.train_unet", "benchmark.artifacts.pairs", "vesselgan.inference"),
     *_DATA,
     *_NETWORKS,
 )
@@ -53,31 +61,39 @@ _SEGMENTATION = (
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("verify", verify, ("benchmark.stages.verify", "vesselgan.numerics", *_NETWORKS)),
-        Stage("prepare", data.prepare, ("benchmark.stages.data", *_DATA)),
-        Stage("train_gan", gan.train, ("benchmark.stages.gan", "benchmark.stages.course", *_DATA, *_NETWORKS)),
+        Stage("verify", verify.verify, ("benchmark.stages.verify", "vesselgan.numerics", *_NETWORKS)),
+        Stage("prepare", prepare.prepare, ("benchmark.stages.prepare", *_DATA)),
+        Stage(
+            "train_gan",
+            train_gan.train,
+            ("benchmark.stages.train_gan", "benchmark.stages.training_course", *_DATA, *_NETWORKS),
+        ),
         Stage(
             "synthesise",
-            gan.synthesise_pairs,
-            ("benchmark.stages.gan", "benchmark.pairs", "vesselgan.synthesis", *_NETWORKS),
+            synthesise.synthesise_pairs,
+            ("benchmark.stages.synthesise", "benchmark.artifacts.pairs", "vesselgan.synthesis", *_NETWORKS),
         ),
         Stage(
             "import_pairs",
-            external.import_pairs,
-            ("benchmark.stages.external", "benchmark.pairs", "vesselgan.data"),
+            import_pairs.import_pairs,
+            ("benchmark.stages.import_pairs", "benchmark.artifacts.pairs", "vesselgan.data"),
         ),
-        Stage("reference", scoring.reference, _SCORING),
-        Stage("score", scoring.score, _SCORING),
-        Stage("train_unet", segmentation.train, _SEGMENTATION),
+        Stage("reference", score.reference, _SCORING),
+        Stage("score", score.score, _SCORING),
+        Stage("train_unet", train_unet.train, _SEGMENTATION),
         Stage(
             "evaluate",
-            evaluation.evaluate,
+            evaluate.evaluate,
             (
-                *("benchmark.stages.evaluation", "benchmark.maps", "benchmark.vocabulary"),
+                *("benchmark.stages.evaluate", "benchmark.artifacts.error_maps", "benchmark.metric_names"),
                 "vesselgan.metrics",
                 *_SEGMENTATION,
             ),
         ),
-        Stage("measure", measure, ("benchmark.stages.costs", "benchmark.measure", "benchmark.memory", *_NETWORKS)),
+        Stage(
+            "measure",
+            measure.measure,
+            ("benchmark.stages.measure", "vesselgan.profiling.timing", "vesselgan.profiling.step_counter", *_NETWORKS),
+        ),
     )
 }

@@ -1,13 +1,16 @@
 """Uncertainty by leaving out whole subjects: the delete-a-group jackknife."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from vesselgan.metrics.inputs import Floats, Parts
 
-__all__ = ["Estimate", "balanced_parts", "jackknife"]
+__all__ = ["Estimate", "balanced_parts", "jackknife", "mean_with_interval"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +44,32 @@ def jackknife(
     sd = float(np.sqrt((count - 1) / count * ((leave_outs - leave_outs.mean()) ** 2).sum()))
     reach = float(stats.t.ppf((1 + level) / 2, count - 1)) * sd
     return Estimate(float(value), sd, max(float(value) - reach, lowest), min(float(value) + reach, highest), level)
+
+
+CONFIDENCE = 0.95
+
+
+def mean_with_interval(
+    values: Sequence[float], unit: str, limits: tuple[float, float] = (-math.inf, math.inf)
+) -> dict[str, Any]:
+    """Mean, SD and Student's 95 % interval of the mean over `unit`s; None with a reason where one value is too few.
+
+    The interval is cut to `limits`, what the mean cannot leave: that excludes no true mean, so that it covers as often.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    n = len(sample)
+    entry: dict[str, Any] = {
+        "value": float(sample.mean()),
+        "n": n,
+        "unit": unit,
+        "sd": None,
+        "ci_low": None,
+        "ci_high": None,
+    }
+    if n < 2:
+        entry["reason"] = f"no interval from one {unit}"
+        return entry
+    sd = float(sample.std(ddof=1))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / math.sqrt(n)
+    low, high = entry["value"] - half, entry["value"] + half
+    return entry | {"sd": sd, "ci_low": max(low, limits[0]), "ci_high": min(high, limits[1])}

@@ -1,0 +1,103 @@
+"""What a person sees while a run goes on: bars with the time left, and a line per finished cell."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from benchmark.plan import CellPlan, Plan
+from benchmark.results.run_folder import Run
+from benchmark.results.summary import cell_entry, subject_rows
+from benchmark.run.engine import Event
+
+__all__ = ["RunDisplay", "cell_line"]
+
+
+class RunDisplay:
+    """The observer of a run in a terminal. Where output is not a terminal, only the lines are written.
+
+    While its files are read there is no `run` yet, and no cell to tell of.
+    """
+
+    def __init__(self, plan: Plan, run: Run | None, console: Console, stages: int, cells: int) -> None:
+        self._plan = plan
+        self._run = run
+        self._console = console
+        self._cells, self._cells_done = cells, 0
+        self._started = time.monotonic()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[what]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._all = self._progress.add_task(plan.name, total=stages, what="stages")
+        self._bars: dict[str, TaskID] = {}
+        self._told: set[str] = set()
+
+    def __enter__(self) -> "RunDisplay":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def stage_started(self, key: str) -> None:
+        """Add a bar."""
+        cells = [cell.cell.id for cell in self._plan.cells if key in cell.stages.values()]
+        owner = cells[0] if len(cells) == 1 else "shared"
+        stage = self._plan.specs[key].stage
+        self._bars[key] = self._progress.add_task(f"  {stage} ({owner})", total=None, what="")
+
+    def stage_event(self, event: Event) -> None:
+        """Move or remove the bar."""
+        if event.kind == "progress":
+            self._progress.update(self._bars[event.key], completed=event.done, total=event.total, what=event.text)
+        elif event.kind != "locked":
+            self._progress.remove_task(self._bars.pop(event.key))
+            self._progress.advance(self._all)
+            if event.kind == "failed":  # of bad input the command tells, in lines of its own
+                self._console.print(f"[red]failed[/red] {event.key}: {escape(event.text)}", soft_wrap=True)
+
+    def cell_finished(self, cell: CellPlan, status: str) -> None:
+        """Print the cell's line; a reason that it shares with an earlier cell is not repeated."""
+        if self._run is None:
+            return
+        self._cells_done += 1
+        minutes, seconds = divmod(round(time.monotonic() - self._started), 60)
+        place = f"[{self._cells_done}/{self._cells} {minutes}:{seconds:02d}]"
+        colour = "green" if status == "done" else "red"
+        line = cell_line(self._run, cell.cell.id)
+        name, _, reason = line.partition(": ")
+        if status != "done":
+            line = f"{name}: for the same reason" if reason in self._told else line
+            self._told.add(reason)
+        self._console.print(
+            f"{escape(place)} [{colour}]{status}[/{colour}] {escape(line)}", soft_wrap=True, highlight=False
+        )
+
+
+def cell_line(run: Run, cell_id: str) -> str:
+    """One line about a cell for the terminal: its main numbers, or what went wrong."""
+    record = next(record for record in run.cells if record["cell"]["id"] == cell_id)
+    if message := run.failure(record):
+        return f"{cell_id}: {message}"
+    if run.status(record) != "done":
+        return f"{cell_id}: not run, since a stage before it failed"
+    metrics = cell_entry(run, record, subject_rows(run, [record]))["metrics"]
+    shown = {"fid": "FID", "prd_auc": "PRD area", "dsc/all": "DSC all", "dsc/intracranial": "DSC intracranial"}
+    parts = [
+        f"{text} {metrics[name]['value']:.3g}"
+        for name, text in shown.items()
+        if metrics.get(name, {}).get("value") is not None
+    ]
+    if not parts and "step_time_ms" in metrics:
+        parts = [f"{metrics['step_time_ms']['value']:.3g} ms a step"]
+    return f"{cell_id}: {', '.join(parts)}"

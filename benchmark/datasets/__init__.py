@@ -1,0 +1,3 @@
+"""On what a protocol runs: a user's scans in some layout, or the phantom."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""What is asked: a YAML page, its cells and its claims, read and checked."""
+
+__all__: list[str] = []

@@ -1,0 +1,254 @@
+"""Axes -> cells: the experiment's units, their ids and the `-k` filter."""
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchmark.protocol.schema import AXES, External, Matrix, Profile, Protocol
+from vesselgan.errors import InputError, did_you_mean
+from vesselgan.recipe import Recipe, resolve_recipe
+from vesselgan.variants import VARIANTS
+
+__all__ = ["REAL", "Cell", "cells_of", "labels_of", "select"]
+
+REAL = "real"  # the label of the baseline: a U-Net trained on real patches
+BASELINE_RECIPE = ("pairing", "intensity_scaling")  # the deviations that a baseline's stages read
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the matrix, fully resolved; `norm` and the other GAN options are None where no GAN is trained."""
+
+    id: str
+    label: str
+    seed: int
+    recipe_name: str
+    recipe: Recipe
+    variant: str | None = None
+    norm: str | None = None
+    precision: str | None = None
+    filters: int | None = None
+    batch: int | None = None
+    private: bool = False  # differential privacy instead of a gradient penalty
+    external: str | None = None  # the label of `include` whose pairs take the place of a generator's
+    real_subjects: int | None = None  # how many of the training subjects a U-Net learns from; None: of all
+    mixed_with: str | None = None  # the label whose pairs are half of each batch, beside real patches
+
+    @property
+    def is_real(self) -> bool:
+        """Whether its U-Net learns from real patches alone, as the baseline does."""
+        return self.norm is None and self.external is None and self.mixed_with is None
+
+    @property
+    def has_gan(self) -> bool:
+        """Whether a generator is trained for it, as for neither the baseline nor somebody else's pairs."""
+        return self.norm is not None
+
+
+def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
+    """Every cell of a profile: the baseline of each seed and recipe, fewer real subjects, the matrix in its own order,
+    `include`, and what is mixed with real patches.
+
+    Recipes whose baselines would be the same have one, under the name of the first. Raises InputError where two cells
+    would have one id, for a width that cannot be halved three times, and for an arm that mixes with an unknown label.
+    """
+    matrix = profile.matrix or protocol.matrix
+    points = [point for point in _points(matrix) if not any(_matches(point, rule) for rule in protocol.exclude)]
+    if not points:
+        raise InputError(f"protocol {protocol.protocol}: 'exclude' leaves no cell of the matrix; remove a rule")
+    baselines = [] if protocol.only == "costs" else [_baseline(point, matrix, profile) for point in points]
+    arms = {} if protocol.only == "costs" else protocol.arms if profile.arms is None else profile.arms
+    fewer = [_with_subjects(cell, count) for count in arms.get(REAL, ()) if count != "all" for cell in baselines]
+    cells = baselines + fewer + [_cell(point, matrix, profile) for point in points]
+    # Somebody else's pairs come from one trained model: more seeds would only repeat the U-Net.
+    first = [point for point in points if point["seed"] == matrix.seed[0]] or points[:1]
+    cells += [_external(external, point, matrix, profile) for external in protocol.include for point in first]
+    cells += [mixed for arm, counts in arms.items() if arm != REAL for mixed in _mixed(protocol, arm, counts, cells)]
+    kinds: dict[Any, Cell] = {}
+    for cell in cells:
+        kinds.setdefault(_identity(cell), cell)
+    unique = list(kinds.values())
+    taken = {cell.label for cell in unique if not cell.external} & {cell.label for cell in unique if cell.external}
+    if taken:
+        raise InputError(
+            f"protocol {protocol.protocol}: include: {min(taken)!r} is another cell's label; choose another"
+        )
+    ids = [cell.id for cell in unique]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    if twice:
+        raise InputError(f"protocol {protocol.protocol}: matrix: two cells have the id {twice[0]!r}; remove one")
+    _refuse_single_positions(protocol, profile, unique)
+    return unique
+
+
+def labels_of(protocol: Protocol) -> list[str]:
+    """The labels that claims may name: those of the cells of any profile, the baselines' first."""
+    cells = (cell for profile in protocol.profiles.values() for cell in cells_of(protocol, profile))
+    return list(dict.fromkeys(cell.label for cell in cells))
+
+
+def select(cells: Sequence[Cell], expression: str | None) -> list[Cell]:
+    """Cells whose id or label contains the words of a pytest-like expression: `SN and not MP`, `real or s0`.
+
+    Raises InputError where the expression is empty or cannot be read, has a word that is in no cell, or matches none.
+    """
+    if expression is None:
+        return list(cells)
+    words = re.findall(r"\(|\)|[^\s()]+", expression)
+    if not words:
+        raise InputError(f"-k {expression!r}: is empty; give a word of a cell's name, or leave -k out for all cells")
+    operators = {"and", "or", "not", "(", ")"}
+    source = " ".join(word if word in operators else f"has({word!r})" for word in words)
+    try:
+        code = compile(source, "-k", "eval")
+    except SyntaxError:
+        raise InputError(f"-k {expression!r}: write words joined by 'and', 'or', 'not' and parentheses") from None
+
+    every = " ".join(f"{cell.id} {cell.label}" for cell in cells)
+    for word in words:
+        if word not in operators and word.lower() not in every.lower():
+            known = list(dict.fromkeys([*(cell.id for cell in cells), *re.split(r"[\s_=]+", every)]))
+            raise InputError(f"-k {expression!r}: {word!r} is in no cell{did_you_mean(word, known)}")
+
+    def matches(cell: Cell) -> bool:
+        names = f"{cell.id} {cell.label}".lower()
+        # Only and/or/not, parentheses and quoted words reach this point, so nothing else can be called.
+        return bool(eval(code, {"__builtins__": {}, "has": lambda word: word.lower() in names}))
+
+    try:
+        chosen = [cell for cell in cells if matches(cell)]
+    except TypeError:  # a word before a parenthesis reads as a call
+        raise InputError(f"-k {expression!r}: there is no 'and' or 'or' before a parenthesis") from None
+    if not chosen:
+        raise InputError(
+            f"-k {expression!r}: matches none of the {len(cells)} cells ({', '.join(c.id for c in cells)})"
+        )
+    return chosen
+
+
+def _refuse_single_positions(protocol: Protocol, profile: Profile, cells: Sequence[Cell]) -> None:
+    if any(cell.norm == "instance" for cell in cells) and all(axis == 16 for axis in profile.patch):
+        raise InputError(
+            f"protocol {protocol.protocol}: patch {list(profile.patch)} leaves an instance-norm critic (GP) one final "
+            "position, whose normalised value is always zero; the nearest size that works is [32, 16, 16]"
+        )
+
+
+def _identity(cell: Cell) -> Any:
+    """Equal for baselines that are equal: they repeat over the axes and the deviations that they do not have."""
+    if not cell.is_real:
+        return cell
+    return cell.seed, cell.real_subjects, *(getattr(cell.recipe, name) for name in BASELINE_RECIPE)
+
+
+def _points(matrix: Matrix) -> Iterable[dict[str, Any]]:
+    axes = {axis: values for axis in AXES if (values := getattr(matrix, axis)) is not None}
+    for combination in itertools.product(*axes.values()):
+        yield dict(zip(axes, combination, strict=True))
+
+
+def _matches(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+    return all(point.get(axis) in (value if isinstance(value, list) else [value]) for axis, value in rule.items())
+
+
+def _recipe_of(point: Mapping[str, Any], profile: Profile) -> tuple[str, Recipe]:
+    chosen = point.get("recipe", profile.recipe)
+    options = {"base": chosen} if isinstance(chosen, str) else dict(chosen)
+    base = options.pop("base", "corrected")
+    return _recipe_name(chosen), resolve_recipe(base, options)
+
+
+def _recipe_name(recipe: str | Mapping[str, Any]) -> str:
+    """`corrected`, `corrected+D8`, `corrected+penalty_norm=batch`."""
+    options = {"base": recipe} if isinstance(recipe, str) else dict(recipe)
+    base = options.pop("base", "corrected")
+    return "+".join([base, *(f"{key}={value}" for key, value in options.items())])
+
+
+def _label(point: Mapping[str, Any], matrix: Matrix) -> str:
+    """The paper's name, or the norm, and every further axis that varies beside the seed."""
+    name = str(point.get("variant", point.get("norm")))
+    others = [axis for axis in AXES if axis not in ("variant", "norm", "seed") and len(getattr(matrix, axis) or []) > 1]
+    values = {axis: _recipe_name(point[axis]) if axis == "recipe" else point[axis] for axis in others}
+    return " ".join([name, *(f"{axis}={value}" for axis, value in values.items())])
+
+
+def _baseline(point: Mapping[str, Any], matrix: Matrix, profile: Profile, label: str = REAL) -> Cell:
+    name, recipe = _recipe_of(point, profile)
+    varies = len(matrix.recipe or []) > 1
+    return Cell(
+        id=f"{label}_{name}_s{point['seed']}" if varies else f"{label}_s{point['seed']}",
+        label=f"{label} recipe={name}" if varies else label,
+        seed=point["seed"],
+        recipe_name=name,
+        recipe=recipe,
+    )
+
+
+def _external(external: External, point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
+    """Like the baseline, it has a seed and a recipe for its U-Net alone."""
+    return replace(_baseline(point, matrix, profile, external.label), external=external.label)
+
+
+def _with_subjects(baseline: Cell, count: int) -> Cell:
+    """The baseline on the patches of fewer subjects: `real n=3`."""
+    return replace(
+        baseline,
+        id=baseline.id.replace(REAL, f"{REAL}_n{count}", 1),
+        label=baseline.label.replace(REAL, f"{REAL} n={count}", 1),
+        real_subjects=count,
+    )
+
+
+def _mixed(protocol: Protocol, arm: str, counts: Sequence[Any], cells: Sequence[Cell]) -> Iterable[Cell]:
+    """Of an arm 'real + LABEL' a cell per count and per cell of that label, whose pairs it shares."""
+    partner = arm.removeprefix(f"{REAL} + ")
+    known = list(dict.fromkeys(cell.label for cell in cells if not cell.is_real))
+    if partner not in known:
+        hint = did_you_mean(partner, known)
+        raise InputError(f"protocol {protocol.protocol}: arms: {arm!r}: no cell has the label {partner!r}{hint}")
+    for count, cell in itertools.product(counts, [cell for cell in cells if cell.label == partner]):
+        yield Cell(
+            id=f"{REAL}+{cell.id}" if count == "all" else f"{REAL}_n{count}+{cell.id}",
+            label=arm if count == "all" else f"{REAL} n={count} + {partner}",
+            seed=cell.seed,
+            recipe_name=cell.recipe_name,
+            recipe=cell.recipe,
+            real_subjects=None if count == "all" else count,
+            mixed_with=partner,
+        )
+
+
+def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
+    variant = VARIANTS.get(point.get("variant", ""))
+    paper_filters = VARIANTS["SN"].filters
+    kind = variant.precision if variant else "full"
+    precision = point.get("precision") or (profile.precision.full if kind == "full" else profile.precision.mixed)
+    # The paper's rows differ in width by a factor; at another size that factor is kept.
+    filters = point.get("filters") or profile.filters * (variant.filters if variant else paper_filters) // paper_filters
+    if filters % 8:
+        raise InputError(
+            f"filters {profile.filters} gives {point.get('variant')} a width of {filters}; it must be a multiple of 8: "
+            f"choose filters {profile.filters * 8 // filters or 8}"
+        )
+    batch = point.get("batch") or profile.batch
+    name, recipe = _recipe_of(point, profile)
+    parts = [str(point.get("variant", point.get("norm"))), f"f{filters}"]
+    parts += [str(point["precision"])] if matrix.precision else []
+    parts += [f"b{batch}"] if matrix.batch else []
+    parts += [name] if matrix.recipe else []
+    return Cell(
+        id="_".join([*parts, f"s{point['seed']}"]),
+        label=_label(point, matrix),
+        seed=point["seed"],
+        recipe_name=name,
+        recipe=recipe,
+        variant=variant.label if variant else None,
+        norm=variant.norm if variant else point["norm"],
+        precision=precision,
+        filters=filters,
+        batch=batch,
+        private=variant.private if variant else False,
+    )

@@ -1,0 +1,172 @@
+"""What a claim may say: one readable line of a protocol, validated."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from benchmark.metric_names import CLAIM_METRICS, COST_METRICS, has_subjects
+from vesselgan.errors import did_you_mean
+
+__all__ = ["CHOSEN", "Claim", "ClaimLine", "MetricAtLabel", "Scope", "split_side"]
+
+CHOSEN = "best"  # stands for the synthetic label that is best on validation subjects
+
+Scope = Literal["trained models", "training procedure"]
+COMPARISONS = ("less", "greater", "difference", "equal", "best", "compatible")
+BOUNDS = {"difference": "at_most", "equal": "within", "compatible": "within"}
+
+
+def split_side(side: str) -> tuple[str, str]:
+    """Metric and label of 'metric @ label'."""
+    metric, _, label = side.partition(" @ ")
+    return metric, label
+
+
+def _metric_at_label(text: str) -> str:
+    metric, at, label = (part.strip() for part in text.partition("@"))
+    if not at or not label:
+        raise ValueError(f"{text!r} is not of the form 'metric @ label', for example 'dsc/intracranial @ SN-MP'")
+    if metric not in CLAIM_METRICS:
+        raise ValueError(f"unknown metric {metric!r}{did_you_mean(metric, list(CLAIM_METRICS))}")
+    return f"{metric} @ {label}"
+
+
+def _two(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError(f"compares two: [metric @ label, metric @ label]{_not_so_many(value)}")
+    return value
+
+
+def _one(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        if len(value) != 1:
+            raise ValueError(f"is about one: [metric @ label]{_not_so_many(value)}")
+        return value[0]
+    return value
+
+
+def _some(value: Any) -> Any:
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError("names a label and the metrics in which it is best: [metric @ label, ...]")
+    return value
+
+
+def _not_so_many(value: Any) -> str:
+    return f", not {len(value)}" if isinstance(value, list | tuple) else f", not {value!r}"
+
+
+def _one_name(item: Any) -> Any:
+    if isinstance(item, dict) and len(item) == 1:
+        name, body = next(iter(item.items()))
+        if isinstance(body, dict):
+            return {"name": str(name), **body}
+    raise ValueError("a claim is one line: 'what is claimed: {less: [metric @ label, metric @ label]}'")
+
+
+MetricAtLabel = Annotated[str, AfterValidator(_metric_at_label)]
+Pair = Annotated[tuple[MetricAtLabel, MetricAtLabel], BeforeValidator(_two)]
+
+
+class Claim(BaseModel):
+    """One claim: exactly one comparison.
+
+    `less`, `greater`: the first side against the second. `difference` with `at_most`: first minus second. `equal` with
+    `within`: the difference either way. `best`: one label against every other synthetic one, in one metric or several.
+    `compatible` with `within`: the distance from the published value of the protocol's `reference`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    name: str
+    less: Pair | None = None
+    greater: Pair | None = None
+    difference: Pair | None = None
+    at_most: float | None = None
+    equal: Pair | None = None
+    best: Annotated[tuple[MetricAtLabel, ...], BeforeValidator(_some)] | None = None
+    compatible: Annotated[MetricAtLabel, BeforeValidator(_one)] | None = None
+    within: Annotated[float, Field(gt=0)] | None = None
+    scope: Scope | None = None
+    must_hold: Annotated[bool, Field(strict=True)] = False
+
+    @model_validator(mode="after")
+    def _one_comparison(self) -> "Claim":
+        chosen = [name for name in COMPARISONS if getattr(self, name) is not None]
+        if len(chosen) != 1:
+            alternatives = ", ".join(f"'{name}'" for name in COMPARISONS)
+            raise ValueError(f"a claim has exactly one of {alternatives}, not {len(chosen)}")
+        needed = BOUNDS.get(self.kind)
+        for bound in ("at_most", "within"):
+            if (bound == needed) != (getattr(self, bound) is not None):
+                users = " and ".join(f"'{name}'" for name, key in BOUNDS.items() if key == bound)
+                given = f"'{self.kind}' needs '{bound}', a number" if bound == needed else f"'{bound}' is for {users}"
+                raise ValueError(f"{given}, for example {{difference: [...], at_most: 0.06}}")
+        self._refuse_mixtures()
+        self._refuse_foreign_scope()
+        return self
+
+    def _refuse_mixtures(self) -> None:
+        metrics, labels = ([split_side(side)[part] for side in self.sides] for part in (0, 1))
+        if self.kind == "best":
+            if len(set(labels)) > 1:
+                raise ValueError(f"'best' is about one label, not {labels[0]!r} and {labels[1]!r}")
+            if len(set(metrics)) < len(metrics):
+                raise ValueError(f"'best' names {metrics[0]!r} twice")
+        elif self.kind != "compatible":
+            if metrics[0] != metrics[1]:
+                raise ValueError(f"a claim compares one metric, not {metrics[0]!r} with {metrics[1]!r}")
+            if labels[0] == labels[1]:
+                raise ValueError(f"a claim compares two labels, not {self.sides[0]!r} with itself")
+
+    def _refuse_foreign_scope(self) -> None:
+        for metric in self.metrics:
+            if metric in COST_METRICS and (self.scope == "training procedure" or self.kind == "compatible"):
+                raise ValueError(f"{metric} is measured in rounds on one machine: leave out 'scope' and 'compatible'")
+            if _usual_scope(metric) == "training procedure" and self.scope == "trained models":
+                raise ValueError(f"{metric} has one value per trained model: only scope 'training procedure' fits")
+        if len({_usual_scope(metric) for metric in self.metrics}) > 1 and self.scope is None:
+            raise ValueError("its metrics have different units: give 'scope: training procedure', or make two claims")
+
+    @property
+    def kind(self) -> str:
+        """The name of its comparison."""
+        return next(name for name in COMPARISONS if getattr(self, name) is not None)
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Every 'metric @ label' that it names."""
+        value = getattr(self, self.kind)
+        return (value,) if isinstance(value, str) else tuple(value)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that it is about."""
+        return tuple(dict.fromkeys(split_side(side)[0] for side in self.sides))
+
+    @property
+    def about(self) -> Scope:
+        """Its scope, as given or as its metric has it."""
+        return self.scope or _usual_scope(self.metrics[0])
+
+    @property
+    def statement(self) -> str:
+        """The comparison in words."""
+        sides = self.sides
+        if self.kind == "best":
+            return f"{' and '.join(sides)} {'is' if len(sides) == 1 else 'are'} the best of all synthetic labels"
+        if self.kind == "compatible":
+            return f"{sides[0]} lies within {self.within:g} of the published value"
+        if self.kind == "equal":
+            return f"{sides[0]} equals {sides[1]} within {self.within:g}"
+        if self.kind == "difference":
+            return f"{sides[0]} minus {sides[1]} is at most {self.at_most:g}"
+        return f"{sides[0]} is {self.kind} than {sides[1]}"
+
+
+ClaimLine = Annotated[Claim, BeforeValidator(_one_name)]
+
+
+def _usual_scope(metric: str) -> Scope:
+    return "trained models" if has_subjects(metric) or metric in COST_METRICS else "training procedure"

@@ -1,0 +1,277 @@
+"""Protocol files: what a YAML may say, with the paper's values as defaults."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from benchmark.protocol.claim import ClaimLine, MetricAtLabel
+from vesselgan.recipe import resolve_recipe
+from vesselgan.variants import VARIANTS
+
+__all__ = ["AXES", "Matrix", "Profile", "Protocol", "Reference"]
+
+AXES = ("variant", "norm", "precision", "filters", "batch", "recipe", "seed")
+
+
+class Strict(BaseModel):
+    """A model that refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _multiple_of_16(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    if any(axis % 16 or axis < 16 for axis in shape):
+        nearest = [max(16, 16 * round(axis / 16)) for axis in shape]
+        raise ValueError(f"every axis must be a multiple of 16; the nearest valid size is {nearest}")
+    return shape
+
+
+def _known_variant(name: str) -> str:
+    if name not in VARIANTS:
+        raise ValueError(f"unknown variant {name!r}, known: {', '.join(VARIANTS)}")
+    return name
+
+
+def _known_recipe(recipe: str | dict[str, Any]) -> str | dict[str, Any]:
+    options = {"base": recipe} if isinstance(recipe, str) else dict(recipe)
+    resolve_recipe(options.pop("base", "corrected"), options)
+    return recipe
+
+
+def _known_arm(name: str) -> str:
+    if name != "real" and not (name.startswith("real + ") and name.removeprefix("real + ").strip()):
+        raise ValueError(f"an arm is 'real', or 'real + LABEL' with a synthetic label of the protocol, not {name!r}")
+    return name
+
+
+# Strict, since YAML's `true` is 1 to Python; bounded, so that a slip of the finger is told before memory runs out.
+Positive = Annotated[int, Field(gt=0, le=10**7, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+Filters = Annotated[int, Field(gt=0, le=8192, multiple_of=8, strict=True)]
+Axis = Annotated[int, Field(gt=0, le=4096, strict=True)]
+Millimetres = Annotated[float, Field(gt=0, le=100)]
+PatchSize = Annotated[tuple[int, int, int], AfterValidator(_multiple_of_16)]
+Shape = tuple[Axis, Axis, Axis]
+Recipe = Annotated[str | dict[str, Any], AfterValidator(_known_recipe)]
+Arms = dict[Annotated[str, AfterValidator(_known_arm)], Annotated[list[Positive | Literal["all"]], Field(min_length=1)]]
+PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
+
+
+class Requires(Strict):
+    """What a profile cannot run without."""
+
+    data: bool = False
+
+
+class Split(Strict):
+    """Subjects per split: counts on the phantom, the same proportions on a folder of another size."""
+
+    train: Positive = 47
+    validation: Positive = 12
+    test: Positive = 13
+    seed: Seed = 0
+
+
+class Phantom(Strict):
+    """The embedded dataset."""
+
+    shape: Shape = (312, 384, 127)
+    spacing_mm: tuple[Millimetres, Millimetres, Millimetres] | None = None  # None: the head's size over the shape
+    seed: Seed = 0
+
+
+class Patches(Strict):
+    """Patches per subject: a regular grid of corners and vessel-centred ones."""
+
+    grid: Shape = (3, 3, 2)
+    vessel: Annotated[int, Field(ge=0)] = 32
+
+
+class Precisions(Strict):
+    """What `full` and `mixed` mean on this profile's hardware."""
+
+    full: Literal["fp32", "tf32"] = "fp32"
+    mixed: Literal["bf16", "fp16"] = "fp16"
+
+
+class AugmentationSettings(Strict):
+    """Variations of the U-Net's training patches, real and synthetic alike: see vesselgan.data.Augmentation."""
+
+    flips: tuple[Literal["x", "y", "z"], ...] = ("x", "y", "z")
+    rotation: Annotated[float, Field(ge=0, le=45)] = 10.0
+    gamma: Annotated[float, Field(ge=1, le=10)] = 1.3
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.1
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.03
+    share: Annotated[float, Field(ge=0, le=1)] = 0.3
+
+
+class UNetSettings(Strict):
+    """The segmentation network; batch and number of steps are ours, since the paper's are not available."""
+
+    filters: Annotated[tuple[Positive, ...], Field(min_length=2)] = (32, 64, 128, 256)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    batch: Positive = 8
+    steps: Positive = 20_000
+    validate_every: Positive = 588
+    patience: Positive = 3
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # BRAVE-NET's code has no average of the weights
+    precision: Literal["full", "mixed"] = "full"
+    threshold: Literal["validation"] | Annotated[float, Field(gt=0, lt=1)] = 0.5  # of the probability of vessel
+    augmentation: AugmentationSettings | None = None  # the paper's code has none; {} takes these defaults
+
+
+class Score(Strict):
+    """Features for the distances between distributions."""
+
+    extractor: Literal["medicalnet", "random_resnet10"] = "medicalnet"
+    weights: str | None = None
+    samples: Positive = 2350
+    seed: Seed = 0
+
+
+class Inference(Strict):
+    """Whole-volume segmentation by overlapping tiles."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    batch: Positive = 4
+
+
+class DifferentialPrivacy(Strict):
+    """Settings of the DP variant, the values of the paper's public code; they replace those of the other variants."""
+
+    noise_multiplier: Annotated[float, Field(gt=0)] = 0.3
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    weight_clip: Annotated[float, Field(gt=0)] = 0.01
+    delta: Annotated[float, Field(gt=0, lt=1)] | None = None  # None: one over the number of training patches
+    critic_steps: Positive = 5
+    lr_generator: Annotated[float, Field(gt=0)] = 1e-4
+    lr_critic: Annotated[float, Field(gt=0)] = 1e-4
+
+
+class Measure(Strict):
+    """Cost measurement: all configurations interleaved, round by round."""
+
+    rounds: Annotated[int, Field(ge=3)] = 10
+    steps: Positive = 5
+    warmup: Positive = 3
+    threads: Positive = 4
+
+
+class Matrix(Strict):
+    """Axes; their product gives the cells."""
+
+    variant: list[Annotated[str, AfterValidator(_known_variant)]] | None = Field(None, min_length=1)
+    norm: list[Literal["instance", "spectral", "none"]] | None = Field(None, min_length=1)
+    precision: list[PrecisionName] | None = Field(None, min_length=1)
+    filters: list[Filters] | None = Field(None, min_length=1)
+    batch: list[Positive] | None = Field(None, min_length=1)
+    recipe: list[Recipe] | None = Field(None, min_length=1)
+    seed: list[Seed] = Field([0], min_length=1)
+
+    @model_validator(mode="after")
+    def _names_a_critic(self) -> "Matrix":
+        if (self.variant is None) == (self.norm is None):
+            raise ValueError("give either 'variant' (the paper's rows) or 'norm' (a free combination)")
+        return self
+
+
+class Profile(Strict):
+    """One size of the experiment. Every default is the paper's value, so a profile states its departures."""
+
+    about: str = ""
+    requires: Requires = Requires()
+    data: str = "phantom"
+    phantom: Phantom = Phantom()
+    split: Split = Split()
+    patch: PatchSize = (128, 128, 64)
+    patches: Patches = Patches()
+    brain_mask: Literal["dataset", "compute"] = "dataset"  # compute: for subjects whose dataset has none
+    recipe: Recipe = "paper_code"
+    filters: Filters = 512
+    batch: Positive = 4
+    epochs: Positive = 100
+    steps: Positive | None = None
+    critic_steps: Positive = 1
+    lr_generator: Annotated[float, Field(gt=0)] = 2e-4
+    lr_critic: Annotated[float, Field(gt=0)] = 4e-4
+    penalty_weight: Annotated[float, Field(ge=0)] = 10.0
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # the paper has no average of the generator's weights
+    gan_flips: tuple[Literal["x", "y", "z"], ...] = ()  # axes along which a GAN sees half of the pairs mirrored
+    dp: DifferentialPrivacy = DifferentialPrivacy()
+    max_bad_steps: Positive = 20  # in a row, with losses or gradients that are no numbers: then a training stops
+    precision: Precisions = Precisions()
+    pairs: Positive = 11_750
+    score: Score = Score()
+    unet: UNetSettings = UNetSettings()
+    inference: Inference = Inference()
+    measure: Measure = Measure()
+    threads: Positive = 1
+    matrix: Matrix | None = None
+    arms: Arms | None = None
+
+
+class External(Strict):
+    """Somebody else's labelled patches as one more cell: scored, and a U-Net learns from them."""
+
+    external: Annotated[str, Field(min_length=1)]  # a folder, relative to the protocol file
+    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    intensities: tuple[float, float] | None = None  # what is black and what white; None: the folder's percentiles
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "External":
+        if self.intensities and self.intensities[0] >= self.intensities[1]:
+            raise ValueError(f"intensities {list(self.intensities)}: the first must be the lower one")
+        return self
+
+
+class KernelPRD(Strict):
+    """Options of PRD."""
+
+    clusters: Positive = 20
+    runs: Positive = 10
+
+
+class Neighbours(Strict):
+    """Options of k-nearest-neighbour precision, recall, density and coverage."""
+
+    k: Positive = 5
+
+
+class Nothing(Strict):
+    """A metric without options."""
+
+
+class Metrics(Strict):
+    """Which distribution metrics are computed; a metric that is left out is not."""
+
+    fid: Nothing | None = None
+    kid: Nothing | None = None
+    prd: KernelPRD | None = None
+    neighbours: Neighbours | None = None
+
+
+class Reference(Strict):
+    """A published number."""
+
+    value: float
+    source: str
+
+
+class Protocol(Strict):
+    """A whole protocol file."""
+
+    protocol: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    title: str
+    about: str = ""
+    default_profile: str = "laptop"
+    profiles: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], Profile] = Field(min_length=1)
+    matrix: Matrix
+    exclude: list[dict[str, Any]] = []  # axis -> a value, or a list of values
+    only: Literal["costs"] | None = None  # measure what a training step costs, and train nothing
+    include: list[External] = []
+    arms: Arms = {}  # 'real', or 'real + LABEL' -> from how many real training subjects a U-Net learns
+    metrics: Metrics = Metrics()
+    reference: dict[MetricAtLabel, Reference] = {}
+    claims: list[ClaimLine] = []

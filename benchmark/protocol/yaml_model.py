@@ -1,0 +1,105 @@
+"""YAML -> a validated model, with every error at once as `file:line:column: key: what, did you mean`."""
+
+import typing
+from collections.abc import Callable, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from vesselgan.errors import InputError, did_you_mean
+
+__all__ = ["read_model"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_model(path: Path, model: type[Model], name: str) -> tuple[Model, Callable[[Sequence[int | str]], str]]:
+    """A YAML file as a `model`, and a function from a place in the model to `line:column` in the file.
+
+    `name` is the file's first key, which says what kind of file it is. Raises InputError with one line per error.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}:1:1: cannot be read as UTF-8 text: {error}") from None
+    try:
+        tree = YAML(typ="rt").load(StringIO(text))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
+        problem = str(error.problem).partition(" with value")[0]  # a duplicate key quotes the whole old value
+        raise InputError(f"{path}:{place}: YAML: {problem}") from None
+    except YAMLError as error:
+        raise InputError(f"{path}:1:1: YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(tree, CommentedMap):
+        raise InputError(f"{path}:1:1: a {name} is a mapping that starts with '{name}: NAME'")
+    try:
+        value = model.model_validate(_plain(tree))
+    except ValidationError as error:
+        lines = sorted({_line(path, tree, model, name, detail) for detail in error.errors()})
+        raise InputError("\n".join(text for _, text in lines)) from None
+    return value, lambda loc: _place(tree, loc)[2]
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, CommentedMap):
+        return {key: _plain(value) for key, value in node.items()}
+    if isinstance(node, CommentedSeq):
+        return [_plain(value) for value in node]
+    return node
+
+
+def _place(tree: Any, loc: Sequence[int | str]) -> tuple[int, int, str]:
+    """Line and column (from 1) of the deepest part of `loc` that stands in the file."""
+    node, line, column = tree, 0, 0
+    for step in loc:
+        if isinstance(node, CommentedMap) and step in node:
+            line, column = node.lc.key(step)[:2]
+        elif isinstance(node, CommentedSeq) and isinstance(step, int) and step < len(node):
+            line, column = node.lc.item(step)[:2]
+            child = node[step]
+            if isinstance(child, CommentedMap) and len(child) == 1 and next(iter(child)) not in loc:
+                # A claim stands under its name, which the model does not have as a level.
+                node = next(iter(child.values()))
+                continue
+        else:
+            continue  # a level that pydantic adds, such as the branch of a union
+        node = node[step]
+    return line + 1, column + 1, f"{line + 1}:{column + 1}"
+
+
+def _line(path: Path, tree: Any, model: type[BaseModel], name: str, error: ErrorDetails) -> tuple[tuple[int, int], str]:
+    loc = error["loc"]
+    line, column, place = _place(tree, loc)
+    key = ".".join(str(step) for step in loc if step != "[key]") or name
+    if error["type"] == "extra_forbidden":
+        what = "unknown key" + did_you_mean(str(loc[-1]), _siblings(model, loc[:-1]))
+    elif error["type"] == "missing":
+        what = "is required"
+    else:
+        what = error["msg"].removeprefix("Value error, ")
+        what = what[:1].lower() + what[1:]
+        if error["type"] not in ("value_error", "too_short") and not isinstance(error["input"], dict):
+            what += f", not {error['input']!r}"
+    return (line, column), f"{path}:{place}: {key}: {what}"
+
+
+def _siblings(model: Any, loc: Sequence[int | str]) -> list[str]:
+    """Field names of the model that stands at `loc`."""
+    for step in loc:
+        candidates = [part for part in _models_in(model) if isinstance(step, str) and step in part.model_fields]
+        if candidates:
+            model = candidates[0].model_fields[str(step)].annotation
+    return [name for part in _models_in(model) for name in part.model_fields if name != "name"]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in typing.get_args(annotation) for model in _models_in(part)]

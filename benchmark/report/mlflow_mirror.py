@@ -1,0 +1,148 @@
+"""The MLflow mirror: parent run = protocol run, child runs = cells. The only user of mlflow.
+
+Local files are the truth; the mirror is written from results.json by the parent process and can be rebuilt at any time.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # creating the database is no news to the user
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+from benchmark.artifacts.store import canonical_json, file_lock
+from benchmark.report.exports import flatten
+from benchmark.report.sections.numerics import numerics_sentences
+from benchmark.results.run_folder import load_run
+
+__all__ = ["cell_params", "compare_url", "store_uri", "sync"]
+
+CURVE_POINTS = 200  # per curve: enough to see it, few enough for a page that opens fast
+BATCH = 500  # metrics per request, below MLflow's limit
+CELL, CONTENT = "benchmark.cell", "benchmark.content"
+
+
+def store_uri(out: Path) -> str:
+    """The database under `out`."""
+    return f"sqlite:///{(out / 'runs' / 'mlflow.db').resolve()}"
+
+
+def sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
+    """Make MLflow show the run `name`: cells whose content is there already are left alone, others written anew."""
+    with file_lock(out / "runs" / "mlflow.lock", wait=True):  # one process makes the database, and writes to it
+        _sync(out, name, results)
+
+
+def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
+    client = MlflowClient(store_uri(out))
+    experiment = client.get_experiment_by_name(name)
+    artifacts = (out / "runs" / "mlflow-artifacts").resolve()
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts.as_uri())
+    known = {run.data.tags.get(CELL, ""): run for run in _runs(client, experiment_id)}
+    settings = {"protocol": results["protocol"], "profile": results["profile"], "data": results["data"]["description"]}
+    facts = {name: value for name, value in results["environment"].items() if name != "numerics"}
+    environment = {f"environment.{key}": str(value) for key, value in flatten(facts)}
+    environment["numerics"] = " ".join(numerics_sentences(results["environment"].get("numerics", [])))
+    parent_id = _mirror(client, experiment_id, known, "", name, settings, [], environment)
+    run = load_run(out, name)
+    for record, cell in zip(run.cells, results["cells"], strict=True):
+        params = cell_params(cell)
+        metrics = [(key, entry["value"], 0) for key, entry in cell["metrics"].items() if entry["value"] is not None]
+        metrics += _curves(run.file(record, "gan", "steps.jsonl"), "gan")
+        metrics += _curves(run.file(record, "unet", "steps.jsonl"), "unet")
+        tags = {MLFLOW_PARENT_RUN_ID: parent_id, "status": cell["status"]}
+        _mirror(
+            client, experiment_id, known, cell["id"], cell["id"], params, metrics, tags, cell["status"], cell["seconds"]
+        )
+    gone = known.keys() - {cell["id"] for cell in results["cells"]} - {""}
+    for cell_id in gone:
+        client.delete_run(known[cell_id].info.run_id)
+
+
+def cell_params(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cell is: its axes, every option of its recipe, and what its privacy rests on."""
+    axes = ("label", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
+    params = {key: cell[key] for key in axes}
+    params |= {f"recipe.{key}": value for key, value in cell["recipe_options"].items()}
+    return params | {f"privacy.{key}": value for key, value in (cell["privacy"] or {}).items()}
+
+
+def experiments_url(port: int) -> str:
+    """The page that lists all runs."""
+    return f"http://127.0.0.1:{port}/#/experiments"
+
+
+def compare_url(out: Path, name: str, port: int) -> str:
+    """The page that compares the cells of a run."""
+    base = f"http://127.0.0.1:{port}/#"
+    client = MlflowClient(store_uri(out))
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return base
+    runs = [run.info.run_id for run in _runs(client, experiment.experiment_id) if run.data.tags.get(CELL)]
+    experiments = json.dumps([experiment.experiment_id])
+    return f"{base}/compare-runs?runs={quote(json.dumps(runs))}&experiments={quote(experiments)}"
+
+
+def _mirror(
+    client: MlflowClient,
+    experiment_id: str,
+    known: Mapping[str, Run],
+    cell: str,
+    name: str,
+    params: Mapping[str, Any],
+    metrics: list[tuple[str, float, int]],
+    tags: Mapping[str, str],
+    status: str = "done",
+    seconds: float = 0.0,
+) -> str:
+    """Write one run, unless the same content is there; return its id."""
+    now_ms = int(time.time() * 1000)
+    content = sha256(canonical_json([params, metrics, tags, status]).encode()).hexdigest()
+    old = known.get(cell)
+    if old and old.data.tags.get(CONTENT) == content:
+        return str(old.info.run_id)
+    if old and not cell:  # children point to their parent, so it is kept
+        run_id = str(old.info.run_id)
+    else:
+        if old:
+            client.delete_run(old.info.run_id)
+        run_tags = {MLFLOW_RUN_NAME: name, CELL: cell}
+        started_ms = now_ms - int(1000 * seconds)  # so that the duration is the cell's, not the mirror's
+        run_id = str(client.create_run(experiment_id, started_ms, run_tags).info.run_id)
+        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        for start in range(0, len(metrics), BATCH):
+            part = metrics[start : start + BATCH]
+            client.log_batch(run_id, metrics=[Metric(key, value, now_ms, step) for key, value, step in part])
+    # The hash comes last: a run that was cut short is written again.
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in {**tags, CONTENT: content}.items()])
+    client.set_terminated(run_id, "FINISHED" if status == "done" else "FAILED")
+    return run_id
+
+
+def _runs(client: MlflowClient, experiment_id: str) -> list[Run]:
+    runs: list[Run] = list(client.search_runs([experiment_id], run_view_type=ViewType.ACTIVE_ONLY, max_results=5000))
+    return [run for run in reversed(runs) if CELL in run.data.tags]  # in the order in which they were written
+
+
+def _curves(path: Path | None, prefix: str) -> list[tuple[str, float, int]]:
+    """About CURVE_POINTS evenly spaced points of every reading in a step record."""
+    if path is None:
+        return []
+    steps = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    points: dict[str, list[tuple[str, float, int]]] = {}
+    for step in steps:
+        for key, value in step.items():
+            if key != "step" and value is not None:
+                points.setdefault(key, []).append((f"{prefix}/{key}", value, step["step"]))
+    # Some readings are taken at few of the steps, so each curve is thinned by itself.
+    return [point for curve in points.values() for point in curve[:: max(1, len(curve) // CURVE_POINTS)]]

@@ -1,0 +1,49 @@
+"""Run folder -> reports/NAME: results.json, tables, the page; and the MLflow mirror."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from benchmark import __version__
+from benchmark.report.results_json import results_of
+from benchmark.results.run_folder import load_run
+from vesselgan.files import write_text
+
+__all__ = ["publish", "sync_run"]
+
+
+def publish(out: Path, name: str, *, force: bool = False) -> Path:
+    """Write `reports/NAME` and mirror the run, unless nothing has changed since; return the page's path."""
+    run = load_run(out, name)
+    results = results_of(run)
+    text = json.dumps(results, indent=1, allow_nan=False)
+    folder = out / "reports" / name
+    page, stamp = folder / "index.html", folder / ".stamp"
+    content = hashlib.sha256(f"{__version__}\n{text}".encode()).hexdigest()
+    if not force and page.is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == content:
+        return page
+    # Plots and pages take seconds to import: only a run with news pays for them.
+    from benchmark.report.exports import write_tables
+    from benchmark.report.mlflow_mirror import sync
+    from benchmark.report.run_page import render_report
+
+    stamp.unlink(missing_ok=True)
+    write_text(folder / "results.json", text)
+    write_tables(results, folder)
+    render_report(run, results, folder)
+    try:
+        sync(out, name, results)
+    except Exception as error:  # whatever MLflow's database does, the files are there and the run has not failed
+        reason = str(error).splitlines()[0]
+        print(f"warning: the MLflow mirror was not written ({reason}); rebuild it with 'sync {name}'", file=sys.stderr)
+        return page
+    write_text(stamp, content)
+    return page
+
+
+def sync_run(out: Path, name: str) -> None:
+    """Rebuild the MLflow mirror of a run from its files."""
+    from benchmark.report.mlflow_mirror import sync
+
+    sync(out, name, results_of(load_run(out, name)))

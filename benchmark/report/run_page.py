@@ -1,0 +1,90 @@
+"""A run and its results -> one HTML page that needs nothing else: no network, no script, no other file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from benchmark.report.charts import REAL_COLOUR
+from benchmark.report.pictures import FOUND, INVENTED, MISSED
+from benchmark.report.sections.claims import claim_views
+from benchmark.report.sections.costs import cost_view
+from benchmark.report.sections.figures import (
+    course_rows,
+    prd_figure,
+    sample_rows,
+    subject_figures,
+    training_figures,
+)
+from benchmark.report.sections.headline import headline, page_header, published_rows
+from benchmark.report.sections.labels_and_audit import audit_views, label_table
+from benchmark.report.sections.methods import methods_view
+from benchmark.report.sections.segmentations import segmented_subjects
+from benchmark.report.sections.tables import distance_table, distance_warnings, segmentation_table
+from benchmark.report.sections.text import label_marks
+from benchmark.report.sections.utility import utility_view
+from benchmark.results.run_folder import Run
+from vesselgan.files import write_text
+
+__all__ = ["render_report", "templates"]
+
+
+def render_report(run: Run, results: Mapping[str, Any], folder: Path) -> None:
+    """Write `folder/index.html`. `results` is the content of results.json; equal input gives equal bytes.
+
+    Whatever the run lacks (failed cells, metrics, a brain mask, claims) is said on the page or left out.
+    """
+    write_text(folder / "index.html", templates().get_template("report.html.j2").render(_page(run, results)))
+
+
+def templates() -> Environment:
+    """The page templates: whatever comes from data is escaped, and an unknown name is an error."""
+    return Environment(
+        loader=PackageLoader("benchmark.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that the templates name."""
+    marks = label_marks(results)
+    claims, tally = claim_views(results)
+    extractors = {
+        entry["extractor"] for cell in results["cells"] for entry in cell["metrics"].values() if "extractor" in entry
+    }
+    header = page_header(run, results, marks)
+    return {
+        "title": f"{header.title} · {header.run_name}",
+        "header": header,
+        "headline": headline(results, marks),
+        "marks": list(marks.values()),
+        "real_colour": REAL_COLOUR,
+        "claims": claims,
+        "tally": tally,
+        "phantom": bool(results["data"].get("phantom")),
+        "published": published_rows(results, marks),
+        "segmentation": segmentation_table(results, marks, "bavd_voxel"),
+        "segmentation_mm": segmentation_table(results, marks, "bavd_mm"),
+        "subject_charts": subject_figures(results, marks),
+        "utility": utility_view(run, results, marks),
+        "distances": distance_table(results, marks),
+        "warnings": distance_warnings(results),
+        "floor_meaning": (results.get("floor") or {}).get("meaning"),
+        "own_features": "random_resnet10" in extractors,
+        "prd": prd_figure(run, marks),
+        "label_statistics": label_table(results, marks),
+        "audits": audit_views(run, marks),
+        "samples": sample_rows(run, marks),
+        "segmented": segmented_subjects(run, results, marks),
+        "overlay": {"found": FOUND, "missed": MISSED, "invented": INVENTED},
+        "costs": cost_view(run, results, marks),
+        "training_charts": training_figures(run, marks),
+        "course": course_rows(run, marks),
+        "only_costs": bool(run.plan.get("only")),
+        "methods": methods_view(run, results),
+    }

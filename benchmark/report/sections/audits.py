@@ -1,0 +1,19 @@
+"""The audit for memorised patches, in words. Apart from the pictures, so that it is quick to import."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmark.report.sections.text import p_words
+
+__all__ = ["audit_sentence"]
+
+
+def audit_sentence(space: str, audit: Mapping[str, Any]) -> str:
+    """What one audit found, in words."""
+    verdict = "more than chance allows: look at the pairs" if audit["memorised"] else "no more than chance allows"
+    return (
+        f"In {'feature' if space == 'features' else 'image'} space {audit['close_count']} of {audit['generated_count']}"
+        f" synthetic patches ({100 * audit['close_share']:.1f} %) lie closer to a training patch than all but "
+        f"{100 * audit['expected_share']:.1f} % of unseen real patches do: {verdict} (p {p_words(audit['p_value'])}). "
+        f"{audit['near_zero']} are nearly identical to one."
+    )

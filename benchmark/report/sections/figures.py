@@ -1,0 +1,226 @@
+"""Charts and pictures from the files of a run's stages; a part whose files are missing is left out."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from benchmark.artifacts.pairs import decoded
+from benchmark.report.charts import REAL_COLOUR, Curve, Line, prd_chart, subject_chart, training_chart
+from benchmark.report.pictures import Picture, grey_picture, mask_picture
+from benchmark.report.sections.text import LabelMark
+from benchmark.results.run_folder import Run
+from vesselgan.data import VolumeStore, open_store
+from vesselgan.errors import InputError
+
+__all__ = [
+    "CourseRow",
+    "SampleRow",
+    "course_rows",
+    "first_files",
+    "in_plane",
+    "plane_spacing",
+    "prd_figure",
+    "run_store",
+    "sample_rows",
+    "subject_figures",
+    "training_figures",
+]
+
+INT8_SCALE = 127  # of the pictures taken during training
+SHOWN = 8
+TRAINING_PANELS = {
+    "wasserstein": ("WGAN: distance that the critic sees", "E[D(real)] − E[D(fake)]"),
+    "score_gap": ("WGAN: does the critic know its patches by heart?", "D(training) − D(held out)"),
+    "penalty": ("WGAN: gradient penalty", "penalty (log scale)"),
+    "critic_gradient_norm": ("WGAN: gradient of the critic", "norm (log scale)"),
+    "generator_gradient_norm": ("WGAN: gradient of the generator", "norm (log scale)"),
+    "loss": ("U-Net: training loss, on its own data", "−soft Dice"),
+}
+PANELS = {
+    "dsc/all": ("all vessels", "DSC"),
+    "dsc/intracranial": ("intracranial vessels", "DSC"),
+    "bavd_voxel/all": ("all vessels", "bAVD (voxels)"),
+    "bavd_voxel/intracranial": ("intracranial vessels", "bAVD (voxels)"),
+}
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """Pairs of one label: projections of images and of their labels, in the same order."""
+
+    label: LabelMark | None
+    seed: int | None
+    pairs: Sequence[tuple[Picture, Picture]]
+
+
+@dataclass(frozen=True)
+class CourseRow:
+    """One label over its training: steps done, image and label."""
+
+    label: LabelMark
+    seed: int
+    moments: Sequence[tuple[str, Picture, Picture]]
+
+
+def subject_figures(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Sequence[Markup]:
+    """A chart per metric and region: every test subject, each the mean over its label's seeds."""
+    label_of = {cell["id"]: cell["label"] for cell in results["cells"]}
+    colours = {name: mark.colour for name, mark in marks.items()}
+    charts = []
+    for metric, (where, what) in PANELS.items():
+        values: dict[str, dict[str, list[float]]] = {name: {} for name in marks}
+        for row in results["subjects"]:
+            if row["metric"] == metric and row["split"] == "test" and row["value"] is not None:
+                values[label_of[row["cell"]]].setdefault(row["subject"], []).append(row["value"])
+        means = {
+            name: {subject: sum(seeds) / len(seeds) for subject, seeds in column.items()}
+            for name, column in values.items()
+            if column
+        }
+        if means:
+            charts.append(Markup(subject_chart(means, colours, f"{what.split()[0]}, {where}", what)))
+    return charts
+
+
+def prd_figure(run: Run, marks: Mapping[str, LabelMark]) -> Markup | None:
+    """PRD of every label and the floor."""
+    curves: dict[str, tuple[list[Any], list[Any]]] = {}
+    floor: Curve | None = None
+    for record in run.cells:
+        label = record["cell"]["label"]
+        if pair := _prd(run.file(record, "score", "prd.npz")):
+            precision, recall = curves.setdefault(label, ([], []))
+            precision.append(pair[0])
+            recall.append(pair[1])
+        if floor is None and (pair := _prd(run.file(record, "reference", "prd.npz"))):
+            floor = Curve(REAL_COLOUR, [pair[0]], [pair[1]])
+    if not curves:
+        return None
+    coloured = {name: Curve(marks[name].colour, *parts) for name, parts in curves.items()}
+    return Markup(prd_chart(coloured, floor, "Precision and recall of distributions"))
+
+
+def _prd(path: Path | None) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    if path is None:
+        return None
+    with np.load(path) as arrays:
+        return (arrays["precision"], arrays["recall"]) if "precision" in arrays else None
+
+
+def sample_rows(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[SampleRow]:
+    """Real patches, then the first synthetic pairs of each label's first finished seed."""
+    store = run_store(run)
+    spacing = plane_spacing(run)
+    rows = []
+    if store is not None and (pairs := _real_pairs(store)):
+        rows.append(SampleRow(None, None, [_pair(image, label, spacing, "#c9c9c9", "real") for image, label in pairs]))
+    for mark, record, path in first_files(run, marks, "pairs", "shown.npz"):
+        with np.load(path) as shown:
+            images, labels = decoded(shown["images"][:SHOWN]), shown["labels"][:SHOWN]
+        pictures = [
+            _pair(image, label, spacing, mark.colour, mark.name) for image, label in zip(images, labels, strict=True)
+        ]
+        rows.append(SampleRow(mark, record["cell"]["seed"], pictures))
+    return rows
+
+
+def plane_spacing(run: Run) -> tuple[float, float]:
+    """Of the first subject, for pictures of patches."""
+    store = run_store(run)
+    return (1.0, 1.0) if store is None else in_plane(store.subjects[0].spacing_mm)
+
+
+def run_store(run: Run) -> VolumeStore | None:
+    """The volumes of the run, where its data stage is done."""
+    path = next((path for record in run.cells if (path := run.file(record, "data", "store/store.json"))), None)
+    try:
+        return None if path is None else open_store(path.parent)
+    except InputError:
+        return None
+
+
+def _real_pairs(store: VolumeStore) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """The first training patches with a vessel, in an order drawn once and for all: several subjects and places."""
+    pairs: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = []
+    for index in np.random.default_rng(0).permutation(store.patches("train")):
+        images, labels = store.cut_pairs([int(index)], "volume")
+        if labels.any():
+            pairs.append((images[0], labels[0].astype(bool)))
+        if len(pairs) == SHOWN:
+            break
+    return pairs
+
+
+def _pair(
+    image: NDArray[np.float32], label: NDArray[np.bool_], spacing: tuple[float, float], colour: str, name: str
+) -> tuple[Picture, Picture]:
+    grey = grey_picture(image.max(axis=2), spacing, f"{name}: image", unit=True)
+    return grey, mask_picture(np.any(label, axis=2), spacing, colour, f"{name}: label")
+
+
+def first_files(
+    run: Run, marks: Mapping[str, LabelMark], role: str, name: str
+) -> Iterator[tuple[LabelMark, Mapping[str, Any], Path]]:
+    """Of each label the file of its first cell that has one."""
+    seen: set[str] = set()
+    for record in run.cells:
+        label = record["cell"]["label"]
+        path = run.file(record, role, name)
+        if path is not None and label not in seen:
+            seen.add(label)
+            yield marks[label], record, path
+
+
+def course_rows(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[CourseRow]:
+    """What each label's first finished seed makes of the same noise, over its training."""
+    spacing = plane_spacing(run)
+    rows = []
+    for mark, record, path in first_files(run, marks, "gan", "course.npz"):
+        with np.load(path) as course:
+            steps, images, labels = (course[name] for name in ("steps", "images", "labels"))
+        chosen = np.unique(np.linspace(0, len(steps) - 1, min(SHOWN, len(steps))).round().astype(int))
+        moments = []
+        for at in chosen:
+            alt = f"{mark.name} after {steps[at]} steps"
+            image = grey_picture(images[at, 0].astype(np.float32) / INT8_SCALE, spacing, alt, unit=True)
+            moments.append((str(steps[at]), image, mask_picture(labels[at, 0], spacing, mark.colour, f"{alt}, label")))
+        rows.append(CourseRow(mark, record["cell"]["seed"], moments))
+    return rows
+
+
+def training_figures(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[Markup]:
+    """Courses of the WGANs and of the U-Nets."""
+    panels: dict[str, list[Line]] = {name: [] for name in (*TRAINING_PANELS, "validation")}
+    for record in run.cells:
+        colour = marks[record["cell"]["label"]].colour
+        for role in ("gan", "unet"):
+            if path := run.file(record, role, "steps.jsonl"):
+                steps = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+                for name in TRAINING_PANELS:
+                    if rows := [step for step in steps if name in step]:
+                        panels[name].append(_line(colour, rows, name))
+        if history := (run.values(record, "unet") or {}).get("history"):
+            panels["validation"].append(_line(colour, history, "validation_loss"))
+    titles = TRAINING_PANELS | {"validation": ("U-Net: validation loss, on whole real volumes", "−Dice")}
+    return [
+        Markup(training_chart(lines, *titles[name], log="(log scale)" in titles[name][1]))
+        for name, lines in panels.items()
+        if any(np.isfinite(line.values).any() for line in lines)
+    ]
+
+
+def _line(colour: str, rows: Sequence[Mapping[str, Any]], name: str) -> Line:
+    # A step whose loss was no number has null; as NaN it is left out of the means.
+    values = np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
+    return Line(colour, np.array([row["step"] for row in rows], dtype=np.float64), values)
+
+
+def in_plane(spacing_mm: Sequence[float] | NDArray[Any]) -> tuple[float, float]:
+    """Of a projection along the third axis."""
+    return float(spacing_mm[0]), float(spacing_mm[1])

@@ -1,0 +1,219 @@
+"""The head of the page and its answer: what was run, what to beware of, the main numbers, and published ones."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark.claims.statistics import LEAST_SEEDS
+from benchmark.report.sections.text import LabelMark, deviation, interval, join, metric_phrase, number, plural, unit_of
+from benchmark.results.run_folder import Run
+
+__all__ = ["Header", "Headline", "Note", "PublishedRow", "Score", "headline", "page_header", "published_rows"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something to know before reading a number."""
+
+    title: str
+    text: str
+    items: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Header:
+    """Title, the run in one sentence, and what to beware of."""
+
+    title: str
+    about: str
+    run_name: str
+    sentence: str
+    data: str
+    notes: Sequence[Note]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One large number with the label that it belongs to."""
+
+    label: LabelMark
+    value: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The main comparison: what is compared, and the numbers."""
+
+    what: str
+    scores: Sequence[Score]
+    gap: str
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A published number beside the run's own."""
+
+    metric: str
+    label: LabelMark | None
+    name: str
+    ours: str
+    paper: str
+    source: str
+
+
+def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Header:
+    """Title, sentence and notes."""
+    external = list(dict.fromkeys(cell["label"] for cell in results["cells"] if cell["external"]))
+    synthetic = [mark.name for mark in marks.values() if mark.is_synthetic and mark.name not in external]
+    elsewhere = f" Pairs that were made elsewhere stand beside them ({join(external)})." if external else ""
+    seeds = sorted({cell["seed"] for cell in results["cells"]})
+    subjects = run.subjects()
+    models = (
+        f"{_word(len(synthetic))} variant{'s' if len(synthetic) > 1 else ''} of a 3D WGAN ({join(synthetic)})"
+        if synthetic
+        else "No generative model"
+    )
+    learned = (
+        f"{'was' if len(synthetic) < 2 else 'were each'} trained on patches of {plural(subjects['train'], 'subject')}"
+    )
+    only_costs = run.plan.get("only") == "costs"
+    sentence = (
+        _costs_only(results)
+        if only_costs
+        else (
+            f"{models} {learned}. A 3D U-Net learned from each one's synthetic pairs, another from the real patches"
+            f"{_arms(results)}; all were chosen on {plural(subjects['validation'], 'validation subject')} and tested "
+            f"on whole volumes of {plural(subjects['test'], 'subject')} that none had seen. "
+            f"{_repeats(seeds)}{elsewhere}"
+        )
+    )
+    return Header(
+        title=str(results["title"]),
+        about=str(run.plan.get("about", "")),
+        run_name=f"profile {results['profile']}",
+        sentence=sentence,
+        data=str(results["data"]["description"]),
+        notes=tuple(_notes(results, seeds, only_costs=only_costs)),
+    )
+
+
+def _arms(results: Mapping[str, Any]) -> str:
+    """Further U-Nets, if any."""
+    fewer = any(cell["real_subjects"] and not cell["mixed_with"] for cell in results["cells"])
+    mixed = any(cell["mixed_with"] for cell in results["cells"])
+    parts = ["from the patches of fewer real subjects"] * fewer + ["from real and synthetic patches together"] * mixed
+    return f", and further ones {join(parts)}" if parts else ""
+
+
+def _costs_only(results: Mapping[str, Any]) -> str:
+    configurations = len({cell["label"] for cell in results["cells"]})
+    return (
+        f"Nothing was trained: this run measures what one training step of {plural(configurations, 'configuration')} "
+        "costs in time and memory."
+    )
+
+
+def _word(count: int) -> str:
+    words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
+    return words[count] if count < len(words) else str(count)
+
+
+def _repeats(seeds: Sequence[int]) -> str:
+    times = {1: "once", 2: "twice"}.get(len(seeds), f"{len(seeds)} times")
+    noun = "seed" if len(seeds) == 1 else "seeds"
+    return f"Each was trained {times}, with {noun} {join(str(seed) for seed in seeds)}."
+
+
+def _notes(results: Mapping[str, Any], seeds: Sequence[int], *, only_costs: bool) -> Iterator[Note]:
+    if results["profile"] == "smoke":
+        yield Note(
+            "These numbers mean nothing", "The smoke profile trains for seconds, only to show that every part works."
+        )
+    if only_costs:
+        pass  # no data, no training
+    elif results["data"].get("phantom"):
+        yield Note(
+            "Simulated data",
+            "The subjects are an embedded phantom: simulated vessels, no patient. It shows that the method runs and "
+            "how its parts compare on this task; it can neither confirm nor refute what the paper found on patients.",
+        )
+    else:
+        yield Note(
+            "Labels as they came",
+            "The harness cannot know whether these labels were drawn by an expert or are pseudo-labels made by a "
+            "program. A score against a pseudo-label measures agreement with that program and is no result about "
+            "vessels.",
+        )
+    listed = [cell["id"] for cell in results["cells"] if cell["recipe_options"].get("pairing") == "listing_order"]
+    if listed and results["data"].get("mispaired"):
+        yield Note(
+            "Images with the labels of other people",
+            f"These cells pair files by their places in a listing, as the paper's code does (D6): "
+            f"{plural(results['data']['mispaired'], 'subject')} had another one's label. They show what that costs, "
+            "and nothing else.",
+            listed,
+        )
+    if len(seeds) < LEAST_SEEDS and not only_costs:
+        yield Note(
+            f"{plural(len(seeds), 'seed')} only",
+            f"Training is random. Below {LEAST_SEEDS} seeds nothing is concluded about a training procedure, and "
+            "differences between variants may be chance.",
+        )
+    not_done = [cell for cell in results["cells"] if cell["status"] != "done"]
+    if not_done:
+        yield Note(
+            f"{len(not_done)} of {len(results['cells'])} cells are missing",
+            "What follows is made of the finished ones. Running the same command again retries the others.",
+            [f"{cell['id']}: {cell['status']}{_because(cell)}" for cell in not_done],
+        )
+
+
+def _because(cell: Mapping[str, Any]) -> str:
+    return f" ({cell['error']})" if cell.get("error") else ""
+
+
+def headline(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Headline | None:
+    """The comparison that the paper is about; the best synthetic label is that of the validation subjects."""
+    best = results["best"]
+    gap = best and best["gap_to_real"]
+    if not gap:
+        return None
+    where = "intracranial vessels" if best["metric"].endswith("/intracranial") else "all vessels"
+    tie = f", tied there with {join(best['tied'])}" if best["tied"] else ""
+    count = plural(best["validation_subjects"], "validation subject")
+    chosen = f": the best variant on {count}{tie}" if len(best["validation"]) > 1 else ""
+    bounds = interval(gap["ci_low"], gap["ci_high"], 3)
+    about = f" {bounds} (95 % interval, for these trained models)" if bounds else ""
+    return Headline(
+        f"Mean overlap with the truth (DSC) for {where} of the test subjects, by what the U-Net was trained on:",
+        (
+            Score(marks[gap["real"]], number(best["test_real"], 3), "real patches"),
+            Score(marks[best["label"]], number(best["test"], 3), f"synthetic pairs{chosen}"),
+        ),
+        f"Synthetic pairs cost {number(gap['value'], 3)} of DSC{about}, paired over "
+        f"{plural(gap['n'], 'test subject')}.",
+    )
+
+
+def published_rows(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Sequence[PublishedRow]:
+    """The protocol's reference values with this run's value of the same metric and label."""
+    groups = {group["label"]: group["metrics"] for group in results["groups"]}
+    rows = []
+    for place, reference in results.get("reference", {}).items():
+        metric, label = place.split(" @ ")
+        decimals, unit = unit_of(metric)
+        entry = groups.get(label, {}).get(metric, {})
+        value, sd = entry.get("value"), entry.get("sd")
+        ours = (
+            "n/a"
+            if value is None
+            else number(value, decimals) + (f" ± {deviation(sd, decimals)}" if sd is not None else "")
+        )
+        phrase = metric_phrase(metric) + (f" ({unit})" if unit else "")
+        rows.append(
+            PublishedRow(
+                phrase, marks.get(label), label, ours, number(reference["value"], decimals), reference["source"]
+            )
+        )
+    return rows

@@ -1,0 +1,179 @@
+"""The page of `evaluate`: masks against masks, without a run."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from benchmark.metric_names import REGION_NAMES, REGIONS, SEGMENTATION_METRICS, SEGMENTATION_NAMES
+from benchmark.report.charts import subject_chart
+from benchmark.report.pictures import Picture, overlay_picture
+from benchmark.report.sections.tables import ARROWS, BETTER, Column, Entry, Footnotes, Row, Table
+from benchmark.report.sections.text import deviation, interval, number, plural
+from benchmark.scoring.mask_folders import Case
+
+__all__ = ["CasePicture", "EvaluationView", "environment_facts", "evaluation_view", "mean_text", "metric_rows"]
+
+BY_SUBJECT = (
+    "dsc/all",
+    "cldice/all",
+    "bavd_voxel/all",
+    "hd95_voxel/all",
+    "dsc/intracranial",
+    "bavd_voxel/intracranial",
+)
+REGION_COLOURS = {"all vessels": "#0173b2", "intracranial": "#de8f05"}
+
+
+@dataclass(frozen=True)
+class CasePicture:
+    """One subject's masks over each other."""
+
+    picture: Picture
+    caption: str
+
+
+@dataclass(frozen=True)
+class EvaluationView:
+    """Everything that the page of `evaluate` shows."""
+
+    lead: str
+    notes: Sequence[str]
+    summary: Table
+    subjects: Table
+    charts: Sequence[Markup]
+    cases: Sequence[CasePicture]
+    facts: Sequence[tuple[str, str]]
+
+
+def metric_rows(results: Mapping[str, Any]) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
+    """Metric, its name with unit, and its aggregate in each region."""
+    return [
+        (metric, metric_title(metric), [results["metrics"][f"{metric}/{r}"] for r in REGIONS])
+        for metric in SEGMENTATION_METRICS
+    ]
+
+
+def metric_title(metric: str) -> str:
+    """`bAVD (voxels)`."""
+    name, _, unit, _ = SEGMENTATION_NAMES[metric]
+    return f"{name} ({unit})" if unit else name
+
+
+def evaluation_view(results: Mapping[str, Any], shown: Sequence[Case]) -> EvaluationView:
+    """Tables, charts and pictures of the content of results.json."""
+    return EvaluationView(
+        lead=f"{plural(results['n'], 'prediction')} in {results['prediction']}, each compared with the mask of that "
+        f"name in {results['truth']}.",
+        notes=list(_notes(results)),
+        summary=_summary(results),
+        subjects=_subject_table(results),
+        charts=list(_charts(results)),
+        cases=[_case_picture(case, index, len(shown)) for index, case in enumerate(shown)],
+        facts=environment_facts(results),
+    )
+
+
+def _notes(results: Mapping[str, Any]) -> Iterable[str]:
+    for region in REGIONS:
+        entry = results["metrics"][f"dsc/{region}"]
+        if entry.get("empty"):
+            within = "" if region == "all" else f" ({REGION_NAMES[region]} vessels)"
+            yield (
+                f"In {entry['empty']} of {plural(results['n'], 'subject')} the prediction or the truth is empty{within}"
+                ": such a distance counts as the volume's diagonal."
+            )
+    missing = dict.fromkeys(entry["reason"] for entry in results["metrics"].values() if entry["value"] is None)
+    yield from (f"{reason[:1].upper()}{reason[1:]}." for reason in missing)
+    if results["n"] == 1:
+        yield "One subject only: there is no spread and no interval."
+
+
+def _summary(results: Mapping[str, Any]) -> Table:
+    notes = Footnotes()
+    rows = [
+        Row(None, [cell for entry in entries for cell in _mean_and_interval(entry, metric, notes)], title)
+        for metric, title, entries in metric_rows(results)
+    ]
+    columns = [
+        column
+        for region in REGIONS
+        for column in (Column(REGION_NAMES[region], "mean ± SD"), Column("95 % interval", "of the mean"))
+    ]
+    return Table(columns, rows, notes.lines())
+
+
+def mean_text(entry: Mapping[str, Any], metric: str) -> str:
+    """Mean ± SD over subjects."""
+    if entry["value"] is None:
+        return "n/a"
+    decimals = SEGMENTATION_NAMES[metric][1]
+    spread = f" ± {deviation(entry['sd'], decimals)}" if entry["sd"] is not None else ""
+    return number(entry["value"], decimals) + spread
+
+
+def _mean_and_interval(entry: Mapping[str, Any], metric: str, notes: Footnotes) -> tuple[Entry, Entry]:
+    mark = notes.mark(entry["reason"]) if entry["value"] is None else ""
+    bounds = interval(entry["ci_low"], entry["ci_high"], SEGMENTATION_NAMES[metric][1])
+    return Entry(mean_text(entry, metric), "", mark), Entry(bounds or "–")
+
+
+def _by_subject(results: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    table: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in results["subjects"]:
+        table.setdefault(row["subject"], {})[row["metric"]] = row
+    return table
+
+
+def _subject_table(results: Mapping[str, Any]) -> Table:
+    known = [name for name in BY_SUBJECT if results["metrics"][name]["value"] is not None]
+    rows = []
+    for subject, values in _by_subject(results).items():
+        entries = [
+            Entry(
+                number(values[name]["value"], SEGMENTATION_NAMES[name.split("/")[0]][1]),
+                "empty" if values[name]["empty"] else "",
+            )
+            for name in known
+        ]
+        rows.append(Row(None, entries, subject))
+    columns = []
+    for name in known:
+        metric, region = name.split("/")
+        title, _, unit, better = SEGMENTATION_NAMES[metric]
+        detail = ", ".join(part for part in (REGION_NAMES[region], unit) if part)
+        columns.append(Column(title, detail, ARROWS[better], BETTER[better]))
+    return Table(columns, rows)
+
+
+def _charts(results: Mapping[str, Any]) -> Iterable[Markup]:
+    for metric in ("dsc", "bavd_voxel", "cldice"):
+        values = {
+            REGION_NAMES[region]: {
+                subject: of_subject[name]["value"]
+                for subject, of_subject in _by_subject(results).items()
+                if (name := f"{metric}/{region}") in of_subject
+            }
+            for region in REGIONS
+        }
+        known = {name: column for name, column in values.items() if column}
+        yield Markup(subject_chart(known, REGION_COLOURS, SEGMENTATION_NAMES[metric][0], metric_title(metric)))
+
+
+def _case_picture(case: Case, index: int, count: int) -> CasePicture:
+    rank = "the only subject" if count == 1 else ("lowest DSC", "highest DSC")[index]
+    nothing = case.truth.astype("float32") * 0
+    picture = overlay_picture(nothing, case.truth, case.prediction, case.spacing_mm, f"{case.subject}: prediction")
+    return CasePicture(picture, f"{case.subject}: {rank}, {number(case.dsc, 3)}")
+
+
+def environment_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where the numbers come from."""
+    environment = results["environment"]
+    commit = environment.get("commit")
+    return [
+        ("program", f"vesselgan-benchmark {results['version']}" + (f", commit {commit}" if commit else "")),
+        ("python", environment["python"]),
+        ("libraries", ", ".join(f"{name} {version}" for name, version in environment["versions"].items())),
+    ]

@@ -1,0 +1,201 @@
+"""Run folders -> tidy rows -> the content of results.json. Pure: no torch, no plots."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmark.metric_names import COST_METRICS, REGIONS, SEGMENTATION_METRICS, range_of
+from benchmark.results.run_folder import Run
+from vesselgan.metrics.estimates import mean_with_interval
+
+__all__ = ["cell_entry", "subject_rows", "summarise"]
+
+
+def subject_rows(run: Run, records: Sequence[Mapping[str, Any]] | None = None) -> pd.DataFrame:
+    """One row per cell, split, subject and metric; `value` is NaN where the metric does not exist for the subject."""
+    frames = []
+    for record in run.cells if records is None else records:
+        path = run.file(record, "evaluate", "subjects.csv")
+        if path:
+            cell = record["cell"]
+            frame = pd.read_csv(path)
+            frames.append(frame.assign(cell=cell["id"], label=cell["label"], seed=cell["seed"]))
+    columns = ["cell", "label", "seed", "split", "subject", "metric", "value", "empty"]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+
+
+def summarise(run: Run, rows: pd.DataFrame) -> dict[str, Any]:
+    """Everything of results.json but the claims; `rows` are the run's `subject_rows`."""
+    cells = [cell_entry(run, record, rows) for record in run.cells]
+    return {
+        "protocol": run.plan["protocol"],
+        "profile": run.plan["profile"],
+        "title": run.plan["title"],
+        "data": run.plan["data"],
+        "brain_masks": _brain_masks(run),
+        "environment": run.environment,
+        "settings": run.plan["settings"],
+        "cells": cells,
+        "groups": _groups(cells),
+        "floor": _floor(run),
+        "subjects": _plain_rows(rows),
+    }
+
+
+def cell_entry(run: Run, record: Mapping[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
+    """A cell of results.json; `rows` are the run's `subject_rows`."""
+    cell = record["cell"]
+    entry = {name: cell[name] for name in ("id", "label", "variant", "norm", "precision", "filters", "batch", "seed")}
+    score = run.values(record, "score") or {}
+    seconds = run.seconds(record)
+    metrics = {**_score_metrics(score), **_cost_metrics(run, record), **_segmentation_metrics(rows, cell["id"])}
+    return entry | {
+        **{name: cell.get(name) for name in ("external", "real_subjects", "mixed_with")},  # absent from earlier runs
+        "recipe": cell["recipe_name"],
+        "recipe_options": cell["recipe"],
+        "status": run.status(record),
+        "error": run.failure(record),
+        "seconds": round(sum(seconds.values()), 1),
+        "stage_seconds": seconds,
+        "warnings": score.get("warnings", []),
+        "labels": score.get("labels"),
+        "privacy": (run.values(record, "gan") or {}).get("privacy"),
+        "stages": record["stages"],
+        "metrics": metrics,
+    }
+
+
+def _score_metrics(values: Mapping[str, Any]) -> dict[str, Any]:
+    facts, intervals = values.get("facts", {}), values.get("intervals", {})
+    entries = {}
+    for name, value in values.get("metrics", {}).items():
+        low, high = intervals.get(name, (None, None))
+        # Whose sampling the interval is about; a training repeated with another seed is not in it.
+        about = {"interval": "jackknife over subjects and synthetic patches, one trained model"}
+        absent = {"reason": "one trained model gives one value: its uncertainty is the spread over seeds"}
+        entries[name] = {
+            "value": value,
+            "n": facts["samples"],
+            "unit": "synthetic patches, one trained model",
+            "ci_low": low,
+            "ci_high": high,
+            **(absent if low is None else about),
+            **{key: facts[key] for key in ("extractor", "reference") if key in facts},
+            **({"sd_kmeans": values["sd_kmeans"][name]} if name in values.get("sd_kmeans", {}) else {}),
+        }
+    return entries
+
+
+def _cost_metrics(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
+    values = run.values(record, "measure")
+    if not values:
+        return {}
+    measured = values["configurations"][record["cell"]["label"]]
+    batch = record["cell"]["batch"]
+    times = measured["step_time_ms"]
+    throughput = [1000 * batch / time for time in times]
+    entries = {
+        "step_time_ms": _geometric_mean(times) | {"rounds": times},
+        "patches_per_s": _geometric_mean(throughput) | {"rounds": throughput},
+        "peak_memory_mib": {"value": measured["peak_memory_mib"], "n": 1, "ci_low": None, "ci_high": None},
+    }
+    entries["peak_memory_mib"]["reason"] = values["memory_definition"]
+    if measured["emulated"]:
+        for name in ("step_time_ms", "patches_per_s"):
+            entries[name]["emulated"] = True
+    if busy := measured.get("busy"):
+        for name in ("step_time_ms", "patches_per_s"):
+            entries[name]["busy"] = busy
+    return entries
+
+
+def _geometric_mean(rounds: Sequence[float]) -> dict[str, Any]:
+    """Times vary by factors, and are positive: mean and interval are of their logarithms; SD is as measured."""
+    logs = mean_with_interval(np.log(rounds).tolist(), "interleaved round")
+    bounds = {name: math.exp(logs[name]) for name in ("value", "ci_low", "ci_high") if logs[name] is not None}
+    return logs | bounds | {"sd": float(np.std(rounds, ddof=1)) if len(rounds) > 1 else None}
+
+
+def _segmentation_metrics(rows: pd.DataFrame, cell_id: str) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    of_cell = rows[(rows["cell"] == cell_id) & (rows["split"] == "test")]
+    if of_cell.empty:
+        return entries
+    for metric in SEGMENTATION_METRICS:
+        for region in REGIONS:
+            name = f"{metric}/{region}"
+            of_metric = of_cell[of_cell["metric"] == name]
+            known = of_metric.dropna(subset="value")
+            if known.empty:
+                entries[name] = {
+                    "value": None,
+                    "n": 0,
+                    "ci_low": None,
+                    "ci_high": None,
+                    "reason": "the dataset has no brain mask, so intracranial vessels cannot be told apart",
+                }
+                continue
+            entries[name] = mean_with_interval(known["value"].tolist(), "test subject", range_of(name))
+            entries[name]["empty"] = int(known["empty"].sum())
+    return entries
+
+
+def _brain_masks(run: Run) -> dict[str, int] | None:
+    """How many subjects have a brain mask of the dataset, a computed one, and none; the intracranial values rest on it.
+
+    None before the data are prepared.
+    """
+    data = next((values for record in run.cells if (values := run.values(record, "data"))), None)
+    if data is None:
+        return None
+    computed, masks = data["brain_mask_computed"], data["with_brain_mask"]
+    return {"dataset": masks - computed, "computed": computed, "none": sum(data["subjects"].values()) - masks}
+
+
+def _groups(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Per label, each metric over the seeds: the mean of the cells' values and its interval over trained models."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in cells:
+        groups.setdefault(cell["label"], []).append(cell)
+    return [
+        {
+            "label": label,
+            "seeds": [cell["seed"] for cell in members],
+            "failed": sum(cell["status"] == "failed" for cell in members),
+            "metrics": _over_seeds(members),
+        }
+        for label, members in groups.items()
+    ]
+
+
+def _over_seeds(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    names = dict.fromkeys(name for cell in members for name in cell["metrics"])
+    entries = {}
+    for name in names:
+        metrics = [cell["metrics"][name] for cell in members if name in cell["metrics"]]
+        values = [metric["value"] for metric in metrics if metric["value"] is not None]
+        if name in COST_METRICS:
+            entries[name] = metrics[0]  # measured once for all seeds
+        elif values:
+            entries[name] = mean_with_interval(values, "seed", range_of(name))
+        else:
+            entries[name] = metrics[0]
+    return entries
+
+
+def _floor(run: Run) -> dict[str, Any] | None:
+    """What two sets of real patches of different subjects score against each other."""
+    for record in run.cells:
+        values = run.values(record, "reference")
+        if values:
+            return values
+    return None
+
+
+def _plain_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    plain = rows.drop(columns=["label", "seed"]).astype(object)
+    plain = plain.where(plain.notna(), None)
+    return [dict(zip(plain.columns, row, strict=True)) for row in plain.itertuples(index=False, name=None)]

@@ -1,0 +1,171 @@
+"""What a run will take, before it starts: hours, memory and disk, from counted operations and a timed step."""
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from benchmark.artifacts.store import Spec
+from benchmark.plan import Plan, gan_steps
+from benchmark.stages.context import dataclass_from
+from benchmark.stages.train_gan import privacy_from
+from vesselgan.profiling.step_counter import StepCost, predict_step
+from vesselgan.profiling.timing import seconds_per_step
+from vesselgan.recipe import resolve_recipe
+from vesselgan.training import PrecisionName, WGANConfig, WGANTrainer, choose_precision
+
+__all__ = ["Prediction", "predict"]
+
+# Large enough to use the machine, small enough to take a moment on two cores.
+PROBE_PATCH, PROBE_FILTERS, PROBE_BATCH = (64, 64, 32), 64, 2
+PROBE_STEPS, PROBE_SECONDS = 3, 2.5
+# What of a step decides its size: learning rates, seeds and the numbers of a recipe do not.
+SIZE_OPTIONS = ("filters", "norm", "batch", "critic_steps", "ema")
+SIZE_RECIPE = {"interpolate", "critic_update", "dp_updates"}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Rough figures of what is left to do of a plan: a factor of two either way is to be expected."""
+
+    trainings: int
+    hours_by_label: Mapping[str, float]  # of one training
+    hours: float  # of all trainings, one after the other; of the measurement where nothing else is planned
+    memory_gib: float  # of the largest step's tensors; of all configurations together where they are measured
+    disk_gib: float
+    emulated: tuple[str, ...]  # number formats that the device has no instructions for
+    measured: int = 0  # configurations, where nothing else is planned
+    stages: int = 0  # that are left to do
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        if not self.stages:
+            return ["predicted: nothing is left to do"]
+        disk = f", {_size(self.disk_gib)} of disk" if self.disk_gib else ""
+        if self.measured:
+            what = f"to measure {self.measured} configurations, {_size(self.memory_gib)} of tensors in memory together"
+            rest = "this is an estimate from counted operations and a timed step here; nothing is trained"
+        elif self.trainings:
+            each = ", ".join(f"{label} {_hours(hours)}" for label, hours in self.hours_by_label.items())
+            what = f"of WGAN training (each: {each}), {_size(self.memory_gib)} of tensors at the peak"
+            rest = (
+                "these are estimates from counted operations and a timed step here; U-Nets and evaluation come on top"
+            )
+        else:
+            return [f"predicted: no WGAN is left to train{disk}; what is left are other stages, which is not estimated"]
+        lines = [f"predicted: {_hours(self.hours)} {what}{disk}", rest]
+        if self.emulated:
+            lines.append(
+                f"{' and '.join(self.emulated)} is emulated on this device, at many times the time of fp32: use a GPU, "
+                "or a profile whose 'precision' the device has"
+            )
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self)
+
+
+def predict(plan: Plan, keys: Collection[str]) -> Prediction:
+    """Of the stages `keys` count a step of each WGAN on fake tensors, and scale by the speed of a small real step."""
+    torch.set_num_threads(plan.profile.threads)
+    specs = [plan.specs[key] for key in plan.specs if key in keys]
+    gans = [spec for spec in specs if spec.stage == "train_gan"]
+    if plan.protocol.only == "costs" and specs:
+        return _of_measurement(plan, specs[0])
+    hours_by_label: dict[str, float] = {}
+    total_hours, peak = 0.0, 0
+    for spec in gans:
+        config = _config(spec.options["wgan"], spec.options["wgan"]["patch_size"], spec.options["recipe"])
+        cost = _cost(config)
+        steps = gan_steps(plan.profile, plan.source.training_patches(plan.profile), config.batch)
+        hours = cost.flops * steps / _flops_per_second(config.precision, plan.device) / 3600
+        labels = [cell.cell.label for cell in plan.cells if cell.stages.get("gan") == spec.key]
+        hours_by_label[labels[0]] = hours
+        total_hours += hours
+        peak = max(peak, cost.peak_bytes)
+    emulated = _emulated((spec.options["wgan"]["precision"] for spec in gans), plan.device)
+    disk = _disk_bytes(plan, specs) / 2**30
+    return Prediction(len(gans), hours_by_label, total_hours, peak / 2**30, disk, emulated=emulated, stages=len(specs))
+
+
+def _of_measurement(plan: Plan, spec: Spec) -> Prediction:
+    """All configurations are in memory together, and take turns."""
+    steps = spec.options["warmup"] + spec.options["rounds"] * spec.options["steps"]
+    seconds, state, working = 0.0, 0, 0
+    configurations = spec.options["configurations"]
+    for settings in configurations.values():
+        config = _config(settings, spec.options["patch"], settings["recipe"])
+        cost = _cost(config)
+        seconds += steps * cost.flops / _flops_per_second(config.precision, plan.device)
+        state += cost.state_bytes
+        working = max(working, cost.peak_bytes - cost.state_bytes)
+    emulated = _emulated((settings["precision"] for settings in configurations.values()), plan.device)
+    return Prediction(
+        0, {}, seconds / 3600, (state + working) / 2**30, 0.0, emulated=emulated, measured=len(configurations), stages=1
+    )
+
+
+def _config(settings: Mapping[str, Any], patch: Any, recipe: Mapping[str, Any]) -> WGANConfig:
+    """A training of one step; equal for all that are of one size."""
+    sizes = {name: settings[name] for name in (*SIZE_OPTIONS, "precision")}
+    options = {name: value for name, value in recipe.items() if name in SIZE_RECIPE}
+    config: WGANConfig = dataclass_from(
+        WGANConfig,
+        {
+            **sizes,
+            "patch_size": tuple(patch),
+            "steps": 1,
+            "seed": 0,
+            "privacy": privacy_from(settings["privacy"]),
+            "recipe": resolve_recipe("corrected", options),
+        },
+    )
+    return config
+
+
+@cache
+def _cost(config: WGANConfig) -> StepCost:
+    return predict_step(config)
+
+
+@cache
+def _flops_per_second(precision: PrecisionName, device: str) -> float:
+    config = WGANConfig(
+        patch_size=PROBE_PATCH, steps=1, seed=0, filters=PROBE_FILTERS, batch=PROBE_BATCH, precision=precision
+    )
+    cost = predict_step(config)
+    trainer = WGANTrainer(config, device)
+    real = torch.zeros(config.batch, 2, *config.patch_size)
+    seconds: list[float] = []
+    while len(seconds) < PROBE_STEPS and sum(seconds) < PROBE_SECONDS:
+        seconds.append(seconds_per_step(trainer, real, 1))
+    return cost.flops / min(seconds)  # the first step is slower, and a busy machine only ever adds
+
+
+def _emulated(formats: Iterable[PrecisionName], device: str) -> tuple[str, ...]:
+    return tuple(name for name in dict.fromkeys(formats) if not choose_precision(name, device).native)
+
+
+def _disk_bytes(plan: Plan, specs: Collection[Spec]) -> float:
+    """Synthetic pairs (three bytes a voxel) are nearly all of it, beside the volumes themselves."""
+    profile = plan.profile
+    sets = sum(spec.stage == "synthesise" for spec in specs)
+    subjects = sum(len(keys) for keys in plan.source.split.values())
+    stores = sum(spec.stage == "prepare" for spec in specs)
+    volumes = stores * subjects * math.prod(profile.phantom.shape) * 6
+    return sets * profile.pairs * math.prod(profile.patch) * 3 + volumes
+
+
+def _hours(hours: float) -> str:
+    minutes = hours * 60
+    if hours >= 72:
+        return f"{hours / 24:.0f} days"
+    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 1 else "under a minute"
+
+
+def _size(gib: float) -> str:
+    return f"{gib:.1f} GiB" if gib >= 1 else f"{gib * 1024:.0f} MiB"

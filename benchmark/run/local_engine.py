@@ -1,0 +1,124 @@
+"""The local engine: a few warm worker processes that take keys.
+
+A worker is `python -m benchmark stage --serve`: keys come in on standard input, events go out on standard output as
+JSON lines. A crash, a hang or a memory leak in a stage therefore ends one worker, not the run.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+
+from benchmark.artifacts.store import Store, environment_for
+from benchmark.run.engine import Event
+
+__all__ = ["LocalEngine"]
+
+
+class LocalEngine:
+    """Run stages in `workers` processes of this machine, each started on first use."""
+
+    def __init__(self, store: Store, workers: int) -> None:
+        self._store = store
+        self._free = workers
+        self._idle: list[_Worker] = []
+        self._busy: dict[str, _Worker] = {}
+        self._events: queue.Queue[tuple[_Worker, Event | None]] = queue.Queue()
+
+    @property
+    def free(self) -> int:
+        """How many more stages can be taken now."""
+        return self._free
+
+    def submit(self, key: str) -> None:
+        """Hand a planned stage to a worker."""
+        for dead in [worker for worker in self._idle if not worker.alive]:
+            self._idle.remove(dead)
+            dead.kill()
+        variables = environment_for(self._store.spec(key))
+        fitting = [worker for worker in self._idle if worker.variables == variables]
+        worker = fitting[-1] if fitting else _Worker(self._store, self._events, variables)
+        if fitting:
+            self._idle.remove(worker)
+        self._busy[key] = worker
+        self._free -= 1
+        worker.take(key)
+
+    def next_event(self) -> Event:
+        """Wait for the next event. A worker that died makes a `failed` one that says how."""
+        while True:
+            worker, event = self._events.get()
+            if event is None:
+                if not worker.key:
+                    continue  # it died idle: nothing is lost, and `submit` passes over it
+                event = Event("failed", worker.key, text=f"its process died ({worker.cause_of_death()})")
+                worker.kill()
+            elif event.kind != "progress":
+                self._idle.append(worker)
+            if event.kind != "progress":
+                del self._busy[event.key]
+                worker.key = ""
+                self._free += 1
+            return event
+
+    def close(self) -> None:
+        """End all workers at once; an unfinished stage is taken up by the next run."""
+        for worker in [*self._idle, *self._busy.values()]:
+            worker.kill()
+
+
+class _Worker:
+    """One process and the thread that reads its events."""
+
+    def __init__(
+        self, store: Store, events: "queue.Queue[tuple[_Worker, Event | None]]", variables: Mapping[str, str]
+    ) -> None:
+        self.key = ""
+        self.variables = variables  # beside the parent's; some stages need a process that started with them
+        command = [sys.executable, "-m", "benchmark", "stage", "--serve", "--runs", str(store.root)]
+        # A process group of its own: Ctrl-C is for the parent, which decides what becomes of its workers.
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            process_group=0,
+            env={**os.environ, **variables},
+        )
+        threading.Thread(target=self._listen, args=(events,), daemon=True).start()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def take(self, key: str) -> None:
+        self.key = key
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it just died: the listening thread tells
+            self._process.stdin.write(key + "\n")
+            self._process.stdin.flush()
+
+    def cause_of_death(self) -> str:
+        code = self._process.wait()
+        return f"signal {signal.Signals(-code).name}, perhaps out of memory" if code < 0 else f"exit status {code}"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+    def _listen(self, events: "queue.Queue[tuple[_Worker, Event | None]]") -> None:
+        assert self._process.stdout is not None
+        try:
+            with self._process.stdout as lines:
+                for line in lines:
+                    events.put((self, Event(**json.loads(line))))
+        finally:
+            events.put((self, None))

@@ -1,0 +1,229 @@
+"""Run a plan: which stage is ready, skip what is done, go on when something fails."""
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark.artifacts.store import Store, canonical_json
+from benchmark.environment import environment, usable_cores
+from benchmark.plan import CellPlan, Plan
+from benchmark.run.engine import Engine, Observer
+from vesselgan.errors import InputError
+from vesselgan.files import write_text
+
+__all__ = ["Outcome", "default_workers", "execute", "findings", "first_stages", "refuse_other_data", "write_run_folder"]
+
+LOCK_WAIT_S = 1.0
+ALONE = {"measure"}  # stages that must have the machine for themselves
+
+
+@dataclass
+class Outcome:
+    """What became of the stages of a run."""
+
+    computed: list[str] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)  # key -> message
+    bad_input: list[str] = field(default_factory=list)  # messages
+    not_run: list[str] = field(default_factory=list)  # stages behind a failed one
+
+    @property
+    def exit_status(self) -> int:
+        """0 all done, 1 some failed, 2 bad input."""
+        return 2 if self.bad_input else 1 if self.failed else 0
+
+
+def default_workers(plan: Plan) -> int:
+    """As many stages at a time as the cores carry; on a GPU one, since stages would share its memory."""
+    if plan.device != "cpu":
+        return 1
+    return max(1, usable_cores() // plan.profile.threads)
+
+
+def findings(plan: Plan, store: Store) -> dict[str, Mapping[str, Any]]:
+    """The values of those numerics checks of a plan that are done, by their keys; `refused` of those that failed."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for key in (key for key, spec in plan.specs.items() if spec.stage == "verify"):
+        if result := store.result(key):
+            found[key] = result["values"]
+        elif error := store.error(key):
+            found[key] = {"refused": error["message"]}
+    return found
+
+
+def write_run_folder(plan: Plan, store: Store, out: Path, protocol_text: str) -> None:
+    """Write the protocol, the resolved settings, the environment, each cell's stage keys, and every stage's spec."""
+    folder = out / "runs" / plan.name
+    write_text(folder / "protocol.lock.yaml", protocol_text)
+    numerics = [found for key in sorted(plan.specs) if "faults" in (found := plan.findings.get(key, {}))]
+    write_text(folder / "environment.json", json.dumps(environment(plan.device) | {"numerics": numerics}, indent=1))
+    cells = folder / "cells"
+    names = {f"{cell_plan.cell.id}.json" for cell_plan in plan.cells}
+    for old in cells.glob("*.json"):
+        if old.name not in names:
+            old.unlink()
+    for cell_plan in plan.cells:
+        content = {"cell": asdict(cell_plan.cell), "stages": dict(cell_plan.stages)}
+        write_text(cells / f"{cell_plan.cell.id}.json", json.dumps(content, indent=1))
+    for spec in plan.specs.values():
+        store.plan(spec)
+    write_text(folder / "run.json", json.dumps(_description(plan), indent=1))
+
+
+def refuse_other_data(plan: Plan, out: Path) -> None:
+    """Raises InputError where the run folder of this name is of other files: it would be replaced."""
+    folder = out / "runs" / plan.name
+    try:
+        earlier = json.loads((folder / "run.json").read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # no run, or none that could be lost
+    if earlier.get("phantom") and not plan.source.has_files:
+        return  # simulated subjects belong to the protocol, which may change
+    now = _data(plan)
+    same = (
+        earlier["sha256"] == now["sha256"] if "sha256" in earlier else earlier.get("description") == now["description"]
+    )
+    if not same:
+        contents = [f"{data['description']} (content {str(data.get('sha256'))[:8]})" for data in (earlier, now)]
+        raise InputError(
+            f"{folder}: holds a run on {contents[0]}; this one is on {contents[1]}: give it a folder of its own with "
+            "--out DIR, or remove that run first"
+        )
+
+
+def first_stages(plan: Plan, cells: Sequence[CellPlan]) -> list[CellPlan]:
+    """The cells' stages that run before the plan is settled, each as a cell of its own, so that none stops another.
+
+    Those that read a user's files, so that bad ones end a run before anything of it is written; and numerics checks,
+    which decide how the others compute.
+    """
+    keys = {key for cell in cells for key in cell.stages.values()}
+    first = [
+        key
+        for key, spec in plan.specs.items()
+        if key in keys and ((spec.where and not spec.inputs) or spec.stage == "verify")
+    ]
+    return [CellPlan(cells[0].cell, {key: key}) for key in first]
+
+
+def _data(plan: Plan) -> dict[str, Any]:
+    return {
+        "description": plan.source.description,
+        "phantom": not plan.source.has_files,
+        "sha256": hashlib.sha256(canonical_json(plan.source.options).encode()).hexdigest(),
+        "mispaired": plan.source.mispaired,  # where D6 pairs them
+    }
+
+
+def _description(plan: Plan) -> dict[str, Any]:
+    protocol = plan.protocol
+    return {
+        "protocol": protocol.protocol,
+        "profile": plan.profile_name,
+        "title": protocol.title,
+        "about": protocol.about,
+        "only": protocol.only,
+        "data": _data(plan),
+        "device": plan.device,
+        "settings": plan.profile.model_dump(mode="json"),
+        "cells": [cell_plan.cell.id for cell_plan in plan.cells],
+        "claims": [claim.model_dump(mode="json") for claim in protocol.claims],
+        "reference": {name: item.model_dump() for name, item in protocol.reference.items()},
+    }
+
+
+def execute(plan: Plan, cells_wanted: Sequence[CellPlan], store: Store, engine: Engine, observer: Observer) -> Outcome:
+    """Compute every stage of these cells that is not done. A failed stage stops only what needs it."""
+    outcome = Outcome()
+    cells = _CellWatch(cells_wanted, observer.cell_finished)
+    wanted = {key for cell in cells_wanted for key in cell.stages.values()}
+    waiting: list[str] = []
+    for key in (key for key in plan.specs if key in wanted):
+        if store.done(key):
+            outcome.reused.append(key)
+            cells.ended(key, "done")
+        else:
+            waiting.append(key)
+    finished = set(outcome.reused)
+    running: set[str] = set()
+    while waiting or running:
+        for key in _startable(plan, waiting, finished, running, engine.free):
+            waiting.remove(key)
+            running.add(key)
+            observer.stage_started(key)
+            engine.submit(key)
+        event = engine.next_event()
+        observer.stage_event(event)
+        if event.kind == "progress":
+            continue
+        if event.kind == "locked":
+            time.sleep(LOCK_WAIT_S)  # another run computes it, or just died and its worker is leaving
+            engine.submit(event.key)
+            continue
+        running.remove(event.key)
+        if event.kind == "done":
+            finished.add(event.key)
+            outcome.computed.append(event.key)
+            cells.ended(event.key, "done")
+            continue
+        if store.error(event.key) is None:  # the worker died before it could write one
+            store.fail(event.key, event.text, "")
+        if event.kind == "bad_input":  # a person has to act first: what runs may end, nothing else starts
+            outcome.bad_input.append(event.text)
+            for key in waiting:
+                outcome.not_run.append(key)
+                cells.ended(key, "failed")
+            waiting.clear()
+        outcome.failed[event.key] = event.text
+        cells.ended(event.key, "failed")
+        for key in _behind(plan, event.key, waiting):
+            waiting.remove(key)
+            outcome.not_run.append(key)
+            cells.ended(key, "failed")
+    return outcome
+
+
+def _startable(plan: Plan, waiting: Sequence[str], finished: set[str], running: set[str], free: int) -> list[str]:
+    """Ready stages, in the plan's order, that may start now; none overtakes one that waits to be alone."""
+    if any(plan.specs[key].stage in ALONE for key in running):
+        return []
+    chosen: list[str] = []
+    for key in waiting:
+        if plan.specs[key].needs <= finished:
+            if plan.specs[key].stage in ALONE:
+                return chosen[:free] or ([] if running else [key])
+            chosen.append(key)
+    return chosen[:free]
+
+
+def _behind(plan: Plan, failed: str, waiting: Sequence[str]) -> list[str]:
+    """Stages that need the failed one, directly or not, in the plan's order."""
+    lost = {failed}
+    for key in waiting:
+        if lost & plan.specs[key].needs:
+            lost.add(key)
+    return [key for key in waiting if key in lost]
+
+
+class _CellWatch:
+    """Tells once when all stages of a cell have ended."""
+
+    def __init__(self, cells: Sequence[CellPlan], finished: Callable[[CellPlan, str], None]) -> None:
+        self._cells = cells
+        self._finished = finished
+        self._open = Counter({cell.cell.id: len(set(cell.stages.values())) for cell in cells})
+        self._failed: set[str] = set()
+
+    def ended(self, key: str, status: str) -> None:
+        for cell in self._cells:
+            if key in cell.stages.values():
+                if status == "failed":
+                    self._failed.add(cell.cell.id)
+                self._open[cell.cell.id] -= 1
+                if not self._open[cell.cell.id]:
+                    self._finished(cell, "failed" if cell.cell.id in self._failed else "done")

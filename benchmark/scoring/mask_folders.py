@@ -1,0 +1,170 @@
+"""Two folders of masks -> every segmentation metric, per subject and over subjects, as the content of results.json."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark import __version__
+from benchmark.environment import environment
+from benchmark.metric_names import REGIONS, SEGMENTATION_METRICS, range_of
+from vesselgan.data.folders import MaskFile, array_files, read_mask
+from vesselgan.errors import InputError
+from vesselgan.metrics import segmentation_scores
+from vesselgan.metrics.estimates import mean_with_interval
+
+__all__ = ["Case", "Evaluation", "evaluate_folders", "paired_files"]
+
+NO_MASK = "no brain mask was given (--mask DIR), so intracranial vessels cannot be told apart"
+NO_SPACING = "the files have no header that says how large a voxel is: give NIfTI for millimetres"
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Projections of one subject along its third axis, for the page."""
+
+    subject: str
+    dsc: float
+    truth: NDArray[np.bool_]  # (X, Y)
+    prediction: NDArray[np.bool_]  # (X, Y)
+    spacing_mm: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The content of results.json, and the subjects of the lowest and of the highest DSC."""
+
+    results: Mapping[str, Any]
+    shown: tuple[Case, ...]
+
+
+def paired_files(truth: Path, prediction: Path, mask: Path | None) -> dict[str, tuple[Path, Path, Path | None]]:
+    """Name -> truth, prediction and brain mask. Raises InputError where a name is not in each of the folders."""
+    folders = {"--truth": truth, "--prediction": prediction} | ({"--mask": mask} if mask else {})
+    files = {option: array_files(folder, option) for option, folder in folders.items()}
+    for option, folder in folders.items():
+        if not files[option]:
+            raise InputError(f"{folder}: no masks; {option} wants NIfTI, npy or npz files named alike in each folder")
+    names = sorted(set().union(*files.values()))
+    problems = []
+    for option, folder in folders.items():
+        missing = [name for name in names if name not in files[option]]
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            problems.append(
+                f"{folder}: no file named {', '.join(missing[:3])}{more}; {option} needs one for each subject"
+            )
+    if problems:
+        raise InputError("\n".join(problems))
+    masks = files.get("--mask", {})
+    return {name: (files["--truth"][name], files["--prediction"][name], masks.get(name)) for name in names}
+
+
+def evaluate_folders(
+    truth: Path, prediction: Path, mask: Path | None, progress: Callable[[int, int], None]
+) -> Evaluation:
+    """Score every pair of masks of equal names; whatever is wrong with any file is told before anything is returned.
+
+    Distances are in voxels, and in millimetres where the truth's header says how large a voxel is. Where truth or
+    prediction is empty they are the image's diagonal, and the row and every aggregate say so. Raises InputError, with
+    one line per bad file.
+    """
+    files = paired_files(truth, prediction, mask)
+    rows: list[dict[str, Any]] = []
+    worst: Case | None = None
+    best: Case | None = None
+    problems: list[str] = []
+    for index, (subject, paths) in enumerate(files.items()):
+        progress(index, len(files))
+        try:
+            masks = _read(*paths)
+        except InputError as error:
+            problems += str(error).splitlines()
+            continue
+        if problems:
+            continue  # nothing will come of it: only look for further bad files
+        rows += _rows(subject, *masks)
+        case = _case(subject, masks[0], masks[1], rows)
+        worst = case if worst is None or case.dsc < worst.dsc else worst
+        best = case if best is None or case.dsc >= best.dsc else best
+    progress(len(files), len(files))
+    if problems:
+        raise InputError("\n".join(problems))
+    assert worst is not None  # there is at least one pair
+    assert best is not None
+    results = {
+        "command": "evaluate",
+        "truth": str(truth),
+        "prediction": str(prediction),
+        "mask": str(mask) if mask else None,
+        "n": len(files),
+        "version": __version__,
+        "environment": environment("cpu"),
+        "metrics": _aggregates(rows, has_mask=mask is not None),
+        "subjects": rows,
+    }
+    return Evaluation(results, (worst,) if len(files) == 1 else (worst, best))
+
+
+def _read(truth: Path, prediction: Path, brain: Path | None) -> tuple[MaskFile, MaskFile, MaskFile | None]:
+    """The masks of one subject, on one grid. Raises InputError with all that is wrong with them."""
+    problems, read = [], []
+    for path in (truth, prediction, brain):
+        try:
+            read.append(read_mask(path) if path else None)
+        except InputError as error:
+            problems.append(str(error))
+    if not problems:
+        assert read[0] is not None
+        for other in read[1:]:
+            try:
+                read[0].check_grid(other) if other else None
+            except InputError as error:
+                problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+    return read[0], read[1], read[2]  # type: ignore[return-value]  # only the brain mask can be None
+
+
+def _rows(subject: str, truth: MaskFile, prediction: MaskFile, brain: MaskFile | None) -> list[dict[str, Any]]:
+    """One row per metric and region that can be had, `value` None where it cannot."""
+    regions = {"intracranial": brain.data} if brain else {}
+    scores = segmentation_scores(
+        truth.data, prediction.data, regions=regions, spacing_mm=truth.spacing_mm, empty="diagonal"
+    )
+    return [
+        {
+            "subject": subject,
+            "metric": f"{metric}/{region}",
+            "value": of_region.get(metric),
+            "empty": int(of_region["truth_empty"] or of_region["prediction_empty"]),
+        }
+        for region, of_region in scores.items()
+        for metric in SEGMENTATION_METRICS
+    ]
+
+
+def _aggregates(rows: list[dict[str, Any]], *, has_mask: bool) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    for region in REGIONS:
+        for metric in SEGMENTATION_METRICS:
+            name = f"{metric}/{region}"
+            known = [row for row in rows if row["metric"] == name and row["value"] is not None]
+            if known:
+                empty = sum(row["empty"] for row in known)
+                metrics[name] = mean_with_interval([row["value"] for row in known], "subject", range_of(name)) | {
+                    "empty": empty
+                }
+                continue
+            reason = NO_MASK if region == "intracranial" and not has_mask else NO_SPACING
+            metrics[name] = {"value": None, "n": 0, "ci_low": None, "ci_high": None, "reason": reason}
+    return metrics
+
+
+def _case(subject: str, truth: MaskFile, prediction: MaskFile, rows: list[dict[str, Any]]) -> Case:
+    dsc = next(row["value"] for row in reversed(rows) if row["metric"] == "dsc/all")
+    spacing = truth.spacing_mm or (1.0, 1.0, 1.0)
+    return Case(subject, dsc, np.asarray(truth.data.any(axis=2)), np.asarray(prediction.data.any(axis=2)), spacing[:2])

@@ -1,0 +1,290 @@
+"""Two folders of patches -> every distance between them, their labels' and a memorisation audit, as results.json."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark import __version__
+from benchmark.environment import environment
+from benchmark.metric_names import AUDIT_METRICS, LABEL_METRICS
+from benchmark.scoring.patch_sets import (
+    FEWEST_SUBJECTS,
+    METRICS_OF,
+    Audits,
+    Distances,
+    audit_memory,
+    compare_features,
+    compare_labels,
+    floor_of,
+)
+from vesselgan.data.patch_folder import PatchFolder, open_patches
+from vesselgan.errors import InputError
+from vesselgan.features import Extractor
+from vesselgan.metrics import SharedSamplesError, block_means, label_statistics
+
+__all__ = ["WANTED", "Comparison", "ShownPair", "compare_folders"]
+
+Images = NDArray[np.float32]
+Report = Callable[[str, int, int], None]
+BATCH = 16
+SHOWN = 8
+FLOOR_ROWS = 2.2  # real patches that are read for the floor, per patch of the scores: random halves are not equal
+FEWEST_PATCHES = 10  # PRD's 20 clusters of both sets together need that many of each
+WANTED = {"fid": {}, "kid": {}, "prd": {"clusters": 20, "runs": 10}, "neighbours": {"k": 5}}
+NO_SUBJECTS = (
+    f"the real folder does not tell the patches of {FEWEST_SUBJECTS} or more subjects apart, and patches of one "
+    "subject are alike: put each subject's in a folder of its own"
+)
+NO_TRAINING = "the patches that the generator learned from were not given (--training DIR)"
+
+
+@dataclass(frozen=True, eq=False)
+class ShownPair:
+    """Projections of one patch, and of its label if it has one."""
+
+    image: Images  # (X, Y) in [-1, 1]
+    label: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The content of results.json, and what the page shows beside it."""
+
+    results: Mapping[str, Any]
+    distances: Distances
+    real: tuple[ShownPair, ...]
+    generated: tuple[ShownPair, ...]
+    closest: tuple[tuple[ShownPair, ShownPair, float], ...]  # generated, training (mirrored as found), distance
+
+
+@dataclass(frozen=True, eq=False)
+class _Described:
+    """A folder's patches as the metrics see them."""
+
+    features: NDArray[np.float64]
+    blocks: NDArray[np.float64]
+    rows: NDArray[np.intp]  # of the folder
+    shown: tuple[ShownPair, ...]
+
+
+def compare_folders(
+    real: Path, generated: Path, training: Path | None, extractor: Extractor, report: Report, seed: int = 0
+) -> Comparison:
+    """Compare as many generated as real patches, drawn at random from the larger folder; all are checked first.
+
+    `report` is told what is being done, how much of it, and of how much. Raises InputError, with one line per bad file,
+    also for folders of different patch sizes and for fewer patches than the metrics need.
+    """
+    options = {"--real": real, "--generated": generated} | ({"--training": training} if training else {})
+    folders = _opened(options, report)
+    count = min(folders["--real"].count, folders["--generated"].count)
+    owners = folders["--real"].subjects
+    # The floor halves the real subjects, and each half should have as many patches as the scores.
+    for_floor = count if owners is None else min(folders["--real"].count, math.ceil(FLOOR_ROWS * count))
+    counts = {"--real": for_floor, "--generated": count}
+    described = {
+        option: _describe(extractor, folder, counts.get(option, folder.count), seed, report)
+        for option, folder in folders.items()
+    }
+    all_real, theirs = described["--real"], described["--generated"]
+    ours = described["--real"] = _first_drawn(all_real, folders["--real"].count, count, seed)
+    subjects = None if owners is None else np.array(owners)[ours.rows]
+    distances = compare_features(ours.features, theirs.features, WANTED, real_subjects=subjects, seed=seed)
+    floor = None
+    if owners is not None and subjects is not None and len(np.unique(subjects)) >= FEWEST_SUBJECTS:
+        floor = floor_of(all_real.features, np.array(owners)[all_real.rows], WANTED, count=count, seed=seed)
+    label_metrics, labels = _labels(folders, described, report)
+    audits = _audits(folders, described) if training else None
+    facts = {"n": count, "extractor": extractor.name}
+    results = {
+        "command": "score",
+        "real": str(real),
+        "generated": str(generated),
+        "training": str(training) if training else None,
+        "n": count,
+        "patches": {option.removeprefix("--"): folder.count for option, folder in folders.items()},
+        "patch_size": list(folders["--real"].shape),
+        "intensity_ranges": {
+            option.removeprefix("--"): list(folder.intensity_range) for option, folder in folders.items()
+        },
+        "extractor": {
+            "name": extractor.name,
+            "version": extractor.version,
+            "weights_sha256": extractor.weights_sha256,
+            "noise": getattr(extractor, "noise", None),  # D9
+            "same_network_as_paper": extractor.name == "medicalnet",
+        },
+        "version": __version__,
+        "environment": environment("cpu"),
+        "metrics": {
+            **_distance_entries(distances, facts),
+            **_entries(
+                LABEL_METRICS, label_metrics, {"n": count}, labels.get("reason", "a folder has no vessel at all")
+            ),
+            **_entries(AUDIT_METRICS, audits.metrics if audits else {}, facts, NO_TRAINING),
+        },
+        "floor": floor or {"metrics": None, "reason": NO_SUBJECTS},
+        "labels": labels,
+        "memorisation": audits.described() if audits else {"reason": NO_TRAINING},
+        "warnings": distances.warnings + [text for text in (floor or {}).get("warnings", ()) if "floor" in text],
+    }
+    closest = _closest(audits, folders, described) if audits else ()
+    return Comparison(results, distances, ours.shown, theirs.shown, closest)
+
+
+def _opened(options: Mapping[str, Path], report: Report) -> dict[str, PatchFolder]:
+    folders, problems = {}, []
+    for done, (option, path) in enumerate(options.items()):
+        report(f"checking {option.removeprefix('--')} files", done, len(options))
+        try:
+            folders[option] = open_patches(path, option)
+        except InputError as error:
+            problems += str(error).splitlines()
+    if not problems:
+        real = folders["--real"]
+        for option, folder in folders.items():
+            if folder.shape != real.shape:
+                problems.append(
+                    f"{folder.folder}: patches of {folder.shape}, but those of {real.folder} are {real.shape}; "
+                    "each array is taken as one patch, so cut both alike"
+                )
+            elif folder.count < FEWEST_PATCHES:
+                problems.append(f"{folder.folder}: {folder.count} patches; {option} needs {FEWEST_PATCHES} or more")
+        if "--training" in folders and folders["--training"].folder.resolve() == real.folder.resolve():
+            problems.append(_shared(folders))
+    if problems:
+        raise InputError("\n".join(problems))
+    return folders
+
+
+def _shared(folders: Mapping[str, PatchFolder]) -> str:
+    return (
+        f"{folders['--training'].folder}: given as --training, but holds the patches of --real "
+        f"{folders['--real'].folder}; give real patches of subjects that the generator did not learn from"
+    )
+
+
+def _describe(extractor: Extractor, folder: PatchFolder, count: int, seed: int, report: Report) -> _Described:
+    rows = _drawn(folder.count, count, seed)
+    blocks: list[NDArray[np.float64]] = []
+    shown: list[ShownPair] = []
+
+    def batches() -> Iterator[Images]:
+        for images, labels in _chosen(folder, rows):
+            blocks.append(block_means(images))
+            for index in range(min(len(images), SHOWN - len(shown))):
+                shown.append(_projected(images[index], None if labels is None else labels[index]))
+            yield images
+            report(f"features of {folder.folder.name}", sum(map(len, blocks)), count)
+
+    features = extractor(batches())
+    return _Described(features, np.concatenate(blocks), rows, tuple(shown))
+
+
+def _drawn(size: int, count: int, seed: int) -> NDArray[np.intp]:
+    """Sorted rows; a smaller draw lies within a larger one of the same seed."""
+    return np.sort(np.random.default_rng(seed).permutation(size)[:count])
+
+
+def _first_drawn(described: _Described, size: int, count: int, seed: int) -> _Described:
+    """What a draw of `count` patches would have given."""
+    kept = np.isin(described.rows, _drawn(size, count, seed))
+    return _Described(described.features[kept], described.blocks[kept], described.rows[kept], described.shown)
+
+
+def _chosen(folder: PatchFolder, rows: NDArray[np.intp]) -> Iterator[tuple[Images, NDArray[np.bool_] | None]]:
+    """The patches of sorted `rows`, batch by batch."""
+    start = 0
+    for batch in folder.batches(BATCH):
+        inside = rows[(rows >= start) & (rows < start + len(batch.images))] - start
+        if len(inside):
+            yield batch.images[inside], None if batch.labels is None else batch.labels[inside]
+        start += len(batch.images)
+
+
+def _projected(image: Images, label: NDArray[np.bool_] | None) -> ShownPair:
+    return ShownPair(image.max(axis=2), None if label is None else np.asarray(label.any(axis=2)))
+
+
+def _labels(
+    folders: Mapping[str, PatchFolder], described: Mapping[str, _Described], report: Report
+) -> tuple[dict[str, float], dict[str, Any]]:
+    pair = ("--real", "--generated")
+    missing = [str(folders[option].folder) for option in pair if not folders[option].has_labels]
+    if missing:
+        return {}, {"reason": f"no labels in {' and '.join(missing)}"}
+    statistics = []
+    for done, option in enumerate(pair):
+        report("labels", done, len(pair))
+        masks = (
+            mask
+            for _, labels in _chosen(folders[option], described[option].rows)
+            for mask in (() if labels is None else labels)
+        )
+        statistics.append(label_statistics(masks))
+    return compare_labels(*statistics)
+
+
+def _audits(folders: Mapping[str, PatchFolder], described: Mapping[str, _Described]) -> Audits:
+    sets = {option: {"features": each.features, "blocks": each.blocks} for option, each in described.items()}
+    try:
+        return audit_memory(training=sets["--training"], held_out=sets["--real"], generated=sets["--generated"])
+    except SharedSamplesError:
+        raise InputError(_shared(folders)) from None
+
+
+def _closest(
+    audits: Audits, folders: Mapping[str, PatchFolder], described: Mapping[str, _Described]
+) -> tuple[tuple[ShownPair, ShownPair, float], ...]:
+    """The closest pairs of the audit in image space, read once more."""
+    pairs = audits.images.pairs
+
+    def picked(option: str, rows: list[int]) -> dict[int, tuple[Images, NDArray[np.bool_] | None]]:
+        wanted = np.unique(described[option].rows[rows])
+        found = [
+            (images[index], None if labels is None else labels[index])
+            for images, labels in _chosen(folders[option], wanted)
+            for index in range(len(images))
+        ]
+        return dict(zip(wanted.tolist(), found, strict=True))
+
+    generated = picked("--generated", [pair.generated for pair in pairs])
+    training = picked("--training", [pair.training for pair in pairs])
+    shown = []
+    for pair in pairs:
+        axes = pair.mirrored_axes
+        image, label = training[int(described["--training"].rows[pair.training])]
+        mirrored = np.flip(image, axes), None if label is None else np.flip(label, axes)
+        ours = generated[int(described["--generated"].rows[pair.generated])]
+        shown.append((_projected(*ours), _projected(*mirrored), pair.distance))
+    return tuple(shown)
+
+
+def _distance_entries(distances: Distances, facts: Mapping[str, Any]) -> dict[str, Any]:
+    names = [name for names in METRICS_OF.values() for name in names]
+    entries = {}
+    for name in names:
+        low, high = distances.intervals.get(name, (None, None))
+        entries[name] = {"value": distances.metrics[name], "ci_low": low, "ci_high": high, **facts}
+        if low is None:
+            entries[name]["reason"] = f"no interval: {NO_SUBJECTS}"
+        if name in distances.sd_kmeans:
+            entries[name]["sd_kmeans"] = distances.sd_kmeans[name]
+    return entries
+
+
+def _entries(
+    names: tuple[str, ...], values: Mapping[str, float], facts: Mapping[str, Any], reason: str
+) -> dict[str, Any]:
+    nothing = {"ci_low": None, "ci_high": None}
+    return {
+        name: {"value": values[name], **facts, **nothing}
+        if name in values
+        else {"value": None, "n": 0, **nothing, "reason": reason}
+        for name in names
+    }

@@ -1,0 +1,71 @@
+"""Whole-volume segmentation of validation and test subjects, scored per subject."""
+
+import csv
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.artifacts.error_maps import save_maps
+from benchmark.metric_names import REGIONS, SEGMENTATION_METRICS
+from benchmark.stages.context import Context
+from benchmark.stages.train_unet import open_unet, scaled_volume
+from vesselgan.data import StoredSubject, open_store
+from vesselgan.inference import segment_volume
+from vesselgan.metrics import segmentation_scores
+from vesselgan.training import choose_precision
+
+__all__ = ["evaluate"]
+
+SPLITS = ("validation", "test")
+
+
+def evaluate(context: Context) -> dict[str, Any]:
+    """Write `subjects.csv` (one row per subject and metric) and the maps of the test subjects, see `save_maps`.
+
+    Distances are in voxels and in millimetres. Where truth or prediction is empty, distances are the image's diagonal,
+    shares are 0, and the row is marked. A subject without brain mask has empty values for intracranial vessels.
+    """
+    store = open_store(context.inputs["data"] / "store")
+    unet, facts = open_unet(context.inputs["unet"], context.device)
+    precision = choose_precision(facts["precision"], context.device)
+    inference = context.options["inference"]
+    subjects = [subject for subject in store.subjects if subject.split in SPLITS]
+    rows: list[dict[str, Any]] = []
+    for index, subject in enumerate(subjects):
+        context.progress(index, len(subjects), "volumes segmented")
+        image = scaled_volume(store, subject, context.recipe.intensity_scaling)
+        probability = segment_volume(unet, image, context.options["patch"], precision=precision, **inference)
+        prediction, truth = probability > facts["threshold"], np.asarray(store.label(subject.key))
+        rows += _rows(subject, truth, prediction, store.mask(subject.key))
+        if subject.split == "test":
+            save_maps(context.folder, subject.key, truth, prediction, np.asarray(subject.affine), subject.spacing_mm)
+    with (context.folder / "subjects.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["split", "subject", "metric", "value", "empty"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return {"subjects": {split: sum(s.split == split for s in subjects) for split in SPLITS}}
+
+
+def _rows(
+    subject: StoredSubject, truth: NDArray[np.bool_], prediction: NDArray[np.bool_], mask: NDArray[np.bool_] | None
+) -> list[dict[str, Any]]:
+    regions = {} if mask is None else {"intracranial": mask}
+    scores = segmentation_scores(truth, prediction, regions=regions, spacing_mm=subject.spacing_mm, empty="diagonal")
+    rows = []
+    for region in REGIONS:
+        values = scores.get(region)
+        empty = values is not None and bool(values["truth_empty"] or values["prediction_empty"])
+        for metric in SEGMENTATION_METRICS:
+            assert values is None or math.isfinite(values[metric])
+            rows.append(
+                {
+                    "split": subject.split,
+                    "subject": subject.key,
+                    "metric": f"{metric}/{region}",
+                    "value": "" if values is None else values[metric],
+                    "empty": int(empty),
+                }
+            )
+    return rows

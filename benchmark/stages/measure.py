@@ -1,0 +1,114 @@
+"""Step time and memory of every configuration, interleaved, alone on the machine."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from benchmark.stages.context import Context, dataclass_from
+from benchmark.stages.train_gan import privacy_from
+from vesselgan.profiling.machine_load import OtherLoad, why_not_steady
+from vesselgan.profiling.step_counter import MEMORY_DEFINITION
+from vesselgan.profiling.timing import peak_tensor_bytes, seconds_per_step
+from vesselgan.recipe import resolve_recipe
+from vesselgan.training import WGANConfig, WGANTrainer
+
+__all__ = ["measure"]
+
+ATTEMPTS = 3
+
+
+def measure(context: Context) -> dict[str, Any]:
+    """Time `steps` full training steps of each configuration in turn, `rounds` times, and count its peak memory.
+
+    In each round the order turns by one place, so that none always follows the same neighbour; a value is the mean of
+    one round's steps. Comparisons are made round by round, since the machine's speed drifts. Where the machine is busy
+    with something else, all rounds are made again, a few times at most; what then remains is marked `busy`.
+    """
+    options = context.options
+    # Each alone: on a GPU the others' weights would count.
+    memory = {name: _memory(context, configuration) for name, configuration in options["configurations"].items()}
+    trainers = {name: _trainer(context, configuration) for name, configuration in options["configurations"].items()}
+    batches = {name: _batch(trainer) for name, trainer in trainers.items()}
+    for name in trainers:
+        seconds_per_step(trainers[name], batches[name], options["warmup"])
+    threads, timed = context.runtime["threads"], _Rounds({}, {}, 0.0)
+    for attempt in range(ATTEMPTS):
+        timed = _rounds(context, trainers, batches, threads, attempt)
+        if not any(timed.busy.values()):
+            break
+    return {
+        "configurations": {
+            name: {
+                "step_time_ms": timed.times_ms[name],
+                "steps_timed": options["rounds"] * options["steps"],
+                "emulated": not trainers[name].precision.native,
+                "busy": timed.busy[name],
+                **memory[name],
+            }
+            for name in trainers
+        },
+        "memory_definition": MEMORY_DEFINITION if context.device == "cpu" else "torch.cuda.max_memory_allocated",
+        "threads": threads,
+        "others_cores": round(timed.others_cores, 3),
+    }
+
+
+class _Rounds(NamedTuple):
+    """Times of the configurations' rounds, why some say nothing, and the cores that others used meanwhile."""
+
+    times_ms: Mapping[str, list[float]]
+    busy: Mapping[str, str | None]
+    others_cores: float
+
+
+def _rounds(
+    context: Context,
+    trainers: Mapping[str, WGANTrainer],
+    batches: Mapping[str, torch.Tensor],
+    threads: int,
+    attempt: int,
+) -> _Rounds:
+    options, names = context.options, list(trainers)
+    what = "cost rounds" + f", the machine is busy, attempt {attempt + 1}" * (attempt > 0)
+    others = OtherLoad()
+    times_ms: dict[str, list[float]] = {name: [] for name in names}
+    for index in range(options["rounds"]):
+        context.progress(index, options["rounds"], what)
+        for name in names[index % len(names) :] + names[: index % len(names)]:
+            times_ms[name].append(1000 * seconds_per_step(trainers[name], batches[name], options["steps"]))
+    context.progress(options["rounds"], options["rounds"], what)
+    cores = others.cores()
+    return _Rounds(times_ms, {name: why_not_steady(times, cores, threads) for name, times in times_ms.items()}, cores)
+
+
+def _trainer(context: Context, configuration: dict[str, Any]) -> WGANTrainer:
+    options = context.options
+    recipe = resolve_recipe("corrected", configuration["recipe"])
+    settings = {name: configuration[name] for name in ("norm", "precision", "filters", "batch")}
+    settings |= {name: configuration[name] for name in ("critic_steps", "lr_generator", "lr_critic")}
+    settings |= {"patch_size": options["patch"], "penalty_weight": options["penalty_weight"]}
+    settings["ema"] = configuration["ema"]
+    settings["privacy"] = privacy_from(configuration["privacy"])
+    config: WGANConfig = dataclass_from(WGANConfig, {**settings, "recipe": recipe, "steps": 1, "seed": 0})
+    return WGANTrainer(config, context.device)
+
+
+def _batch(trainer: WGANTrainer) -> torch.Tensor:
+    config = trainer.config
+    rng = np.random.default_rng(0)
+    pairs = rng.uniform(-1, 1, (config.batch, 2, *config.patch_size)).astype(np.float32)
+    return torch.from_numpy(pairs).to(trainer.device)
+
+
+def _memory(context: Context, configuration: dict[str, Any]) -> dict[str, float]:
+    trainer = _trainer(context, configuration)
+    real = _batch(trainer)
+    trainer.step(real)  # makes gradients and the optimisers' state
+    with peak_tensor_bytes(trainer, real) as peak:
+        trainer.step(real)
+    memory = {"peak_memory_mib": peak() / 2**20}
+    if context.device == "cuda":
+        memory["peak_reserved_mib"] = torch.cuda.max_memory_reserved() / 2**20
+    return memory

@@ -1,0 +1,202 @@
+"""Distances between real and synthetic patches, and between real and real as their floor; labels; memorisation."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.artifacts.pairs import decoded
+from benchmark.scoring.patch_sets import (
+    FEWEST_SUBJECTS,
+    Audits,
+    audit_memory,
+    compare_features,
+    compare_labels,
+    floor_of,
+    load_label_statistics,
+    save_label_statistics,
+)
+from benchmark.stages.context import Context, throttled
+from vesselgan.data import VolumeStore, open_store
+from vesselgan.features import Extractor, medicalnet, random_resnet10
+from vesselgan.metrics import block_means, label_statistics
+
+__all__ = ["reference", "score"]
+
+Images = NDArray[np.float32]
+BATCH = 16
+HELD_OUT = ("validation", "test")
+
+
+def reference(context: Context) -> dict[str, Any]:
+    """Write what all generators of a run are compared with, once; the values are the floor, real against real.
+
+    `train.npz` and `held_out.npz` hold, for each real patch of those subjects, its row of the patch table, subject,
+    features and block means; `drawn.npy` the rows of the reference set; `labels.npz` the statistics of its labels.
+    """
+    store = open_store(context.inputs["data"] / "store")
+    extractor = _extractor(context)
+    patches = {
+        "train": store.patches("train"),
+        "held_out": np.concatenate([store.patches(split) for split in HELD_OUT]),
+    }
+    total, done = sum(map(len, patches.values())), 0
+    progress = throttled(context.progress)
+    real = {}
+    for name, indices in patches.items():
+        progress(done, total, "real features")
+        features, blocks = _described(extractor, _real_batches(store, indices, context))
+        subjects = store.patch_table[indices, 0]
+        real[name] = {"indices": indices, "subjects": subjects, "features": features, "blocks": blocks}
+        np.savez(context.folder / f"{name}.npz", allow_pickle=False, **real[name])
+        done += len(indices)
+    progress(done, total, "real features")
+
+    kind = context.recipe.reference
+    chosen = real[kind]
+    wanted = min(int(context.options["samples"]), *map(len, patches.values()))
+    rng = np.random.default_rng(context.options["seed"])
+    drawn = {name: np.sort(rng.choice(len(indices), wanted, replace=False)) for name, indices in patches.items()}
+    np.save(context.folder / "drawn.npy", drawn[kind])
+    statistics = label_statistics(
+        label for index in chosen["indices"][drawn[kind]] for label in store.cut_pairs([index], "volume")[1]
+    )
+    save_label_statistics(context.folder / "labels.npz", statistics)
+
+    metrics, seed = context.options["metrics"], context.options["seed"]
+    other = real["held_out" if kind == "train" else "train"]
+    apart = compare_features(
+        chosen["features"][drawn[kind]],
+        other["features"][drawn["held_out" if kind == "train" else "train"]],
+        metrics,
+        real_subjects=chosen["subjects"][drawn[kind]],
+        seed=seed,
+    )
+    np.savez(context.folder / "prd.npz", allow_pickle=False, **apart.curves)
+    features, subjects = (np.concatenate([real[name][what] for name in real]) for what in ("features", "subjects"))
+    if len(np.unique(subjects)) >= FEWEST_SUBJECTS:
+        floor = floor_of(features, subjects, metrics, count=wanted, seed=seed)
+    else:
+        few = f"the floor is one comparison: fewer than {FEWEST_SUBJECTS} subjects cannot be halved in several ways"
+        floor = {
+            "metrics": apart.metrics,
+            "sd": {},
+            "warnings": [*apart.warnings, few],
+            "meaning": "training subjects against held-out subjects, both real, the same number of patches each",
+        }
+    return floor | {"facts": _facts(extractor, wanted, kind)}
+
+
+def score(context: Context) -> dict[str, Any]:
+    """Compare synthetic pairs with the reference: distances, labels, and how near they lie to the training patches.
+
+    `prd.npz` holds the curve of each k-means run, `closest.npz` the synthetic patches nearest to a training patch.
+    """
+    folder, seed = context.inputs["reference"], context.options["seed"]
+    images = np.load(context.inputs["pairs"] / "images.npy", mmap_mode="r")
+    labels = np.load(context.inputs["pairs"] / "labels.npy", mmap_mode="r")
+    real = {name: dict(np.load(folder / f"{name}.npz")) for name in ("train", "held_out")}
+    chosen, drawn = real[context.recipe.reference], np.load(folder / "drawn.npy")
+    # Equal counts; rows lie in the order of subjects, so a smaller set is drawn and not cut off.
+    count = min(len(drawn), len(images))
+    drawn = np.sort(np.random.default_rng(seed).permutation(drawn)[:count])
+
+    extractor = _extractor(context)
+    progress = throttled(context.progress)
+    features, blocks = _described(
+        extractor, _synthetic_batches(images[:count], lambda done: progress(done, count, "synthetic features"))
+    )
+    distances = compare_features(
+        chosen["features"][drawn],
+        features,
+        context.options["metrics"],
+        real_subjects=chosen["subjects"][drawn],
+        seed=seed,
+        swap_prd=context.recipe.prd_arguments == "swapped",
+    )
+    np.savez(context.folder / "prd.npz", allow_pickle=False, **distances.curves)
+    label_metrics: dict[str, float] = {}
+    label_facts: dict[str, Any] | None = None
+    if context.recipe.label_metrics == "scored":
+        label_metrics, label_facts = compare_labels(
+            load_label_statistics(folder / "labels.npz"), label_statistics(labels[:count])
+        )
+    audits = audit_memory(
+        training=real["train"], held_out=real["held_out"], generated={"features": features, "blocks": blocks}
+    )
+    store = open_store(context.inputs["data"] / "store")
+    _save_closest(context.folder / "closest.npz", audits, images, real["train"]["indices"], store, context)
+    return {
+        "metrics": {**distances.metrics, **label_metrics, **audits.metrics},
+        "intervals": distances.intervals,
+        "sd_kmeans": distances.sd_kmeans,
+        "warnings": distances.warnings,
+        "facts": _facts(extractor, count, context.recipe.reference),
+        "labels": label_facts,
+        "memorisation": audits.described(),
+    }
+
+
+def _save_closest(
+    path: Path,
+    audits: Audits,
+    images: NDArray[np.int16],
+    training: NDArray[np.intp],
+    store: VolumeStore,
+    context: Context,
+) -> None:
+    """The closest pairs of the audit in image space, each with its training patch, mirrored as it was found."""
+    pairs = audits.images.pairs
+    near = store.cut_pairs([training[pair.training] for pair in pairs], context.recipe.intensity_scaling)[0]
+    mirrored = [np.flip(image, pair.mirrored_axes) for image, pair in zip(near, pairs, strict=True)]
+    np.savez(
+        path,
+        allow_pickle=False,
+        generated=decoded(np.stack([images[pair.generated] for pair in pairs])),
+        training=np.stack(mirrored),
+        distance=np.array([pair.distance for pair in pairs]),
+        threshold=np.array(audits.images.threshold),
+    )
+
+
+def _extractor(context: Context) -> Extractor:
+    noise = context.recipe.feature_noise
+    if context.options["extractor"] == "medicalnet":
+        return medicalnet(Path(context.where["weights"]), noise=noise, device=context.device)
+    return random_resnet10(noise=noise, device=context.device)
+
+
+def _facts(extractor: Extractor, samples: int, kind: str) -> dict[str, Any]:
+    return {
+        "samples": samples,
+        "extractor": extractor.name,
+        "extractor_version": extractor.version,
+        "weights_sha256": extractor.weights_sha256,
+        "reference": kind,
+    }
+
+
+def _described(extractor: Extractor, batches: Iterable[Images]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Features and block means of the same patches, which pass by once."""
+    blocks: list[NDArray[np.float64]] = []
+
+    def watched() -> Iterator[Images]:
+        for batch in batches:
+            blocks.append(block_means(batch))
+            yield batch
+
+    features = extractor(watched())
+    return features, np.concatenate(blocks)
+
+
+def _real_batches(store: VolumeStore, indices: NDArray[np.intp], context: Context) -> Iterator[Images]:
+    for start in range(0, len(indices), BATCH):
+        yield store.cut_pairs(indices[start : start + BATCH], context.recipe.intensity_scaling)[0]
+
+
+def _synthetic_batches(images: NDArray[np.int16], report: Any) -> Iterator[Images]:
+    for start in range(0, len(images), BATCH):
+        yield decoded(images[start : start + BATCH])
+        report(min(start + BATCH, len(images)))
