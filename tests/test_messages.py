@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from benchmark.cli import main
 from benchmark.commands import app
 from benchmark.commands.options import report_folder
+from benchmark.commands.seeds import keep_seeds, seeds_of, wanted_seeds
 from benchmark.environment import choose_device
-from benchmark.protocol.seeds import keep_seeds, seeds_of, wanted_seeds
 from benchmark.trained.segmenter import images_of
 from vesselgan import VARIANTS, Critic, Generator, UNet
 from vesselgan.errors import InputError

@@ -441,7 +441,8 @@ def test_a_run_of_costs_alone_speaks_of_nothing_else(run: Run, tmp_path: Path) -
 
 def test_no_p_is_zero_and_no_effect_loses_its_size_to_rounding() -> None:
     from benchmark.commands.claims import _p
-    from benchmark.report.sections.text import p_words, signed
+    from benchmark.report.sections.text import signed
+    from benchmark.words import p_words
 
     assert (p_words(0.0), p_words(0.0004), p_words(0.004), p_words(0.4)) == ("< 0.001", "< 0.001", "= 0.004", "= 0.40")
     assert (_p(0.0), _p(0.004), _p(None)) == ("< 0.001", "0.004", "")

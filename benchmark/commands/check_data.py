@@ -11,6 +11,7 @@ from rich.table import Table
 
 from benchmark.commands.options import Layout, Out, app, complain, console, log_console
 from benchmark.datasets.check import DataCheck
+from vesselgan.data import LoadedSubject
 
 __all__ = ["check_data"]
 
@@ -29,24 +30,28 @@ def check_data(
     """Read a dataset whole: a table, every problem in a line, a contact sheet. Exit status 2 if there are problems."""
     from benchmark.datasets.check import check_folder, check_phantom
     from benchmark.protocol.load import find_protocol, load_protocol
-    from benchmark.report.contact_sheet import write_sheets
+    from benchmark.report.contact_sheet import Tile, draw_tile, write_sheets
     from vesselgan.files import write_text
 
     with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
         task = progress.add_task("subjects")
+        tiles: list[Tile] = []
 
         def report(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
+        def seen(subject: LoadedSubject) -> None:
+            tiles.append(draw_tile(subject))
+
         if data == Path("phantom") and not data.exists():
             protocol = load_protocol(find_protocol("paper"))
-            check = check_phantom(protocol.profiles[protocol.default_profile], report)
+            check = check_phantom(protocol.profiles[protocol.default_profile], report, seen)
         else:
-            check = check_folder(data, layout, out / "runs/fingerprints", report)
+            check = check_folder(data, layout, out / "runs/fingerprints", report, seen)
     folder = out / "reports" / f"check-data-{check.name}"
     text = json.dumps(check.as_json(), indent=1, allow_nan=False)
     write_text(folder / "check.json", text)
-    sheets = write_sheets(check.tiles, folder)
+    sheets = write_sheets(tiles, folder)
     if as_json:
         print(text)
     else:

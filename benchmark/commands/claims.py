@@ -84,6 +84,6 @@ def _typed(text: str) -> str:
 
 
 def _p(p: float | None) -> str:
-    from benchmark.report.sections.text import p_words
+    from benchmark.words import p_words
 
     return "" if p is None else p_words(p).removeprefix("= ")

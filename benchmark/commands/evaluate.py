@@ -42,7 +42,7 @@ def evaluate(
 def _table(results: Mapping[str, Any]) -> Table:
     from benchmark.metric_names import REGION_NAMES
     from benchmark.report.sections.mask_folders import mean_text, metric_rows
-    from benchmark.report.sections.text import plural
+    from benchmark.words import plural
 
     table = Table("", *REGION_NAMES.values(), box=None, title=plural(results["n"], "subject"), title_justify="left")
     for metric, title, entries in metric_rows(results):

@@ -28,12 +28,12 @@ from benchmark.commands.options import (
     spacing_of,
 )
 from benchmark.commands.report import publish_report
+from benchmark.commands.seeds import keep_seeds, wanted_seeds
 from benchmark.datasets.source import choose_source, find_externals
 from benchmark.environment import choose_device
 from benchmark.plan import CellPlan, Findings, Plan, build_plan
 from benchmark.protocol.cells import cells_of, select
 from benchmark.protocol.load import choose_profile, find_protocol, load_protocol
-from benchmark.protocol.seeds import keep_seeds, wanted_seeds
 from vesselgan.errors import InputError
 from vesselgan.hub import local_weights
 

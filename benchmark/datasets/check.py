@@ -10,7 +10,6 @@ from benchmark.datasets.fingerprints import identical_images, subject_sha256s
 from benchmark.datasets.layouts import choose_layout
 from benchmark.datasets.source import phantom_keys, reading_options
 from benchmark.protocol.schema import Profile
-from benchmark.report.contact_sheet import Tile, draw_tile
 from vesselgan.data import LoadedSubject, Subject, examine_subject, phantom_subjects, scan_folder
 
 __all__ = ["DataCheck", "SubjectCheck", "check_folder", "check_phantom"]
@@ -41,7 +40,6 @@ class DataCheck:
     unlabelled: int = 0
     subjects: list[SubjectCheck] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # of no one subject
-    tiles: list[Tile] = field(default_factory=list)
 
     @property
     def all_problems(self) -> list[str]:
@@ -55,9 +53,13 @@ class DataCheck:
 
 
 def check_folder(
-    folder: Path, layout: str, remember: Path | None, progress: Callable[[int, int], None] = lambda done, total: None
+    folder: Path,
+    layout: str,
+    remember: Path | None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    seen: Callable[[LoadedSubject], None] = lambda subject: None,
 ) -> DataCheck:
-    """Examine every file of a dataset.
+    """Examine every file of a dataset; `seen` gets each subject that could be read, while it is in memory.
 
     Raises InputError where there is nothing to examine: no such folder, no layout that fits.
     """
@@ -75,13 +77,17 @@ def check_folder(
         if loaded is not None:
             facts = _facts(loaded, subject.person, subject.split)
             check.problems += _same_voxels(subject, loaded, digests, voxels)
-            check.tiles.append(draw_tile(loaded))
+            seen(loaded)
         check.subjects.append(facts)
     progress(len(found.subjects), len(found.subjects))
     return check
 
 
-def check_phantom(profile: Profile, progress: Callable[[int, int], None] = lambda done, total: None) -> DataCheck:
+def check_phantom(
+    profile: Profile,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    seen: Callable[[LoadedSubject], None] = lambda subject: None,
+) -> DataCheck:
     """The embedded dataset of a profile."""
     check = DataCheck("phantom", "none (simulated)", "whole brain", "No patient data; part of this software.")
     keys, phantom = phantom_keys(profile), profile.phantom
@@ -91,7 +97,7 @@ def check_phantom(profile: Profile, progress: Callable[[int, int], None] = lambd
     for index, subject in enumerate(made):
         progress(index, len(keys))
         check.subjects.append(_facts(subject, subject.key, None))
-        check.tiles.append(draw_tile(subject))
+        seen(subject)
     progress(len(keys), len(keys))
     return check
 

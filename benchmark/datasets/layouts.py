@@ -85,7 +85,9 @@ class DatasetLayout:
 
 def packaged_layouts() -> dict[str, Path]:
     """Name -> file of the layouts that ship with the package."""
-    return {path.stem: path for path in sorted((Path(str(files("benchmark.datasets"))) / "layout_files").glob("*.yaml"))}
+    return {
+        path.stem: path for path in sorted((Path(str(files("benchmark.datasets"))) / "layout_files").glob("*.yaml"))
+    }
 
 
 def load_layout(name: str) -> DatasetLayout:

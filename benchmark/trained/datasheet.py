@@ -11,8 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from benchmark import __version__
 from benchmark.environment import environment
 from benchmark.metric_names import COST_METRICS, METRIC_NAMES
-from benchmark.report.sections.audits import audit_sentence
 from benchmark.results.summary import subject_rows, summarise
+from benchmark.scoring.audits import audit_sentence
 from benchmark.trained.generator import FoundGenerator, Origin
 from vesselgan.export import Intensities
 from vesselgan.recipe import as_dict

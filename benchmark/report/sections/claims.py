@@ -5,18 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.claims.wording import missing_words, unit_words
-from benchmark.report.sections.text import (
-    deviation,
-    interval,
-    join,
-    metric_phrase,
-    number,
-    p_words,
-    plural,
-    sentence,
-    signed,
-    unit_of,
-)
+from benchmark.report.sections.text import deviation, interval, metric_phrase, number, sentence, signed, unit_of
+from benchmark.words import join, p_words, plural
 
 __all__ = ["ClaimView", "RivalRow", "Strip", "claim_views"]
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table, column
-from benchmark.report.sections.text import LabelMark, interval, number, plural, unit_of
+from benchmark.report.sections.text import LabelMark, interval, number, unit_of
 from benchmark.results.run_folder import Run
+from benchmark.words import plural
 from vesselgan.metrics.estimates import mean_with_interval
 
 __all__ = ["CostView", "cost_view"]

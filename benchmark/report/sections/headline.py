@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.claims.statistics import LEAST_SEEDS
-from benchmark.report.sections.text import LabelMark, deviation, interval, join, metric_phrase, number, plural, unit_of
+from benchmark.report.sections.text import LabelMark, deviation, interval, metric_phrase, number, unit_of
 from benchmark.results.run_folder import Run
+from benchmark.words import join, plural
 
 __all__ = ["Header", "Headline", "Note", "PublishedRow", "Score", "headline", "page_header", "published_rows"]
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from benchmark.report.pictures import Picture, grey_picture
-from benchmark.report.sections.audits import audit_sentence
 from benchmark.report.sections.figures import first_files, plane_spacing
 from benchmark.report.sections.tables import Column, Entry, Row, Table
 from benchmark.report.sections.text import LabelMark, number
 from benchmark.results.run_folder import Run
+from benchmark.scoring.audits import audit_sentence
 
 __all__ = ["STATISTICS", "AuditView", "ClosestPair", "audit_views", "closeness", "label_table"]
 

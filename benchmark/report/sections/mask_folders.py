@@ -10,8 +10,9 @@ from benchmark.metric_names import REGION_NAMES, REGIONS, SEGMENTATION_METRICS, 
 from benchmark.report.charts import subject_chart
 from benchmark.report.pictures import Picture, overlay_picture
 from benchmark.report.sections.tables import ARROWS, BETTER, Column, Entry, Footnotes, Row, Table
-from benchmark.report.sections.text import deviation, interval, number, plural
+from benchmark.report.sections.text import deviation, interval, number
 from benchmark.scoring.mask_folders import Case
+from benchmark.words import plural
 
 __all__ = ["CasePicture", "EvaluationView", "environment_facts", "evaluation_view", "mean_text", "metric_rows"]
 

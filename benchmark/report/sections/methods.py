@@ -8,8 +8,8 @@ from typing import Any
 from benchmark.protocol.schema import Profile
 from benchmark.report.exports import flatten
 from benchmark.report.sections.numerics import numerics_sentences
-from benchmark.report.sections.text import join, plural
 from benchmark.results.run_folder import Run
+from benchmark.words import join, plural
 from vesselgan.recipe import Recipe
 
 __all__ = ["FILES", "DeviationRow", "MethodsView", "SettingRow", "methods_view"]

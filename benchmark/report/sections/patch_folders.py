@@ -9,11 +9,11 @@ from markupsafe import Markup
 from benchmark.metric_names import AUDIT_METRICS, LABEL_METRICS
 from benchmark.report.charts import REAL_COLOUR, Curve, prd_chart
 from benchmark.report.pictures import Picture, grey_picture, mask_picture
-from benchmark.report.sections.audits import audit_sentence
 from benchmark.report.sections.labels_and_audit import STATISTICS, ClosestPair, closeness
 from benchmark.report.sections.mask_folders import environment_facts
 from benchmark.report.sections.tables import Column, Entry, Row, Table, column
 from benchmark.report.sections.text import deviation, interval, number, unit_of
+from benchmark.scoring.audits import audit_sentence
 from benchmark.scoring.patch_folders import Comparison, ShownPair
 from benchmark.scoring.patch_sets import METRICS_OF
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark.metric_names import CLAIM_METRICS, METRIC_NAMES
-from benchmark.report.sections.text import LabelMark, deviation, join, number, plural, spread, unit_of
+from benchmark.report.sections.text import LabelMark, deviation, number, spread, unit_of
+from benchmark.words import join, plural
 
 __all__ = ["Column", "Entry", "Row", "Table", "distance_table", "distance_warnings", "segmentation_table"]
 

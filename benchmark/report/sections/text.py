@@ -1,7 +1,7 @@
 """Numbers as a reader wants them, and the labels of a run with their colours."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,9 @@ __all__ = [
     "LabelMark",
     "deviation",
     "interval",
-    "join",
     "label_marks",
     "metric_phrase",
     "number",
-    "p_words",
-    "plural",
     "sentence",
     "signed",
     "spread",
@@ -71,22 +68,6 @@ def interval(low: float | None, high: float | None, decimals: int) -> str:
     if low is None or high is None:
         return ""
     return f"[{number(low, decimals)}, {number(high, decimals)}]"
-
-
-def p_words(p: float) -> str:
-    """`= 0.03`, or `< 0.001`: no p-value is zero, and no digit of a smaller one is worth reading."""
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 seed`, `2 seeds`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def join(words: Iterable[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    items = list(words)
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
 
 
 def metric_phrase(metric: str) -> str:

@@ -10,8 +10,9 @@ from benchmark.claims.utility import worth_in_words
 from benchmark.metric_names import METRIC_NAMES
 from benchmark.report.charts import REAL_COLOUR, Level, Points, utility_chart
 from benchmark.report.sections.tables import Column, Entry, Row, Table, column
-from benchmark.report.sections.text import LabelMark, deviation, join, metric_phrase, number, plural, sentence
+from benchmark.report.sections.text import LabelMark, deviation, metric_phrase, number, sentence
 from benchmark.results.run_folder import Run
+from benchmark.words import join, plural
 
 __all__ = ["Utility", "UtilityMetric", "utility_view"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from benchmark.report.sections.text import p_words
+from benchmark.words import p_words
 
 __all__ = ["audit_sentence"]
 
