@@ -24,6 +24,7 @@ from benchmark.views.scores import audit_views, label_table
 from benchmark.views.segmentations import segmented_subjects
 from benchmark.views.tables import distance_table, distance_warnings, segmentation_table
 from benchmark.views.text import label_marks
+from benchmark.views.training import rejected_steps
 from benchmark.views.utility import utility_view
 from vesselgan.files import write_text
 
@@ -84,6 +85,7 @@ def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "overlay": {"found": FOUND, "missed": MISSED, "invented": INVENTED},
         "costs": cost_view(run, results, marks),
         "training_charts": training_figures(run, marks),
+        "rejected_steps": rejected_steps(run, marks),
         "course": course_rows(run, marks),
         "only_costs": bool(run.plan.get("only")),
         "methods": methods_view(run, results),

@@ -31,7 +31,7 @@ __all__ = [
 WARM_UP = 10  # accepted updates
 FACTOR = 1000.0
 FLOOR = 1.0  # of the largest reading so far: a loss that starts at zero may grow
-CEILING = 1e12
+CEILING = 1e15
 
 
 class Outcome(IntEnum):

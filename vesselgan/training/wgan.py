@@ -70,7 +70,7 @@ class WGANTrainer:
             initialise(self.critic, config.recipe)
         self._dtype = dtype
         for network in (self.generator, self.critic):
-            place(network.to(dtype), self.device, self._layout)
+            place(network, self.device, self._layout, dtype)
         self._generator_optimiser = self._adam(self.generator, config.lr_generator)
         self._critic_optimiser = self._adam(self.critic, config.lr_critic)
         # The critic's forward moves its spectral norms, and the generator's, which it needs, running statistics.
