@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -420,6 +420,24 @@ def test_a_private_variant_is_told_with_every_number_behind_its_epsilon(run: Run
     assert page.count(told) == 1  # once for both seeds
     assert "rate 0.0017, 5870 noisy updates (opacus RDP, Poisson sampling; protected unit: one training patch" in page
     assert "critic passes share a batch" in page
+
+
+def test_steps_that_were_not_applied_are_told_where_there_are_any(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "not applied" not in page
+
+    def write(*arguments: Any) -> Values:
+        counts = {"not finite": 1, "absurd": 2, "loss scale": 0}
+        return {**write_gan(*arguments), "steps_rejected": counts}
+
+    monkeypatch.setitem(cast(dict[str, Callable[..., Values]], WRITERS), "train_gan", write)
+    told = render(make_run(tmp_path), tmp_path / "page")
+    assert "Steps that were not applied" in told
+    section = told[told.index("Steps that were not applied") :]
+    lines = re.findall("<li>(.*?)</li>", section[: section.index("</ul>")])
+    what = "WGAN: of 3 steps, 1 gave a loss or gradient that was not finite, 2 gave one that was absurdly large."
+    assert lines == [f"{label}, seed {seed}, {what}" for label in ("SN", "SN-MP") for seed in (0, 1)]
 
 
 def test_what_the_same_noise_becomes_is_shown_over_the_training(page: str) -> None:

@@ -186,6 +186,14 @@ def test_mlflow_gets_the_whole_recipe_and_what_privacy_rests_on(tmp_path: Path) 
     assert not any(key.startswith("privacy") for key in cell_params(plain))
 
 
+def test_steps_that_were_not_applied_are_counted_by_training(tmp_path: Path) -> None:
+    counts = {"not finite": 1, "absurd": 2, "loss scale": 0}
+    make_run(tmp_path, {"SN_f16_s0": {"gan": {"steps_rejected": counts}, "unet": {}}, "SN_f16_s1": {"gan": {}}})
+    counted, earlier = results_of(load_run(tmp_path, "r-p"))["cells"]
+    assert counted["steps_rejected"] == {"gan": counts}
+    assert earlier["steps_rejected"] == {}, "of a version that did not count them"
+
+
 def test_a_run_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     make_run(tmp_path, {"SN_f16_s0": {}})
     with pytest.raises(InputError, match="runs here: r-p"):

@@ -21,7 +21,7 @@ from benchmark.scoring.patch_sets import compare_features
 from benchmark.stages import STAGES, Context
 from benchmark.stages import train_gan as gan
 from benchmark.stages import train_unet as segmentation
-from benchmark.stages.context import step_record
+from benchmark.stages.context import rejected_steps, step_record
 from benchmark.stages.evaluate import _rows
 from benchmark.stages.train_gan import real_pairs
 from benchmark.stages.train_unet import (
@@ -415,6 +415,44 @@ def test_a_training_is_observed_at_fixed_noise(prepared: Path, trained: tuple[Pa
     for line in lines:
         assert line["critic_gradient_norm"] > 0
         assert line["generator_gradient_norm"] > 0
+
+
+def test_rejected_steps_are_counted_in_the_values_of_both_trainings(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut, calls = gan.real_pairs, iter(range(99))
+
+    def spoiled(*arguments: Any) -> torch.Tensor:
+        # The first two are what is looked at on the way.
+        return cut(*arguments) * (float("nan") if next(calls) == 4 else 1.0)
+
+    monkeypatch.setattr(gan, "real_pairs", spoiled)
+    wgan = {"patch_size": [32, 32, 16], "filters": 8, "batch": 2, "steps": 4, "epochs": 1, "privacy": None, "seed": 0}
+    values = run(tmp_path / "gan", "train_gan", {"wgan": wgan, "recipe": {}}, {"data": prepared})
+    assert values["steps_rejected"] == {"not finite": 1, "absurd": 0, "loss scale": 0}
+    lines = [json.loads(line) for line in (tmp_path / "gan/steps.jsonl").read_text().splitlines()]
+    assert [line["critic_loss"] is None for line in lines] == [False, False, True, False]
+    assert None not in values["mean_of_last_tenth"].values()
+
+    varied = segmentation._varied
+
+    def spoiled_batch(batch: segmentation.Batch, step: int, *arguments: Any) -> segmentation.Batch:
+        images, labels = varied(batch, step, *arguments)
+        return images * (float("nan") if step in (2, 3) else 1.0), labels
+
+    losses = iter([-0.1, float("nan"), -0.2])
+    monkeypatch.setattr(segmentation, "_varied", spoiled_batch)
+    monkeypatch.setattr(segmentation, "volume_loss", lambda *arguments: next(losses))
+    options = {"unet": {**UNET, "precision": "fp32", "max_steps": 6}, "recipe": {}}
+    values = run(tmp_path / "unet", "train_unet", options, {"data": prepared})
+    assert values["steps_rejected"] == {"not finite": 2, "absurd": 0, "loss scale": 0}
+    assert [entry["validation_loss"] for entry in values["history"]] == [-0.1, None, -0.2]
+    assert [entry["training_loss"] is None for entry in values["history"]] == [False, True, False]
+    assert (values["best_step"], values["validation_loss"]) == (6, -0.2)
+
+
+def test_a_record_of_before_steps_were_judged_counts_none() -> None:
+    assert rejected_steps([{"step": 0, "loss": None}]) == {"not finite": 0, "absurd": 0, "loss scale": 0}
 
 
 UNET = {"filters": [4, 8], "dropout": 0.1, "lr": 1e-3, "batch": 4, "max_steps": 4, "validate_every": 2, "seed": 0}

@@ -210,8 +210,8 @@ def test_the_number_of_bad_losses_that_stop_a_training_is_an_option(limit: int) 
 
 @pytest.mark.parametrize("bad_steps", [19, 20])
 def test_training_stops_at_twenty_bad_losses_in_a_row_and_not_before(bad_steps: int) -> None:
-    # Real patches that are not finite spoil a loss; under the scaler of fp16 the weights survive it.
-    config = replace(CONFIG, patch_size=(16, 16, 16), filters=8, steps=22, precision="fp16")
+    # Real patches that are not finite spoil a loss, and the weights survive it.
+    config = replace(CONFIG, patch_size=(16, 16, 16), filters=8, steps=40, precision="fp16")
 
     def spoiled(step: int) -> Tensor:
         return torch.full((2, 2, 16, 16, 16), float("nan") if step < bad_steps else 0.5)
@@ -226,7 +226,7 @@ def test_training_stops_at_twenty_bad_losses_in_a_row_and_not_before(bad_steps: 
             run()
     else:
         run()
-        assert len(seen) == 22
+        assert len(seen) == 40
 
 
 def test_training_learns_a_constant_image() -> None:

@@ -23,6 +23,7 @@ from benchmark.report.sections.methods import methods_view
 from benchmark.report.sections.segmentations import segmented_subjects
 from benchmark.report.sections.tables import distance_table, distance_warnings, segmentation_table
 from benchmark.report.sections.text import label_marks
+from benchmark.report.sections.training import rejected_steps
 from benchmark.report.sections.utility import utility_view
 from benchmark.results.run_folder import Run
 from vesselgan.files import write_text
@@ -84,6 +85,7 @@ def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "overlay": {"found": FOUND, "missed": MISSED, "invented": INVENTED},
         "costs": cost_view(run, results, marks),
         "training_charts": training_figures(run, marks),
+        "rejected_steps": rejected_steps(run, marks),
         "course": course_rows(run, marks),
         "only_costs": bool(run.plan.get("only")),
         "methods": methods_view(run, results),

@@ -63,9 +63,16 @@ def cell_entry(run: Run, record: Mapping[str, Any], rows: pd.DataFrame) -> dict[
         "warnings": score.get("warnings", []),
         "labels": score.get("labels"),
         "privacy": (run.values(record, "gan") or {}).get("privacy"),
+        "steps_rejected": _rejected(run, record),
         "stages": record["stages"],
         "metrics": metrics,
     }
+
+
+def _rejected(run: Run, record: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """By role, the steps of its trainings that were not applied; nothing of a training of an earlier version."""
+    found = {role: (run.values(record, role) or {}).get("steps_rejected") for role in ("gan", "unet")}
+    return {role: counts for role, counts in found.items() if counts is not None}
 
 
 def _score_metrics(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from vesselgan.recipe import Recipe, resolve_recipe
 
-__all__ = ["Context", "step_record", "throttled"]
+__all__ = ["Context", "read_steps", "rejected_steps", "step_record", "throttled"]
 
 REPORT_EVERY_S = 0.2
 
@@ -80,6 +81,23 @@ def step_record(path: Path) -> Iterator[Callable[[int, Mapping[str, float]], Non
             file.flush()
 
         yield record
+
+
+def read_steps(path: Path) -> list[dict[str, Any]]:
+    """The lines of a step record."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def rejected_steps(steps: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many steps of a record were not applied, by what was wrong with them; steps of earlier versions count not."""
+    from vesselgan.training import Outcome
+
+    counts = Counter(int(step.get("outcome") or 0) for step in steps)
+    return {
+        "not finite": counts[Outcome.NOT_FINITE],
+        "absurd": counts[Outcome.ABSURD],
+        "loss scale": counts[Outcome.LOSS_SCALE],
+    }
 
 
 def dataclass_from(kind: type[Any], options: Mapping[str, Any]) -> Any:

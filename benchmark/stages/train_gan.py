@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from benchmark.stages.context import Context, dataclass_from, step_record, throttled
+from benchmark.stages.context import Context, dataclass_from, read_steps, rejected_steps, step_record, throttled
 from benchmark.stages.training_course import OBSERVATIONS, CourseRecorder, evenly_spaced
 from vesselgan.data import Augmentation, EpochSampler, PoissonSampler, VolumeStore, augment, open_store
 from vesselgan.recipe import Recipe
@@ -19,7 +19,6 @@ __all__ = ["privacy_from", "train"]
 
 CHECKPOINT_EVERY_S = 30.0
 LOSSES = ("critic_loss", "generator_loss", "penalty", "wasserstein")
-GRADIENTS = ("critic_gradient_norm", "generator_gradient_norm")
 
 
 def train(context: Context) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def train(context: Context) -> dict[str, Any]:
     shape = {"patch_size": config.patch_size, "filters": config.filters, "latent": config.latent}
     facts = {**shape, "precision": config.precision, "ema": config.ema}
     (context.folder / "generator.json").write_text(json.dumps(facts))
-    steps = [json.loads(line) for line in (context.folder / "steps.jsonl").read_text().splitlines()]
+    steps = read_steps(context.folder / "steps.jsonl")
     last = steps[-max(1, len(steps) // 10) :]
     known = {name: [step[name] for step in last if step[name] is not None] for name in LOSSES}
     gaps = [step["score_gap"] for step in steps if "score_gap" in step]
@@ -81,8 +80,7 @@ def train(context: Context) -> dict[str, Any]:
         "steps": config.steps,
         "epochs": config.steps / sampler.steps_per_epoch,
         "native_precision": choose_precision(config.precision, context.device).native,
-        "steps_without_finite_loss": sum(any(step[name] is None for name in LOSSES) for step in steps),
-        "steps_without_finite_gradient": sum(any(step[name] is None for name in GRADIENTS) for step in steps),
+        "steps_rejected": rejected_steps(steps),
         "mean_of_last_tenth": {name: float(np.mean(values)) if values else None for name, values in known.items()},
         "last_score_gap": gaps[-1] if gaps else None,
         "privacy": _privacy_spent(config, settings, sampler.sample_rate)

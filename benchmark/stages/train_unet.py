@@ -1,6 +1,7 @@
 """Training of a U-Net, on real patches, on synthetic pairs or on both, with the same budget."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmark.artifacts.pairs import decoded
-from benchmark.stages.context import Context, dataclass_from, step_record, throttled
+from benchmark.stages.context import Context, dataclass_from, read_steps, rejected_steps, step_record, throttled
 from vesselgan.data import (
     Augmentation,
     EpochSampler,
@@ -99,14 +100,20 @@ def train(context: Context) -> dict[str, Any]:
         "threshold": threshold,
     }
     (context.folder / "unet.json").write_text(json.dumps(facts))
-    best = min(history, key=lambda validation: validation.validation_loss)
+    best = min(
+        (entry for entry in history if math.isfinite(entry.validation_loss)), key=lambda entry: entry.validation_loss
+    )
     return {
         "training_samples": samples,
         "steps": history[-1].step,
         "best_step": best.step,
         "threshold": threshold,
         "validation_loss": best.validation_loss,
-        "history": [asdict(validation) for validation in history],
+        "history": [
+            {name: value if math.isfinite(value) else None for name, value in asdict(validation).items()}
+            for validation in history
+        ],
+        "steps_rejected": rejected_steps(read_steps(context.folder / "steps.jsonl")),
     }
 
 

@@ -28,23 +28,30 @@ class WeightAverage(Generic[Network]):
 
     def __init__(self, network: Network, decay: float) -> None:
         self.decay = decay
-        self.updates = 0
         # Tensors are cloned and not left to deepcopy, which cannot copy fake ones: those of a prediction.
         clones: dict[int, Any] = {id(buffer): buffer.clone() for buffer in network.buffers()}
         clones |= {id(weight): nn.Parameter(weight.detach().clone(), False) for weight in network.parameters()}
         self._average = copy.deepcopy(network, clones)
+        self._updates = torch.zeros((), dtype=torch.int64, device=next(network.parameters()).device)
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Move towards the network's present weights; counters (such as BatchNorm's) are copied."""
-        self.updates += 1
-        keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
+    def update(self, network: nn.Module, held: Tensor | None = None) -> None:
+        """Move towards the network's present weights; counters (such as BatchNorm's) are copied.
+
+        Where ``held``, a 0-d bool, is true, the average stays as it is.
+        """
+        moves = torch.ones_like(self._updates) if held is None else (~held).long()
+        self._updates += moves
+        count = self._updates.double()
+        share = moves * (1 - ((1 + count) / (10 + count)).clamp(max=self.decay))
         mine, theirs = _tensors(self._average), _tensors(network)
         moving = [index for index, tensor in enumerate(theirs) if tensor.is_floating_point()]
-        torch._foreach_lerp_([mine[index] for index in moving], [theirs[index] for index in moving], 1 - keep)
+        # The share is a tensor, so that nobody waits for a GPU to tell it.
+        shares = [share.float()] * len(moving)
+        torch._foreach_lerp_([mine[index] for index in moving], [theirs[index] for index in moving], shares)
         for own, other in zip(mine, theirs, strict=True):
             if not other.is_floating_point():
-                own.copy_(other)
+                own.copy_(torch.where(moves.bool(), other, own))
 
     def network(self) -> Network:
         """The network with averaged weights: the one that is kept here, so use it and leave it as it is."""
@@ -52,11 +59,11 @@ class WeightAverage(Generic[Network]):
 
     def state_dict(self) -> dict[str, Any]:
         """What changes."""
-        return {"updates": self.updates, "weights": self._average.state_dict()}
+        return {"updates": self._updates, "weights": self._average.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state_dict``."""
-        self.updates = state["updates"]
+        self._updates.fill_(state["updates"])  # a plain number in checkpoints of earlier versions
         self._average.load_state_dict(state["weights"])
 
 

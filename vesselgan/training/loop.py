@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vesselgan.training.checkpoint import load_checkpoint, save_checkpoint
-from vesselgan.training.reporting import OnStep, StepReporter
+from vesselgan.training.reporting import BadSteps, OnStep, StepReporter, TooManyBadStepsError
 
 __all__ = ["CheckpointedTrainer", "run_training"]
 
@@ -39,24 +39,36 @@ def run_training(
     checkpoint_every_s: float,
     on_step: OnStep | None,
     max_bad_steps: int,
+    explain: Callable[[int, bool], str],
 ) -> None:
     """Call ``step(index)``, which makes one step and gives its readings, until the trainer has finished.
 
     Starts from ``checkpoint`` if that file exists, and writes it every so many seconds and at the end; what was
-    reported is then at least as far as what was saved. Raises RuntimeError after ``max_bad_steps`` in a row whose
-    readings are not finite.
+    reported is then at least as far as what was saved. Raises RuntimeError where steps are rejected too often, see
+    BadSteps, whose ``limit`` is ``max_bad_steps``; ``explain(index, loss_scale)`` says why this one was.
     """
+    bad_steps = BadSteps(max_bad_steps)
     if checkpoint is not None and checkpoint.exists():
-        trainer.load_state_dict(load_checkpoint(checkpoint, trainer.device))
-    reporter = StepReporter(on_step, trainer.device, max_bad_steps)
+        state = load_checkpoint(checkpoint, trainer.device)
+        trainer.load_state_dict(state)
+        bad_steps.load_state_dict(state.get("bad_steps"))
+    reporter = StepReporter(on_step, trainer.device, bad_steps)
+
+    def save(path: Path) -> None:
+        reporter.flush()
+        save_checkpoint(path, {**trainer.state_dict(), "bad_steps": bad_steps.state_dict()})
+
     saved_at = time.monotonic()
-    while not trainer.finished:
-        index = trainer.steps_done
-        reporter.add(index, step(index))
-        if checkpoint is not None and time.monotonic() - saved_at >= checkpoint_every_s:
-            reporter.flush()
-            save_checkpoint(checkpoint, trainer.state_dict())
-            saved_at = time.monotonic()
-    reporter.flush()
+    try:
+        while not trainer.finished:
+            index = trainer.steps_done
+            reporter.add(index, step(index))
+            if checkpoint is not None and time.monotonic() - saved_at >= checkpoint_every_s:
+                save(checkpoint)
+                saved_at = time.monotonic()
+        reporter.flush()
+        bad_steps.finish(trainer.steps_done)
+    except TooManyBadStepsError as problem:
+        raise RuntimeError(f"{problem}; {explain(problem.step, problem.loss_scale)}") from None
     if checkpoint is not None:
-        save_checkpoint(checkpoint, trainer.state_dict())
+        save(checkpoint)

@@ -10,6 +10,8 @@ What the guarantee is worth:
   :class:`vesselgan.data.PoissonSampler` draws so. Batches of a shuffled list would not be covered.
 * It covers the networks. Losses and gradient norms that are logged on the way come from private patches as they are:
   keep the log of a training that is private in earnest.
+* Whether an update is applied or rejected (``vesselgan.training.guard``) is judged by its noisy gradient alone, and so
+  tells no more than that.
 * The noise is drawn from the training's seed, so that a run can be repeated. Who knows the seed can take it away again:
   keep it secret where privacy is meant in earnest.
 """
@@ -76,7 +78,7 @@ def private_gradients(
 
 def update_private_critic(
     critic: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    apply: Callable[[], Tensor],
     reals: Sequence[Tensor],
     draw_fake: Callable[[int, int], Tensor],
     draw_rng: Callable[[str], torch.Generator],
@@ -90,7 +92,7 @@ def update_private_critic(
 
     ``one``: a pass makes one update, with each real patch and its fake partner as one sample. ``two`` (D14): one on
     the real patches, then one on the fake ones with the critic that came of it. ``draw_fake(count, pass)`` gives
-    patches without a graph.
+    patches without a graph, ``apply()`` takes the optimiser's step and tells, as a 0-d bool, whether it did.
     """
     device = next(critic.parameters()).device
     terms = CriticLoss(*(torch.zeros((), device=device) for _ in range(3)))
@@ -105,16 +107,18 @@ def update_private_critic(
             return value
 
         samples = range(len(real))
+        applied = torch.zeros((), dtype=torch.bool, device=device)
         if updates == "one":
             parts = [(score(fake, "fake", at) - score(real, "real", at) for at in samples)]
         else:
             parts = [(-score(real, "real", at) for at in samples), (score(fake, "fake", at) for at in samples)]
         for part, losses in enumerate(parts):
             private_gradients(critic, losses, privacy, batch=batch, rng=draw_rng(f"privacy {index} {part}"))
-            optimiser.step()
+            applied |= apply()
         with torch.no_grad():
+            bound = torch.where(applied, privacy.weight_clip, torch.inf)
             for parameter in critic.parameters():
-                parameter.clamp_(-privacy.weight_clip, privacy.weight_clip)
+                parameter.clamp_(-bound, bound)
         if samples:
             wasserstein = torch.stack(scores["real"]).mean() - torch.stack(scores["fake"]).mean()
             terms = CriticLoss(-wasserstein, wasserstein, torch.zeros_like(wasserstein))

@@ -3,9 +3,9 @@
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from vesselgan.errors import InputError
 from vesselgan.networks import UNet, place
 from vesselgan.training.averaging import WeightAverage, check_decay
 from vesselgan.training.checkpoint import fingerprint
+from vesselgan.training.diagnosis import diagnose
+from vesselgan.training.guard import GuardedOptimiser, KeptBuffers, Outcome, loss_scale, update_scale
 from vesselgan.training.loop import run_training
 from vesselgan.training.losses import soft_dice_loss
 from vesselgan.training.precision import PrecisionName, choose_precision
@@ -48,9 +50,21 @@ class UNetConfig:
     max_bad_steps: int = 20
 
 
+class UNetStepLog(NamedTuple):
+    """One step's readings as 0-d tensors on the training's device."""
+
+    loss: Tensor
+    gradient_norm: Tensor  # over all parameters; not finite where the scaler skipped the step
+    loss_scale: Tensor  # of the GradScaler; 1 but in fp16
+    outcome: Tensor  # what became of the step, an Outcome
+
+
 @dataclass(frozen=True)
 class Validation:
-    """One validation: steps done before it, and the mean training loss since the one before."""
+    """One validation: steps done before it, and the mean training loss since the one before.
+
+    A loss is NaN where it was none, or where every step since was rejected.
+    """
 
     step: int
     training_loss: float
@@ -98,10 +112,11 @@ class UNetTrainer:
     """U-Net, optimiser, early stopping and the best weights so far.
 
     Dropout draws from PyTorch's global random numbers, which every step seeds from (config.seed, step) and puts back
-    afterwards; so a resumed training continues to the bit on the same machine and thread count.
+    afterwards; so a resumed training continues to the bit on the same machine and thread count. What is garbage changes
+    none of it: see ``vesselgan.training.guard``. ``dtype`` is that of the weights.
     """
 
-    def __init__(self, config: UNetConfig, device: torch.device | str) -> None:
+    def __init__(self, config: UNetConfig, device: torch.device | str, *, dtype: torch.dtype = torch.float32) -> None:
         if min(config.max_steps, config.validate_every, config.patience) < 1:
             raise InputError("max_steps, validate_every and patience of a U-Net must be at least 1")
         check_decay(config.ema)
@@ -110,13 +125,18 @@ class UNetTrainer:
         self.precision = choose_precision(config.precision, self.device)
         with global_random(config.seed, 0, "weights"):
             self.unet = UNet(filters=config.filters, dropout=config.dropout)
+        self._dtype = dtype
+        self.unet.to(dtype)
         place(self.unet, self.device, torch.channels_last_3d)
         self.stopping = EarlyStopping(config.patience, config.min_delta)
         self.history: list[Validation] = []
         self.steps_done = 0
         self._optimiser = torch.optim.Adam(self.unet.parameters(), lr=config.lr, fused=True)
+        self._guarded = GuardedOptimiser(
+            self.unet, self._optimiser, self.precision.scaler, KeptBuffers(self.unet), losses=1
+        )
         self._average = None if config.ema is None else WeightAverage(self.unet, config.ema)
-        self._losses: list[Tensor] = []  # since the last validation
+        self._losses: list[Tensor] = []  # since the last validation; NaN where a step was rejected
         self._best: dict[str, Tensor] | None = None
 
     @property
@@ -124,25 +144,27 @@ class UNetTrainer:
         """Whether the last step is done or patience has run out."""
         return self.stopping.stop or self.steps_done >= self.config.max_steps
 
-    def step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """One update on images (B, 1, X, Y, Z) and labels in {0, 1} of the same shape; returns the loss, 0-d."""
+    def step(self, images: Tensor, labels: Tensor) -> UNetStepLog:
+        """One update on images (B, 1, X, Y, Z) and labels in {0, 1} of the same shape."""
         images, labels = (
-            volume.to(self.device, non_blocking=True).to(memory_format=torch.channels_last_3d)
+            volume.to(self.device, self._dtype, non_blocking=True).to(memory_format=torch.channels_last_3d)
             for volume in (images, labels)
         )
         self.unet.train()
-        self._optimiser.zero_grad()
+        self._guarded.begin()
         with global_random(self.config.seed, self.steps_done, "dropout", self.device), self.precision.autocast():
             loss = soft_dice_loss(self.unet(images), labels)
         scaler = self.precision.scaler
         torch.autograd.backward(scaler.scale(loss))
-        scaler.step(self._optimiser)
-        scaler.update()
+        update = self._guarded.step(loss)
+        scale = loss_scale(scaler, self.device)
+        update_scale(scaler, update.outcome, self.device)
         self.steps_done += 1
+        rejected = update.outcome > Outcome.LOSS_SCALE
         if self._average is not None:
-            self._average.update(self.unet)
-        self._losses.append(loss.detach())
-        return loss.detach()
+            self._average.update(self.unet, held=rejected)
+        self._losses.append(torch.where(rejected, torch.nan, loss.detach()))
+        return UNetStepLog(loss.detach(), update.gradient_norm, scale, update.outcome)
 
     def validate(self, validate: Callable[[UNet], float]) -> None:
         """Take the validation loss if one is due: keep the weights if they are the best, count patience otherwise."""
@@ -154,15 +176,24 @@ class UNetTrainer:
             loss = float(validate(unet))
         if self.stopping.update(loss):
             self._best = copy.deepcopy(unet.state_dict())
-        training_loss = float(torch.stack(self._losses).mean())
+        losses = torch.stack(self._losses)
+        training_loss = float(losses[~losses.isnan()].mean())
         self.history.append(Validation(self.steps_done, training_loss, loss))
         self._losses.clear()
 
     def best_unet(self) -> UNet:
-        """The U-Net with the weights of the best validation, in eval mode; the last weights if none was finite."""
+        """The U-Net with the weights of the best validation, in eval mode; the last weights if there was none."""
         if self._best is not None:
             self.unet.load_state_dict(self._best)
         return self.unet.eval()
+
+    def in_a_wider_format(self, step: int) -> "UNetTrainer":
+        """A copy to make this step with: the present weights, its random numbers, arithmetic of ``diagnosis.WIDER``."""
+        dtype = torch.float64 if self.config.precision == "fp32" else torch.float32
+        twin = UNetTrainer(replace(self.config, precision="fp32", ema=None), self.device, dtype=dtype)
+        twin.load_state_dict(self.state_dict() | {"config": fingerprint(twin.config)})
+        twin.steps_done = step
+        return twin
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed training needs; tensors and plain values only."""
@@ -173,6 +204,7 @@ class UNetTrainer:
             "best": self._best,
             "average": None if self._average is None else self._average.state_dict(),
             "optimiser": self._optimiser.state_dict(),
+            "guard": self._guarded.guard.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "stopping": self.stopping.state_dict(),
             "losses": self._losses,
@@ -189,6 +221,7 @@ class UNetTrainer:
         if self._average is not None:
             self._average.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
+        self._guarded.guard.load_state_dict(state.get("guard"))
         self.precision.scaler.load_state_dict(state["scaler"])
         self.stopping.load_state_dict(state["stopping"])
         self._losses = list(state["losses"])
@@ -209,17 +242,28 @@ def train_unet(
 
     ``batch(step)`` gives images (B, 1, X, Y, Z) and labels in {0, 1}, and must depend on the step alone.
     ``validate(unet)`` gives a loss, lower is better; it is called in eval mode, without gradients, under the training's
-    number format. ``on_step(step, {"loss": ...})`` is called for every step that this call makes, counted from 0; after
-    a crash, the steps since the last checkpoint come again. Starts from ``checkpoint`` if that file exists. Raises
-    RuntimeError after ``config.max_bad_steps`` in a row without a finite loss, InputError for a checkpoint of another
-    configuration.
+    number format. ``on_step(step, values)`` gets the fields of UNetStepLog for every step that this call makes, counted
+    from 0; after a crash, the steps since the last checkpoint come again. Starts from ``checkpoint`` if that file
+    exists. Raises RuntimeError where no validation loss was a number, and, with the reason and a remedy, where garbage
+    had to be rejected too often: after ``config.max_bad_steps`` in a row or BAD_SHARE of all; InputError for a
+    checkpoint of another configuration.
     """
     trainer = UNetTrainer(config, device)
 
     def step(index: int) -> Mapping[str, Tensor]:
-        loss = trainer.step(*batch(index))
+        values = trainer.step(*batch(index))._asdict()
         trainer.validate(validate)
-        return {"loss": loss}
+        return values
+
+    def explain(index: int, overflows: bool) -> str:
+        volumes = batch(index)
+        return diagnose(
+            config.precision,
+            volumes,
+            lambda: trainer.in_a_wider_format(index).step(*volumes).outcome,
+            rates=f"learning_rate {config.lr:g}",
+            loss_scale=overflows,
+        )
 
     run_training(
         trainer,
@@ -228,5 +272,11 @@ def train_unet(
         checkpoint_every_s=checkpoint_every_s,
         on_step=on_step,
         max_bad_steps=config.max_bad_steps,
+        explain=explain,
     )
+    if not math.isfinite(trainer.stopping.best):
+        raise RuntimeError(
+            f"none of {len(trainer.history)} validation losses was a number, so no U-Net can be chosen: "
+            f"lower the learning rate (learning_rate {config.lr:g}) or choose a wider number format"
+        )
     return trainer.best_unet(), trainer.history

@@ -1,7 +1,7 @@
 """Training of the 3D Wasserstein GAN with gradient penalty (Subramaniam et al. 2022; Gulrajani et al. 2017)."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -10,15 +10,14 @@ from torch import Tensor
 from vesselgan.errors import InputError
 from vesselgan.networks import Critic, Generator, initialise, place
 from vesselgan.training.averaging import WeightAverage
-from vesselgan.training.loop import run_training
+from vesselgan.training.guard import GuardedOptimiser, KeptBuffers, Outcome, Update, loss_scale, update_scale
 from vesselgan.training.losses import CriticLoss, critic_loss, generator_loss
 from vesselgan.training.precision import choose_precision
 from vesselgan.training.privacy import update_private_critic
 from vesselgan.training.randomness import generator_for, global_random
-from vesselgan.training.reporting import OnStep, gradient_norm
 from vesselgan.training.wgan_config import WGANConfig
 
-__all__ = ["Observe", "StepLog", "WGANTrainer", "train_wgan"]
+__all__ = ["StepLog", "WGANTrainer"]
 
 
 class StepLog(NamedTuple):
@@ -31,6 +30,7 @@ class StepLog(NamedTuple):
     loss_scale: Tensor  # of the GradScaler; 1 but in fp16
     critic_gradient_norm: Tensor  # of the last pass, over all parameters; not finite where the scaler skipped the step
     generator_gradient_norm: Tensor
+    outcome: Tensor  # what became of the step, an Outcome
 
 
 class WGANTrainer:
@@ -38,12 +38,13 @@ class WGANTrainer:
 
     All randomness is drawn from (seed, step, role): initial weights, noise, interpolation weights. So ``state_dict`` is
     networks, optimisers, scaler and step number, and a training that is resumed from it continues to the bit on the
-    same machine and thread count.
+    same machine and thread count. What is garbage changes none of it: see ``vesselgan.training.guard``. ``dtype`` is
+    that of the weights.
 
     Raises InputError for sizes, norms, formats or devices that do not work.
     """
 
-    def __init__(self, config: WGANConfig, device: torch.device | str) -> None:
+    def __init__(self, config: WGANConfig, device: torch.device | str, *, dtype: torch.dtype = torch.float32) -> None:
         config.check()
         self.config = config
         self.device = torch.device(device)
@@ -57,7 +58,7 @@ class WGANTrainer:
             self.generator = Generator(
                 config.patch_size, config.filters, config.latent, upsampling="plain" if config.plain else "fused"
             )
-            float32_score = config.recipe.reductions == "float32"
+            float32_score = config.recipe.reductions == "float32" and dtype == torch.float32
             self.critic = Critic(
                 config.patch_size,
                 config.filters,
@@ -67,10 +68,17 @@ class WGANTrainer:
             )
             initialise(self.generator, config.recipe)
             initialise(self.critic, config.recipe)
+        self._dtype = dtype
         for network in (self.generator, self.critic):
-            place(network, self.device, self._layout)
+            place(network, self.device, self._layout, dtype)
         self._generator_optimiser = self._adam(self.generator, config.lr_generator)
         self._critic_optimiser = self._adam(self.critic, config.lr_critic)
+        # The critic's forward moves its spectral norms, and the generator's, which it needs, running statistics.
+        buffers, scaler = KeptBuffers(self.generator, self.critic), self.precision.scaler
+        # Of a private training, only the noisy gradient is looked at.
+        losses = 0 if config.privacy is not None else len(CriticLoss._fields)
+        self._guarded_critic = GuardedOptimiser(self.critic, self._critic_optimiser, scaler, buffers, losses=losses)
+        self._guarded_generator = GuardedOptimiser(self.generator, self._generator_optimiser, scaler, buffers, losses=1)
         self._average = None if config.ema is None else WeightAverage(self.generator, config.ema)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every step has the same shapes
@@ -98,47 +106,57 @@ class WGANTrainer:
         # The true number of a private batch is private, too, and may be none.
         batch = len(real) if self.config.privacy is None else self.config.batch
         if isinstance(real, Tensor):
-            terms = self.update_critic(self._placed(real))
+            terms, critic = self.update_critic(self._placed(real))
         else:
-            terms = self._update_private([self._placed(part) for part in real])
-        critic_norm = self._last_norm(self.critic, self._critic_optimiser)
-        loss = self.update_generator(batch)
-        generator_norm = self._last_norm(self.generator, self._generator_optimiser)
-        # The scale as a tensor: get_scale() would wait for the GPU.
-        loss_scale = self.precision.scaler.scale(torch.ones((), device=self.device))
-        self.precision.scaler.update()
+            terms, critic = self._update_private([self._placed(part) for part in real])
+        self._free_gradients(self._critic_optimiser)
+        # A generator learns nothing from a critic that saw garbage; from one whose loss scale is sought it does.
+        held = torch.where(critic.outcome > Outcome.LOSS_SCALE, critic.outcome, Outcome.APPLIED)
+        loss, generator = self.update_generator(batch, held)
+        self._free_gradients(self._generator_optimiser)
+        outcome = torch.maximum(critic.outcome, generator.outcome)
+        scale = loss_scale(self.precision.scaler, self.device)
+        update_scale(self.precision.scaler, outcome, self.device)
         self.steps_done += 1
         if self._average is not None:
-            self._average.update(self.generator)
+            self._average.update(self.generator, held=generator.outcome > Outcome.LOSS_SCALE)
         return StepLog(
             critic_loss=terms.loss,
             generator_loss=loss,
             penalty=terms.penalty,
             wasserstein=terms.wasserstein,
-            loss_scale=loss_scale,
-            critic_gradient_norm=critic_norm,
-            generator_gradient_norm=generator_norm,
+            loss_scale=scale,
+            critic_gradient_norm=critic.gradient_norm,
+            generator_gradient_norm=generator.gradient_norm,
+            outcome=outcome,
         )
 
-    def update_critic(self, real: Tensor) -> CriticLoss:
+    def update_critic(self, real: Tensor) -> tuple[CriticLoss, Update]:
         """The critic's part of an iteration; every pass sees the same real pairs and fresh noise (as published)."""
         if self.config.privacy is not None:
             return self._update_private([real] * self.config.critic_steps)
         scaler, last = self.precision.scaler, self.config.critic_steps - 1
+        inside = self.config.recipe.critic_update == "inside_loop"
+        outcome = torch.zeros((), dtype=torch.int64, device=self.device)
         for index in range(self.config.critic_steps):
-            self._critic_optimiser.zero_grad()
+            if index == 0 or inside:
+                self._guarded_critic.begin()
+            else:
+                self._critic_optimiser.zero_grad()
             terms = self._critic_terms(real, index)
             torch.autograd.backward(scaler.scale(terms.loss))
-            if index == last or self.config.recipe.critic_update == "inside_loop":
-                scaler.step(self._critic_optimiser)
+            if index == last or inside:
+                update = self._guarded_critic.step(*terms)
+                outcome = torch.maximum(outcome, update.outcome)
                 if index != last:
-                    scaler.update()  # a scaler takes one step per optimiser between updates
+                    # A scaler takes one step per optimiser between updates.
+                    update_scale(scaler, update.outcome, self.device)
         # Detached, for the graph holds patches that the generator's part has better use for the memory of.
-        return CriticLoss(*(term.detach() for term in terms))
+        return CriticLoss(*(term.detach() for term in terms)), Update(update.gradient_norm, outcome)
 
-    def update_generator(self, batch: int) -> Tensor:
-        """The generator's part of an iteration; returns its loss."""
-        self._generator_optimiser.zero_grad()
+    def update_generator(self, batch: int, held: Tensor | None = None) -> tuple[Tensor, Update]:
+        """The generator's part of an iteration, with its loss; ``held`` is an Outcome that may forbid to apply it."""
+        self._guarded_generator.begin()
         # Only the plain step computes the critic's gradients here, which nothing uses.
         self.critic.requires_grad_(self.config.plain)
         with self.precision.autocast():
@@ -149,9 +167,17 @@ class WGANTrainer:
                 reductions=self.config.recipe.reductions,
             )
         torch.autograd.backward(self.precision.scaler.scale(loss))
-        self.precision.scaler.step(self._generator_optimiser)
+        update = self._guarded_generator.step(loss, held=held)
         self.critic.requires_grad_(True)
-        return loss.detach()
+        return loss.detach(), update
+
+    def in_a_wider_format(self, step: int) -> "WGANTrainer":
+        """A copy to make this step with: the present weights, its random numbers, arithmetic of ``diagnosis.WIDER``."""
+        dtype = torch.float64 if self.config.precision == "fp32" else torch.float32
+        twin = WGANTrainer(replace(self.config, precision="fp32", ema=None), self.device, dtype=dtype)
+        twin.load_state_dict(self.state_dict() | {"config": twin.config.fingerprint()})
+        twin.steps_done, twin.random_start = step, self.random_start
+        return twin
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed training needs; tensors and plain values only."""
@@ -164,6 +190,8 @@ class WGANTrainer:
             "critic_optimiser": self._critic_optimiser.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
+            "critic_guard": self._guarded_critic.guard.state_dict(),
+            "generator_guard": self._guarded_generator.guard.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -181,25 +209,33 @@ class WGANTrainer:
         self._critic_optimiser.load_state_dict(state["critic_optimiser"])
         if self._average is not None:
             self._average.load_state_dict(state["average"])
+        self._guarded_critic.guard.load_state_dict(state.get("critic_guard"))
+        self._guarded_generator.guard.load_state_dict(state.get("generator_guard"))
         if self.config.recipe.resume_state == "full":
             self.precision.scaler.load_state_dict(state["scaler"])
         else:
             self.random_start = self.steps_done
 
     def _placed(self, real: Tensor) -> Tensor:
-        return real.to(self.device, non_blocking=True).to(memory_format=self._layout)
+        return real.to(self.device, self._dtype, non_blocking=True).to(memory_format=self._layout)
 
-    def _update_private(self, reals: Sequence[Tensor]) -> CriticLoss:
+    def _update_private(self, reals: Sequence[Tensor]) -> tuple[CriticLoss, Update]:
         assert self.config.privacy is not None
+        updates: list[Update] = []
 
         def draw_fake(count: int, index: int) -> Tensor:
             with torch.no_grad(), self.precision.autocast():
                 fake: Tensor = self.generator(self._noise(count, f"critic {index}"))
                 return fake
 
-        return update_private_critic(
+        def apply() -> Tensor:
+            updates.append(self._guarded_critic.step())
+            return updates[-1].outcome == Outcome.APPLIED
+
+        self._guarded_critic.begin()
+        terms = update_private_critic(
             self.critic,
-            self._critic_optimiser,
+            apply,
             reals,
             draw_fake,
             lambda role: generator_for(self.config.seed, self.random_step, role),
@@ -208,16 +244,13 @@ class WGANTrainer:
             updates=self.config.recipe.dp_updates,
             autocast=self.precision.autocast,
         )
+        outcome = torch.stack([update.outcome for update in updates]).amax()
+        return terms, Update(updates[-1].gradient_norm, outcome)
 
-    def _last_norm(self, network: torch.nn.Module, optimiser: torch.optim.Adam) -> Tensor:
-        """The norm of the gradients, whose memory then serves the other network's part.
-
-        The paper's step keeps them until it writes them again.
-        """
-        norm = gradient_norm(network)
+    def _free_gradients(self, optimiser: torch.optim.Adam) -> None:
+        """Their memory then serves the other network's part. The paper's step keeps them until it writes them again."""
         if not self.config.plain:
             optimiser.zero_grad()
-        return norm
 
     def _critic_terms(self, real: Tensor, index: int) -> CriticLoss:
         config, recipe = self.config, self.config.recipe
@@ -238,55 +271,13 @@ class WGANTrainer:
 
     def _noise(self, batch: int, role: str) -> Tensor:
         rng = generator_for(self.config.seed, self.random_step, f"noise {role}")
-        return torch.randn(batch, self.config.latent, generator=rng).to(self.device, non_blocking=True)
+        return torch.randn(batch, self.config.latent, generator=rng).to(self.device, self._dtype, non_blocking=True)
 
     def _epsilon(self, batch: int, index: int) -> Tensor:
         rng = generator_for(self.config.seed, self.random_step, f"epsilon {index}")
         shape = () if self.config.recipe.epsilon == "batch" else (batch, 1, 1, 1, 1)
-        return torch.rand(shape, generator=rng).to(self.device, non_blocking=True)
+        return torch.rand(shape, generator=rng).to(self.device, self._dtype, non_blocking=True)
 
     def _adam(self, network: torch.nn.Module, lr: float) -> torch.optim.Adam:
         fused = None if self.config.plain else True
         return torch.optim.Adam(network.parameters(), lr=lr, betas=self.config.betas, fused=fused)
-
-
-Observe = Callable[[WGANTrainer], Mapping[str, float]]
-
-
-def train_wgan(
-    config: WGANConfig,
-    real_batch: Callable[[int], Tensor | Sequence[Tensor]],
-    *,
-    device: torch.device | str,
-    checkpoint: Path | None = None,
-    checkpoint_every_s: float = 30.0,
-    on_step: OnStep | None = None,
-    observe: Observe | None = None,
-    observe_every: int = 1,
-) -> Generator:
-    """Train to ``config.steps``, from ``checkpoint`` if that file exists, and return the generator.
-
-    ``real_batch(step)`` gives the pairs (B, 2, X, Y, Z) of a step and must depend on the step alone. ``on_step(step,
-    values)`` gets the fields of StepLog for every step that this call makes, counted from 0; after a crash, the steps
-    since the last checkpoint come again. ``observe(trainer)`` is called after the first step, after every
-    ``observe_every`` and after the last; the numbers that it returns join that step's values, and it must leave the
-    trainer as it is. Raises RuntimeError after ``config.max_bad_steps`` in a row without finite losses and gradients,
-    InputError for a checkpoint of another configuration.
-    """
-    trainer = WGANTrainer(config, device)
-
-    def step(index: int) -> Mapping[str, Tensor]:
-        values = trainer.step(real_batch(trainer.random_step))._asdict()
-        if observe is not None and (index == 0 or trainer.finished or trainer.steps_done % observe_every == 0):
-            values |= {name: torch.tensor(value, device=trainer.device) for name, value in observe(trainer).items()}
-        return values
-
-    run_training(
-        trainer,
-        step,
-        checkpoint=checkpoint,
-        checkpoint_every_s=checkpoint_every_s,
-        on_step=on_step,
-        max_bad_steps=config.max_bad_steps,
-    )
-    return trainer.generator_for_use

@@ -21,8 +21,8 @@ class WGANConfig:
     takes the paper's own step: the same losses but for rounding, several times slower; the reference for speed.
     ``ema`` is the decay of an average of the generator's weights, which is then what the training gives (the paper
     has none). ``privacy`` puts differential privacy in the place of the gradient penalty, and then ``batch`` is what
-    the noisy sums are divided by. Training stops after ``max_bad_steps`` in a row with losses or gradients that are no
-    numbers.
+    the noisy sums are divided by. Training stops after ``max_bad_steps`` rejected ones in a row, or too many
+    in all; see ``vesselgan.training.reporting``.
     """
 
     patch_size: tuple[int, int, int]

@@ -1,0 +1,70 @@
+"""A WGAN's training from start or checkpoint to its last step."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vesselgan.networks import Generator
+from vesselgan.training.diagnosis import diagnose
+from vesselgan.training.loop import run_training
+from vesselgan.training.reporting import OnStep
+from vesselgan.training.wgan import WGANTrainer
+from vesselgan.training.wgan_config import WGANConfig
+
+__all__ = ["Observe", "train_wgan"]
+
+Observe = Callable[[WGANTrainer], Mapping[str, float]]
+
+
+def train_wgan(
+    config: WGANConfig,
+    real_batch: Callable[[int], Tensor | Sequence[Tensor]],
+    *,
+    device: torch.device | str,
+    checkpoint: Path | None = None,
+    checkpoint_every_s: float = 30.0,
+    on_step: OnStep | None = None,
+    observe: Observe | None = None,
+    observe_every: int = 1,
+) -> Generator:
+    """Train to ``config.steps``, from ``checkpoint`` if that file exists, and return the generator.
+
+    ``real_batch(step)`` gives the pairs (B, 2, X, Y, Z) of a step and must depend on the step alone. ``on_step(step,
+    values)`` gets the fields of StepLog for every step that this call makes, counted from 0; after a crash, the steps
+    since the last checkpoint come again. ``observe(trainer)`` is called after the first step, after every
+    ``observe_every`` and after the last; the numbers that it returns join that step's values, and it must leave the
+    trainer as it is.
+
+    Raises RuntimeError, with the reason and a remedy, where garbage had to be rejected too often: after
+    ``config.max_bad_steps`` in a row or BAD_SHARE of all; InputError for a checkpoint of another configuration.
+    """
+    trainer = WGANTrainer(config, device)
+
+    def step(index: int) -> Mapping[str, Tensor]:
+        values = trainer.step(real_batch(trainer.random_step))._asdict()
+        if observe is not None and (index == 0 or trainer.finished or trainer.steps_done % observe_every == 0):
+            values |= {name: torch.tensor(value, device=trainer.device) for name, value in observe(trainer).items()}
+        return values
+
+    def explain(index: int, overflows: bool) -> str:
+        real = real_batch(index - trainer.random_start)
+        return diagnose(
+            config.precision,
+            [real] if isinstance(real, Tensor) else real,
+            lambda: trainer.in_a_wider_format(index).step(real).outcome,
+            rates=f"lr_generator {config.lr_generator:g}, lr_critic {config.lr_critic:g}",
+            loss_scale=overflows,
+        )
+
+    run_training(
+        trainer,
+        step,
+        checkpoint=checkpoint,
+        checkpoint_every_s=checkpoint_every_s,
+        on_step=on_step,
+        max_bad_steps=config.max_bad_steps,
+        explain=explain,
+    )
+    return trainer.generator_for_use
