@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from benchmark.stages.gan import real_pairs
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 from benchmark.stages import STAGES, Context
+from benchmark.stages.train_gan import real_pairs
 from vesselgan.data import EpochSampler, open_store
 from vesselgan.networks import UNet
 from vesselgan.recipe import CORRECTED
