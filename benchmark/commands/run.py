@@ -199,10 +199,12 @@ def _refuse_mispairing(plan: Plan, chosen: list[CellPlan]) -> None:
     listed = [cell.cell.id for cell in chosen if cell.cell.recipe.pairing == "listing_order"]
     if listed and plan.source.mispaired:
         subjects = sum(map(len, plan.source.split.values()))
+        named = all("D6" in cell_id for cell_id in listed) and len(listed) < len(plan.cells)
+        remedy = "leave such cells out (-k 'not D6')" if named else "choose a recipe without D6"
         raise InputError(
             f"cell {listed[0]}: its recipe pairs files by their places in a listing (D6), which gives "
-            f"{plan.source.mispaired} of {subjects} images here the label of another subject; leave such cells out "
-            f"(-k 'not D6'), or insist with --pair-by-listing"
+            f"{plan.source.mispaired} of {subjects} images here the label of another subject; {remedy}, or insist with "
+            "--pair-by-listing"
         )
 
 
