@@ -1,6 +1,7 @@
 """Garbage in the middle of a training: it is rejected, counted, and where it is too much, the reason is told."""
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -102,16 +103,20 @@ def warmed_up(config: WGANConfig) -> WGANTrainer:
     return trainer
 
 
-@pytest.mark.parametrize("settings", FORMATS.values(), ids=FORMATS.keys())
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
-def test_garbage_in_the_critic_leaves_every_weight_moment_average_and_buffer_as_it_was(
-    settings: dict[str, Any], value: float
-) -> None:
-    trainer = warmed_up(replace(CONFIG, **settings))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    # A private update clips every sample's gradient, so that no finite one is absurd.
+    [
+        (name, value)
+        for name in FORMATS
+        for value in (math.nan, math.inf, 1e30)
+        if value != 1e30 or "private" not in name
+    ],
+)
+def test_garbage_in_the_critic_leaves_every_weight_moment_average_and_buffer_as_it_was(name: str, value: float) -> None:
+    trainer = warmed_up(replace(CONFIG, **FORMATS[name]))
     before = contents(trainer)
     garbage_once(trainer.critic.blocks[1], value)
-    if trainer.config.privacy and value == 1e30:
-        pytest.skip("a private update clips every sample's gradient, so that no finite one is absurd")
     log = trainer.step(real_batch(99))
     assert int(log.outcome) > Outcome.LOSS_SCALE
     assert equal(contents(trainer), before)
@@ -453,7 +458,7 @@ def test_no_healthy_training_comes_within_a_tenth_of_the_rule(tmp_path: Path, mo
     }
     for name, settings in kinds.items():
         for seed in range(2):
-            steps = 80
+            steps = 50
             trainer = WGANTrainer(
                 WGANConfig(
                     **{"patch_size": (32, 32, 16), "filters": 16, "batch": 4, "steps": steps, "seed": seed, **settings}
