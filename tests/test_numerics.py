@@ -17,6 +17,7 @@ from benchmark.report.sections.numerics import numerics_sentences
 from benchmark.stages import STAGES, Context
 from benchmark.stages.verify import NumericsError, check, ways_of
 from vesselgan import processor
+from vesselgan.errors import InputError
 from vesselgan.features import random_resnet10
 from vesselgan.numerics import (
     TOLERANCES,
@@ -26,6 +27,7 @@ from vesselgan.numerics import (
     extractor_operations,
     find_remedies,
     remedied,
+    trusted,
     unet_operations,
     wgan_operations,
 )
@@ -301,3 +303,32 @@ def test_the_command_prints_a_table_for_a_bug_report(tmp_path: Path) -> None:
     assert "PyTorch 2" in done.stdout
     assert {"wgan", "unet", "extractor"} <= set(done.stdout.split())
     assert (done.returncode == 1) == ("wrong; right by" in done.stdout)
+
+
+def test_outside_a_run_what_is_computed_is_checked_first_in_inference_mode_too() -> None:
+    x, weight = operation().random_arguments(torch.Generator().manual_seed(0), torch.device("cpu"))[:2]
+
+    @torch.inference_mode()
+    def convolved() -> torch.Tensor:
+        return F.conv3d(x, weight, stride=2, padding=1)
+
+    expected = convolved()
+    with wrong_convolution(LAST_LAYER, share=1):
+        assert not torch.isfinite(convolved()).all()
+        with trusted(convolved, "cpu") as got_round:
+            assert [one.way is not None for one in got_round] == [True]
+            torch.testing.assert_close(convolved(), expected, rtol=0.01, atol=0.05)
+    with trusted(convolved, "cpu") as got_round:
+        assert got_round == [] or got_round[0].way is not None
+
+
+def test_outside_a_run_what_cannot_be_got_round_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = operation().random_arguments(torch.Generator().manual_seed(0), torch.device("cpu"))[:2]
+    monkeypatch.setattr("vesselgan.numerics.remedies.WAYS", {})
+    refused = pytest.raises(InputError, match=r"bf16 is wrong on this machine .*check-numerics")
+    with (
+        wrong_convolution(LAST_LAYER, share=1),
+        refused,
+        trusted(lambda: F.conv3d(x, weight, stride=2, padding=1), "cpu"),
+    ):
+        pass

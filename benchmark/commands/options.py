@@ -2,14 +2,17 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
 
 from vesselgan.errors import InputError
+
+if TYPE_CHECKING:
+    from vesselgan.numerics import Remedied
 
 __all__ = [
     "Cell",
@@ -32,6 +35,7 @@ __all__ = [
     "numbers",
     "report_folder",
     "spacing_of",
+    "tell_remedies",
     "tell_results",
 ]
 
@@ -124,6 +128,17 @@ def spacing_of(text: str | None) -> tuple[float, float, float] | None:
     if not all(0.01 <= mm <= 20 for mm in (x, y, z)):
         raise InputError(f"--spacing {text!r}: give three sizes in mm from 0.01 to 20, such as 0.5,0.5,0.7")
     return x, y, z
+
+
+def tell_remedies(got_round: "Sequence[Remedied]") -> None:
+    """A line on stderr for each operation that this machine's library computes wrongly, and what was done."""
+    for remedy in got_round:
+        log_console.print(
+            f"warning: {remedy.finding.format} on this machine: {remedy.finding.operation} is wrong in this PyTorch; "
+            f"computed by {remedy.way}",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
 def complain(text: str) -> None:

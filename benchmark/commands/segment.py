@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from benchmark.commands.options import Cell, Device, Runs, app, console, log_console
+from benchmark.commands.options import Cell, Device, Runs, app, console, log_console, tell_remedies
 from benchmark.environment import choose_device
 from vesselgan.errors import InputError
 
@@ -37,6 +37,7 @@ def segment(
     if not 0 <= overlap < 1:
         raise InputError(f"--overlap {overlap}: needs a share from 0 to below 1")
     from benchmark.trained.segmenter import find_unet, images_of, open_segmenter, output_names
+    from vesselgan.numerics import trusted
 
     images = images_of(images)
     segmenter = open_segmenter(
@@ -58,7 +59,11 @@ def segment(
             log_console.print(f"warning: {warning}; --resample bridges that", soft_wrap=True, highlight=False)
     if problems:
         raise InputError("\n".join(problems))
-    with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
+    with (
+        trusted(segmenter.one_batch, segmenter.device) as got_round,
+        Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress,
+    ):
+        tell_remedies(got_round)
         for image in images:
             task = progress.add_task(image.name)
             done = segmenter.segment(

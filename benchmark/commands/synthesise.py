@@ -1,5 +1,6 @@
 """`synthesise`: a trained generator -> a folder of labelled volumes that other tools read."""
 
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.progress import Progress
 
-from benchmark.commands.options import Cell, Device, Runs, app, console, log_console, numbers, spacing_of
+from benchmark.commands.options import Cell, Device, Runs, app, console, log_console, numbers, spacing_of, tell_remedies
 from benchmark.environment import choose_device, usable_cores
 from vesselgan.errors import InputError
 
@@ -71,6 +72,7 @@ def synthesise(
     from benchmark.trained.datasheet import NO_LICENCE, datasheet, render_datasheet
     from benchmark.trained.generator import find_generator
     from vesselgan.export import Intensities, write_dataset
+    from vesselgan.numerics import trusted
 
     where = choose_device(device)
     found = find_generator(source, runs=runs, cell=cell, patch=size, recipe=recipe, device=where)
@@ -94,7 +96,11 @@ def synthesise(
         device=where,
     )
     started = monotonic()
-    with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
+    with (
+        trusted(_one_batch(found, sheet, where), where) as got_round,
+        Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress,
+    ):
+        tell_remedies(got_round)
         task = progress.add_task("synthetic pairs", total=count)
         written = write_dataset(
             out,
@@ -131,6 +137,25 @@ def _layout(found: "FoundGenerator", sheet: dict[str, Any]) -> "Layout":
     stamp = f"synthetic (vesselgan {__version__}), generator {found.sha256[:12]}, seed {sheet['generation']['seed']}"
     volumes = VolumeEncoder(shape, dtype, sheet["spacing_mm"], stamp)
     return NnunetLayout(about, volumes) if sheet["layout"] == "nnunet" else BidsLayout(about, volumes)
+
+
+def _one_batch(found: "FoundGenerator", sheet: dict[str, Any], device: str) -> Callable[[], object]:
+    """What computes one batch, in the mode in which all will be: D7 leaves the generator in training mode."""
+    from vesselgan.synthesis import synthesise as synthetic_pairs
+    from vesselgan.training import choose_precision
+
+    generation = sheet["generation"]
+    batch = int(generation["batch"])
+    return lambda: list(
+        synthetic_pairs(
+            found.network,
+            batch,
+            seed=0,
+            batch=batch,
+            recipe=found.recipe,
+            precision=choose_precision(generation["precision"], device),
+        )
+    )
 
 
 def _maker(found: "FoundGenerator", sheet: dict[str, Any], device: str) -> "MakePairs":

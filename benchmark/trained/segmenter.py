@@ -8,6 +8,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
@@ -141,6 +142,12 @@ class Segmenter:
             return None
         here, there = (" x ".join(f"{length:.3g}" for length in spacing) for spacing in (volume.spacing_mm, learned))
         return f"{path}: voxels of {here} mm, but the network learned from {there} mm"
+
+    def one_batch(self) -> None:
+        """Compute as many empty tiles as are computed at a time."""
+        tiles = torch.zeros(self.batch, 1, *self.facts["patch"], device=self.device)
+        with choose_precision(self.facts["precision"], self.device).autocast():
+            self.unet(tiles.contiguous(memory_format=torch.channels_last_3d))
 
     def segment(
         self,

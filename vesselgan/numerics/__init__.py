@@ -7,6 +7,7 @@ Kernels have been wrong: oneDNN's bf16 convolution with AMX where the innermost 
 from vesselgan.numerics.check import TOLERANCES, Finding, check_operations
 from vesselgan.numerics.operations import Operation, OperationRecorder, TensorSpec
 from vesselgan.numerics.remedies import Remedied, find_remedies, remedied
+from vesselgan.numerics.trusted import trusted
 from vesselgan.numerics.workloads import extractor_operations, unet_operations, wgan_operations
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "extractor_operations",
     "find_remedies",
     "remedied",
+    "trusted",
     "unet_operations",
     "wgan_operations",
 ]

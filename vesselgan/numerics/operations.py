@@ -26,6 +26,11 @@ OVERLOADS: Mapping[str, OpOverload] = {
     "mv": _aten.mv.default,
 }
 _NAMES = {overload: name for name, overload in OVERLOADS.items()}
+# In inference mode, functions arrive whole; these are made of the above.
+_WHOLE = {
+    *(_aten.conv3d.default, _aten.conv3d.padding, _aten.conv_transpose3d.input),
+    *(_aten.linear.default, _aten.matmul.default),
+}
 # Where a convolution's list of stride, padding, dilation, transposed begins.
 _FORM = {"convolution": 3, "convolution_backward": 4}
 
@@ -144,6 +149,10 @@ class OperationRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if name := _NAMES.get(func):
             self._seen.setdefault(operation_of(name, args), None)
+            return func(*args, **(kwargs or {}))
+        if func in _WHOLE:
+            with self:
+                return func.decompose(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
