@@ -33,7 +33,7 @@ def diagnose(
         return f"the same step is bad in {wider} too, so the training diverges: lower the learning rates ({rates})"
     if loss_scale:
         return f"the same step is right in {wider}, so float16's range is too small for this training: use bf16 or fp32"
-    instead = "another device or PyTorch version" if precision == "fp32" else "fp32"
+    instead = {"fp32": "another device or PyTorch version", "fp16": "bf16 or fp32"}.get(precision, "fp32")
     return (
         f"the same step is right in {wider}, so it is the arithmetic of {precision} on this machine that fails: "
         f"python -m benchmark check-numerics names the operation; until then use {instead}"

@@ -17,8 +17,9 @@ _STEPS_PER_READ = {"cpu": 1, "cuda": 16}
 # More than one in twenty is not chance any more: the published training would be another one.
 BAD_SHARE = 0.05
 
-# A GP critic's penalty overflows float16 at scales down to 1/4 and still trains; at this one, small gradients are zero.
-LOWEST_LOSS_SCALE = 2.0**-10
+# A GP critic's penalty overflows float16 at scales down to 1/64 and still trains; below this one, float16's smallest
+# normal number, a gradient of 1 loses its digits.
+LOWEST_LOSS_SCALE = 2.0**-14
 
 
 class TooManyBadStepsError(Exception):
