@@ -7,15 +7,6 @@ times the largest that they had. Nothing of a rejected update stays: weights, th
 running statistics and the vectors of a spectral norm are as before. All of this is computed on the device, without
 waiting for it, and changes no bit of an update that is accepted.
 
-<<<<<<< HEAD
-How far healthy trainings go was measured on 50 of them without a guard, on the embedded phantom, 9,780 updates: GP, SN,
-SN-MP, c-SN-MP, private ones, float16, single deviations of the paper's code, three pairs of learning rates, U-Nets.
-Nothing would have been rejected. After the warm-up the largest ratio to the largest reading before (or to FLOOR) was
-10.5 for the gradient of a GP critic, which has a long tail, 4.9 for its penalty and loss, at most 3.6 for all others.
-The largest reading of all was 1.8e8, again that gradient. By the rule of three, fewer than 3 in 10,000 updates are
-false alarms; FACTOR, about a hundred times the largest ratio, lets one expect far fewer. Garbage that is no larger
-than that passes: only a comparison of kernels can find it.
-=======
 How far healthy trainings go was measured on 56 of them without a guard, on the embedded phantom, 10,640 updates: GP,
 SN, SN-MP, c-SN-MP, private ones, float16, single deviations of the paper's code, three pairs of learning rates, U-Nets.
 Rejected would have been two updates of a GP critic in float16, whose penalty was NaN, and nothing else. After the
@@ -23,7 +14,6 @@ warm-up the largest ratio to the largest reading before (or to FLOOR) was 10.5 f
 long tail, 4.9 for its penalty and loss, at most 3.6 for all others. The largest reading was 1.8e8, again that gradient.
 By the rule of three, fewer than 3 in 10,000 updates are false alarms; FACTOR, about 100 times the largest ratio, lets
 one expect far fewer. Garbage that is no larger than that passes: only a comparison of kernels can find it.
->>>>>>> guard
 """
 
 from collections.abc import Mapping, Sequence
