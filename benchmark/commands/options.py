@@ -40,7 +40,6 @@ T = TypeVar("T")
 app = typer.Typer(
     name="python -m benchmark",
     help="Check, compare and use 3D generative models of labelled brain-vessel MRI.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -48,10 +47,28 @@ app = typer.Typer(
 console = Console(width=None if sys.stdout.isatty() else 200)
 log_console = Console(stderr=True)  # for progress, which is no part of the output
 
+
+def _protocols(incomplete: str) -> list[str]:
+    """For the shell, which completes the names of files by itself where none of these fits."""
+    from benchmark.protocol.load import packaged_protocols
+
+    return sorted(path.stem for path in packaged_protocols() if path.stem.startswith(incomplete))
+
+
+def _runs(context: typer.Context, incomplete: str) -> list[str]:
+    folder = Path(context.params.get("out") or Path()) / "runs"
+    return sorted(path.parent.name for path in folder.glob("*/run.json") if path.parent.name.startswith(incomplete))
+
+
 ProtocolName = Annotated[
-    str, typer.Argument(metavar="PROTOCOL", help="A protocol file, or the name of a packaged one: paper")
+    str,
+    typer.Argument(
+        metavar="PROTOCOL", help="A protocol file, or the name of a packaged one: paper", autocompletion=_protocols
+    ),
 ]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, PROTOCOL-PROFILE: paper-laptop")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's name, PROTOCOL-PROFILE: paper-laptop", autocompletion=_runs)
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder that holds runs/ and reports/", file_okay=False)]
 ProfileName = Annotated[
     str | None, typer.Option("--profile", help="A profile of the protocol; its default one if left out")
