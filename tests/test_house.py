@@ -135,3 +135,39 @@ def test_benchmark_is_rooms_and_no_pile_of_modules() -> None:
     """What stands beside the rooms is the way in, and what every room needs. Whatever is new belongs to a room."""
     beside = {path.stem for path in (ROOT / "benchmark").glob("*.py")}
     assert beside == {"__init__", "__main__", "cli", "environment", "metric_names", "plan", "words"}
+
+
+MOST_PARAMETERS = 8
+# `ctx` is to the functions of an autograd operation what `self` is to a method.
+OWNERS = ("self", "cls", "ctx")
+TOO_MANY = {"vesselgan.training.privacy.update_private_critic"}  # the next change there makes its settings one object
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    arguments = function.args
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    every += [extra for extra in (arguments.vararg, arguments.kwarg) if extra]
+    return sum(argument.arg not in OWNERS for argument in every)
+
+
+def functions_with_many_parameters(source: str) -> list[str]:
+    return [
+        node.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and parameters(node) > MOST_PARAMETERS
+    ]
+
+
+def test_a_function_takes_at_most_eight_parameters() -> None:
+    """Beyond that they are settings, and travel as one object: a command's options, too."""
+    found = {
+        f"{name}.{function}"
+        for name, path in modules().items()
+        for function in functions_with_many_parameters(path.read_text(encoding="utf-8"))
+    }
+    assert found == TOO_MANY
+
+
+def test_parameters_of_every_kind_are_counted() -> None:
+    many = "def eight(self, a, /, b, c, *, d, e, f, g, h): ...\ndef nine(a, b, c, d, e, f, g, *more, **options): ..."
+    assert functions_with_many_parameters(many) == ["nine"]

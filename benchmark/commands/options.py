@@ -1,10 +1,11 @@
 """What the commands share: the application, the console, options that more than one of them takes, and their end."""
 
+import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
@@ -26,6 +27,7 @@ __all__ = [
     "Spacing",
     "Weights",
     "app",
+    "command",
     "complain",
     "console",
     "log_console",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+Options = TypeVar("Options")
 
 app = typer.Typer(
     name="python -m benchmark",
@@ -102,6 +105,24 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs",
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="Where networks run: auto, cpu, cuda, or one GPU: cuda:1")
 ]
+
+
+def command(function: Callable[[Options], None]) -> Callable[[Options], None]:
+    """Make a command of a function of one dataclass, whose fields are its options.
+
+    typer wants a parameter for each option; beyond eight they are one object.
+    """
+    (parameter,) = inspect.signature(function, eval_str=True).parameters.values()
+    options: Callable[..., Options] = parameter.annotation
+
+    def run(**given: Any) -> None:
+        function(options(**given))
+
+    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    run.__annotations__ = get_type_hints(options, include_extras=True)
+    run.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]  # what typer reads
+    app.command()(run)
+    return function
 
 
 def report_folder(out: Path, command: str, folders: Mapping[str, Path], name: str | None) -> Path:
