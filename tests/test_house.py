@@ -1,4 +1,4 @@
-"""The house: which rooms there are, and who may import whom. ARCHITECTURE.md says what each is for."""
+"""The house as ARCHITECTURE.md draws it: which rooms there are, and who may import whom."""
 
 import ast
 from collections.abc import Collection, Iterator, Mapping
@@ -9,24 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# A room is a folder of a package, or a module that stands beside them. It may import rooms of the floors below its own.
-# From the roof to the ground; `vesselgan` alone is its `__init__`, and so is `benchmark` alone, which has the version.
-FLOORS = """
-benchmark.__main__
-benchmark.cli
-benchmark.commands
-benchmark.run
-benchmark.plan  benchmark.report  benchmark.trained
-benchmark.claims  benchmark.datasets  benchmark.stages
-benchmark.protocol  benchmark.results  benchmark.scoring
-benchmark  benchmark.artifacts  benchmark.environment  benchmark.metric_names  benchmark.words
-vesselgan
-vesselgan.inference  vesselgan.numerics  vesselgan.profiling  vesselgan.synthesis
-vesselgan.features  vesselgan.training  vesselgan.qualification
-vesselgan.data  vesselgan.export  vesselgan.networks
-vesselgan.files  vesselgan.hub  vesselgan.radiomics  vesselgan.recipe  vesselgan.untrained  vesselgan.variants
-vesselgan.errors  vesselgan.metrics  vesselgan.processor
-"""
+# From the roof to the ground. `vesselgan` alone is its `__init__`, and so is `benchmark` alone, which has the version.
+FLOORS = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("```floors\n")[2].partition("```")[0]
 
 Graph = Mapping[str, set[str]]
 
@@ -69,7 +53,7 @@ def between_rooms(graph: Graph) -> dict[str, set[str]]:
 
 def floors() -> dict[str, int]:
     """Each room's floor, counted from the ground."""
-    lines = [line.split() for line in FLOORS.strip().splitlines()]
+    lines = [line.split() for line in FLOORS.splitlines()]
     return {name: floor for floor, line in enumerate(reversed(lines)) for name in line}
 
 
