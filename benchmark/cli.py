@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -12,6 +13,7 @@ from vesselgan.errors import InputError
 
 __all__ = ["main"]
 
+SCRIPT = "vesselgan-benchmark"  # that pip installs
 UsageError: Any = typer.BadParameter.__base__  # click's, which some versions of typer carry inside themselves
 
 
@@ -20,9 +22,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         arguments = ["--help"] if len(sys.argv) == 1 else None
-        sys.exit(app(arguments, prog_name=app.info.name, standalone_mode=False) or 0)
+        sys.exit(app(arguments, prog_name=_called_as(), standalone_mode=False) or 0)
     except UsageError as error:
-        command = getattr(getattr(error, "ctx", None), "command_path", app.info.name)
+        command = getattr(getattr(error, "ctx", None), "command_path", _called_as())
         complain(f"{' '.join(error.format_message().split()).rstrip('.')}; {command} --help lists what there is")
         sys.exit(2)
     except InputError as error:
@@ -34,6 +36,12 @@ def main() -> None:
     except OSError as error:
         complain(f"{error.filename or 'file system'}: {error.strerror or error}")
         sys.exit(2)
+
+
+def _called_as() -> str:
+    """The name in help and errors; and for completion the script's, since a shell completes words after a command."""
+    completes = any(word.startswith(("--show-completion", "--install-completion")) for word in sys.argv[1:])
+    return SCRIPT if completes or Path(sys.argv[0]).stem == SCRIPT else str(app.info.name)
 
 
 def _terminate(*_: object) -> None:

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from vesselgan.data import load_mask, load_volume, make_phantom, open_store, phantom_subjects, save_volume, write_store
 from vesselgan.data.head import smooth_noise
-from vesselgan.data.vessel_tree import bifurcation_angles, grow_tree
+from vesselgan.data.vessel_tree import Trunk, bifurcation_angles, grow_tree
 from vesselgan.errors import InputError
 
 SMALL = (48, 48, 24)
@@ -102,7 +102,7 @@ def test_branches_start_where_their_feeder_ends(phantom):
 
 def test_bifurcations_obey_murrays_law():
     rng = np.random.default_rng(0)
-    tree = grow_tree((0, 0, 0), (0, 0, 1), 2.0, rng.uniform(10, 60, size=(40, 3)), step_mm=0.5, rng=rng)
+    tree = grow_tree(Trunk((0, 0, 0), (0, 0, 1), 2.0), rng.uniform(10, 60, size=(40, 3)), step_mm=0.5, rng=rng)
     children = {index: [b for b in tree if b.parent == index] for index in range(len(tree))}
     forks = {index: pair for index, pair in children.items() if pair}
     assert len(forks) == 39  # one fewer than the terminal branches
@@ -115,7 +115,7 @@ def test_bifurcations_obey_murrays_law():
 def test_a_tree_reaches_every_perfused_point():
     rng = np.random.default_rng(1)
     perfused = rng.uniform(-20, 20, size=(12, 3))
-    tree = grow_tree((0, 0, -40), (0, 0, 1), 2.0, perfused, step_mm=0.5, rng=rng)
+    tree = grow_tree(Trunk((0, 0, -40), (0, 0, 1), 2.0), perfused, step_mm=0.5, rng=rng)
     ends = np.array([branch.points_mm[-1] for branch in tree])
     assert np.linalg.norm(perfused[:, None] - ends, axis=2).min(axis=1).max() < 1e-9
     for branch in tree:

@@ -25,6 +25,7 @@ from vesselgan.export import (
     NnunetLayout,
     NpzLayout,
     Pairs,
+    PairSource,
     VolumeEncoder,
     write_dataset,
 )
@@ -64,7 +65,9 @@ def make(pairs: range) -> Pairs:
 
 def write(folder: Path, name: str, making: Callable[[range], Pairs] = make, **more: Any) -> int:
     options = {"sheet": SHEET, "count": COUNT, "batch": BATCH, "workers": 2, "extra": {"datasheet.md": b"# Made up\n"}}
-    return write_dataset(folder, layout(name), making, **{**options, **more})
+    options |= more
+    source = PairSource(making, *(options.pop(key) for key in ("count", "batch", "workers")))
+    return write_dataset(folder, layout(name), source, **options)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MARKDOWN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "reports/README.md"]
+MARKDOWN = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "reports/README.md"]
 
 
 class Page(HTMLParser):

@@ -145,7 +145,9 @@ def test_intervals_hold_the_true_distance_of_gaussians_as_often_as_they_say(coun
 
 def test_all_scores_are_those_of_the_functions_and_have_intervals():
     real, generated = normal(200, 6, 0), normal(200, 6, 1, scale=1.2)
-    scores = metrics.distribution_scores(real=real, generated=generated, clusters=8, runs=4)
+    scores = metrics.distribution_scores(
+        real=real, generated=generated, settings=metrics.DistanceSettings(clusters=8, runs=4)
+    )
     assert set(scores.metrics) == set(NAMES)
     values = {name: estimate.value for name, estimate in scores.metrics.items()}
     assert values["fid"] == metrics.frechet_distance(real=real, generated=generated)
@@ -175,7 +177,10 @@ def test_unequal_counts_are_thinned_and_said_to_be():
 
 def test_small_samples_are_warned_of_in_the_result():
     scores = metrics.distribution_scores(
-        real=normal(40, 64, 0), generated=normal(40, 64, 1), real_subjects=np.arange(40) % 8, clusters=10
+        real=normal(40, 64, 0),
+        generated=normal(40, 64, 1),
+        real_subjects=np.arange(40) % 8,
+        settings=metrics.DistanceSettings(clusters=10),
     )
     assert [text.split(":")[0] for text in scores.warnings] == [
         "fid",

@@ -71,7 +71,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = Store(folder / "runs")
     write_run_folder(plan, store, folder, PROTOCOL)
     stages = {cell.cell.id: cell.stages for cell in plan.cells}
-    for cell, roles in {"SN_f16_s0": ("data", "gan", "pairs", "reference", "score"), "SN_f16_s1": ("gan",)}.items():
+    scored = ("data", "verify_gan", "gan", "pairs", "verify_score", "reference", "score")
+    for cell, roles in {"SN_f16_s0": scored, "SN_f16_s1": ("gan",)}.items():
         for role in roles:
             for key in (*store.spec(stages[cell][role]).checks, stages[cell][role]):
                 run_stage(store, key)

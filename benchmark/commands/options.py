@@ -1,10 +1,11 @@
 """What the commands share: the application, the console, options that more than one of them takes, and their end."""
 
+import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
@@ -29,6 +30,7 @@ __all__ = [
     "Spacing",
     "Weights",
     "app",
+    "command",
     "complain",
     "console",
     "log_console",
@@ -40,11 +42,11 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+Options = TypeVar("Options")
 
 app = typer.Typer(
     name="python -m benchmark",
     help="Check, compare and use 3D generative models of labelled brain-vessel MRI.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -52,10 +54,28 @@ app = typer.Typer(
 console = Console(width=None if sys.stdout.isatty() else 200)
 log_console = Console(stderr=True)  # for progress, which is no part of the output
 
+
+def _protocols(incomplete: str) -> list[str]:
+    """For the shell, which completes the names of files by itself where none of these fits."""
+    from benchmark.protocol.load import packaged_protocols
+
+    return sorted(path.stem for path in packaged_protocols() if path.stem.startswith(incomplete))
+
+
+def _runs(context: typer.Context, incomplete: str) -> list[str]:
+    folder = Path(context.params.get("out") or Path()) / "runs"
+    return sorted(path.parent.name for path in folder.glob("*/run.json") if path.parent.name.startswith(incomplete))
+
+
 ProtocolName = Annotated[
-    str, typer.Argument(metavar="PROTOCOL", help="A protocol file, or the name of a packaged one: paper")
+    str,
+    typer.Argument(
+        metavar="PROTOCOL", help="A protocol file, or the name of a packaged one: paper", autocompletion=_protocols
+    ),
 ]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, PROTOCOL-PROFILE: paper-laptop")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's name, PROTOCOL-PROFILE: paper-laptop", autocompletion=_runs)
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder that holds runs/ and reports/", file_okay=False)]
 ProfileName = Annotated[
     str | None, typer.Option("--profile", help="A profile of the protocol; its default one if left out")
@@ -89,6 +109,24 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs",
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="Where networks run: auto, cpu, cuda, or one GPU: cuda:1")
 ]
+
+
+def command(function: Callable[[Options], None]) -> Callable[[Options], None]:
+    """Make a command of a function of one dataclass, whose fields are its options.
+
+    typer wants a parameter for each option; beyond eight they are one object.
+    """
+    (parameter,) = inspect.signature(function, eval_str=True).parameters.values()
+    options: Callable[..., Options] = parameter.annotation
+
+    def run(**given: Any) -> None:
+        function(options(**given))
+
+    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    run.__annotations__ = get_type_hints(options, include_extras=True)
+    run.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]  # what typer reads
+    app.command()(run)
+    return function
 
 
 def report_folder(out: Path, command: str, folders: Mapping[str, Path], name: str | None) -> Path:

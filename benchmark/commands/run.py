@@ -23,6 +23,7 @@ from benchmark.commands.options import (
     Spacing,
     Weights,
     app,
+    command,
     complain,
     console,
     spacing_of,
@@ -37,48 +38,51 @@ from benchmark.protocol.load import choose_profile, find_protocol, load_protocol
 from vesselgan.errors import InputError
 from vesselgan.hub import local_weights
 
-__all__ = ["list_cells", "run"]
+__all__ = ["RunOptions", "list_cells", "run"]
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
-@app.command()
-def run(
-    protocol: ProtocolName,
-    profile: ProfileName = None,
-    data: Data = None,
-    layout: Layout = "auto",
-    spacing: Spacing = None,
-    weights: Weights = None,
-    out: Out = Path(),
-    expression: Expression = None,
+@dataclass(frozen=True)
+class RunOptions:
+    """What `run` is asked for."""
+
+    protocol: ProtocolName
+    profile: ProfileName = None
+    data: Data = None
+    layout: Layout = "auto"
+    spacing: Spacing = None
+    weights: Weights = None
+    out: Out = Path()
+    expression: Expression = None
     seeds: Annotated[
         str | None,
         typer.Option("--seeds", metavar="SEEDS", help="Instead of the protocol's: 0-4, 0,2,7, or +3 for three more"),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Stages at a time; by default what the cores carry")
-    ] = None,
-    device: Device = "auto",
-    engine: Annotated[Literal["local"], typer.Option(help="What runs the stages")] = "local",
+    ] = None
+    workers: Annotated[int | None, typer.Option(min=1, help="Stages at a time; by default what the cores carry")] = None
+    device: Device = "auto"
+    engine: Annotated[Literal["local"], typer.Option(help="What runs the stages")] = "local"
     listing: Annotated[
         bool, typer.Option("--pair-by-listing", help="Let D6 give images the labels of other subjects")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json at the end, and nothing else")] = False,
-) -> None:
+    ] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json at the end, and nothing else")] = False
+
+
+@command
+def run(asked: RunOptions) -> None:
     """Run a protocol: train, synthesise, score, segment, measure, report. Finished stages are not repeated."""
     from benchmark.run.scheduler import refuse_other_data, write_run_folder
 
-    request = _Request(protocol, profile, data, layout, spacing, weights, device, seeds, out, remember=not dry_run)
-    path, plan_with, before = _planner(request)
+    out, as_json = asked.out, asked.as_json
+    path, plan_with, before = _planner(asked)
     store = Store(out / "runs")
     plan = _with_findings(plan_with, store)
-    chosen = _chosen(plan, expression)
-    if not listing:
+    chosen = _chosen(plan, asked.expression)
+    if not asked.listing:
         _refuse_mispairing(plan, chosen)
     refuse_other_data(plan, out)
-    if dry_run:
+    if asked.dry_run:
         _show_plan(plan, chosen, store, as_json=as_json)
         return
     if plan.profile.requires.data:
@@ -87,10 +91,10 @@ def run(
     def settle() -> tuple[Plan, list[CellPlan]]:
         settled = _with_findings(plan_with, store)
         write_run_folder(settled, store, out, path.read_text(encoding="utf-8"))
-        keep_seeds(out, settled.name, seeds, before, sorted({cell.cell.seed for cell in settled.cells}))
-        return settled, _chosen(settled, expression)
+        keep_seeds(out, settled.name, asked.seeds, before, sorted({cell.cell.seed for cell in settled.cells}))
+        return settled, _chosen(settled, asked.expression)
 
-    status = _execute(plan, chosen, store, out, settle, workers, quiet=as_json)
+    status = _execute(plan, chosen, store, out, settle, asked.workers, quiet=as_json)
     if status == BAD_INPUT:  # an earlier report of good data stays
         raise typer.Exit(status)
     page = publish_report(out, plan.name, quiet=as_json)
@@ -135,50 +139,34 @@ def list_cells(
         console.print(f"claim: {escape(claim.name)}: {escape(claim.statement)}", soft_wrap=True)
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What the command line asks for."""
-
-    protocol: str
-    profile: str | None
-    data: Path | None
-    layout: str
-    spacing: str | None
-    weights: Path | None
-    device: str
-    seeds: str | None
-    out: Path
-    remember: bool  # the hashes of files
-
-
-def _planner(request: _Request) -> tuple[Path, Callable[[Findings], Plan], list[int]]:
+def _planner(asked: RunOptions) -> tuple[Path, Callable[[Findings], Plan], list[int]]:
     """The protocol's file, what plans it for given findings of checks, and the seeds to which `--seeds +3` adds."""
-    path = find_protocol(request.protocol)
+    path = find_protocol(asked.protocol)
     loaded = load_protocol(path)
-    name, settings = choose_profile(loaded, request.profile)
+    name, settings = choose_profile(loaded, asked.profile)
     matrix = settings.matrix or loaded.matrix
     before = list(matrix.seed)
-    if request.seeds is not None:
+    if asked.seeds is not None:
         run_name = f"{loaded.protocol}-{name}"
-        seeds, before = wanted_seeds(request.seeds, matrix.seed, request.out, run_name)
+        seeds, before = wanted_seeds(asked.seeds, matrix.seed, asked.out, run_name)
         settings = settings.model_copy(update={"matrix": matrix.model_copy(update={"seed": seeds})})
-    chosen = settings.score.weights if request.weights is None else str(request.weights)
-    if chosen and (request.weights is not None or settings.score.extractor == "medicalnet"):
+    chosen = settings.score.weights if asked.weights is None else str(asked.weights)
+    if chosen and (asked.weights is not None or settings.score.extractor == "medicalnet"):
         found = {"weights": str(local_weights(chosen)), "extractor": "medicalnet"}
         settings = settings.model_copy(update={"score": settings.score.model_copy(update=found)})
     cells = cells_of(loaded, settings)
-    remember = request.out / "runs/fingerprints" if request.remember else None
+    remember = None if asked.dry_run else asked.out / "runs/fingerprints"  # the hashes of files
     source = choose_source(
         name,
         settings,
-        request.data,
-        request.layout,
+        asked.data,
+        asked.layout,
         remember,
-        spacing_mm=spacing_of(request.spacing),
+        spacing_mm=spacing_of(asked.spacing),
         scored=loaded.only != "costs",
     )
     externals = find_externals(loaded.include, path.parent, remember)
-    device = choose_device(request.device)
+    device = choose_device(asked.device)
     return path, lambda found: build_plan(loaded, name, settings, cells, source, device, externals, found), before
 
 

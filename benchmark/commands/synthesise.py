@@ -1,6 +1,7 @@
 """`synthesise`: a trained generator -> a folder of labelled volumes that other tools read."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.progress import Progress
 
-from benchmark.commands.options import Cell, Device, Runs, app, console, log_console, numbers, spacing_of, tell_remedies
+from benchmark.commands.options import (
+    Cell,
+    Device,
+    Runs,
+    command,
+    console,
+    log_console,
+    numbers,
+    spacing_of,
+    tell_remedies,
+)
 from benchmark.environment import choose_device, usable_cores
 from vesselgan.errors import InputError
 
@@ -16,106 +27,113 @@ if TYPE_CHECKING:
     from benchmark.trained.generator import FoundGenerator
     from vesselgan.export import Layout, MakePairs, Pairs
 
-__all__ = ["synthesise"]
+__all__ = ["SynthesiseOptions", "synthesise"]
 
 _ARBITRARY = (0.0, 1000.0)  # black and white where the training data's own are not known
 
 
-@app.command()
-def synthesise(
+@dataclass(frozen=True)
+class SynthesiseOptions:
+    """What `synthesise` is asked for."""
+
     source: Annotated[
         str,
         typer.Argument(
             metavar="RUN_OR_CHECKPOINT",
             help="A run (paper-laptop), a train_gan folder, a folder of `import`, or a .pth of the paper's code",
         ),
-    ],
-    count: Annotated[int, typer.Option("--count", help="How many pairs of image and label")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the dataset: new, empty, or to be continued")],
-    layout: Annotated[
-        Literal["nnunet", "bids", "npz"], typer.Option("--format", help="How files are named")
-    ] = "nnunet",
-    cell: Cell = None,
-    runs: Runs = Path("runs"),
-    seed: Annotated[int | None, typer.Option("--seed", help="Of the noise; the run's own if left out")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Pairs made together; the run's own if left out")] = None,
+    ]
+    count: Annotated[int, typer.Option("--count", help="How many pairs of image and label")]
+    out: Annotated[Path, typer.Option("--out", help="Folder of the dataset: new, empty, or to be continued")]
+    layout: Annotated[Literal["nnunet", "bids", "npz"], typer.Option("--format", help="How files are named")] = "nnunet"
+    cell: Cell = None
+    runs: Runs = Path("runs")
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the noise; the run's own if left out")] = None
+    batch: Annotated[int | None, typer.Option("--batch", help="Pairs made together; the run's own if left out")] = None
     spacing: Annotated[
         str | None, typer.Option("--spacing", metavar="X,Y,Z", help="Voxel size in mm; the training data's if left out")
-    ] = None,
+    ] = None
     intensities: Annotated[
         str | None,
         typer.Option("--intensities", metavar="LOW,HIGH", help="Black and white; the training data's if left out"),
-    ] = None,
-    patch: Annotated[str, typer.Option("--patch", metavar="X,Y,Z", help="Patch size of a .pth")] = "128,128,64",
+    ] = None
+    patch: Annotated[str, typer.Option("--patch", metavar="X,Y,Z", help="Patch size of a .pth")] = "128,128,64"
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="How an imported generator generates; paper_code if left out")
-    ] = None,
+    ] = None
     licence: Annotated[
         str | None, typer.Option("--licence", metavar="TEXT", help="Licence of the dataset; says that there is none")
-    ] = None,
-    name: Annotated[str, typer.Option("--name", help="Name of the dataset")] = "Synthetic TOF-MRA patches",
+    ] = None
+    name: Annotated[str, typer.Option("--name", help="Name of the dataset")] = "Synthetic TOF-MRA patches"
     workers: Annotated[
         int | None, typer.Option("--workers", help="Batches at work at the same time; as many as cores if left out")
-    ] = None,
-    device: Device = "auto",
-) -> None:
+    ] = None
+    device: Device = "auto"
+
+
+@command
+def synthesise(asked: SynthesiseOptions) -> None:
     """Write labelled synthetic volumes. Stopped at any moment, the same command goes on where it was."""
-    for option, number in (("--count", count), ("--batch", batch), ("--workers", workers)):
+    for option, number in (("--count", asked.count), ("--batch", asked.batch), ("--workers", asked.workers)):
         if number is not None and number < 1:
             raise InputError(f"{option} {number}: give 1 or more")
-    if seed is not None and seed < 0:
-        raise InputError(f"--seed {seed}: give 0 or more")
-    size = numbers(patch, "--patch", 3, int)
-    spacing_mm = spacing_of(spacing)
-    ends = numbers(intensities, "--intensities", 2, float) if intensities else None
+    if asked.seed is not None and asked.seed < 0:
+        raise InputError(f"--seed {asked.seed}: give 0 or more")
+    size = numbers(asked.patch, "--patch", 3, int)
+    spacing_mm = spacing_of(asked.spacing)
+    ends = numbers(asked.intensities, "--intensities", 2, float) if asked.intensities else None
 
-    from benchmark.trained.datasheet import NO_LICENCE, datasheet, render_datasheet
+    from benchmark.trained.datasheet import NO_LICENCE, Dataset, datasheet, render_datasheet
     from benchmark.trained.generator import find_generator
-    from vesselgan.export import Intensities, write_dataset
+    from vesselgan.export import Intensities, PairSource, write_dataset
     from vesselgan.numerics import trusted
 
-    where = choose_device(device)
-    found = find_generator(source, runs=runs, cell=cell, patch=size, recipe=recipe, device=where)
-    voxel = spacing_mm or found.spacing_mm
-    if voxel is None and layout != "npz":
-        raise InputError(
-            f"{source}: the voxel size of its training data is not known; give it with --spacing X,Y,Z in mm"
-        )
-    sheet = datasheet(
-        found,
-        name=name,
-        count=count,
-        layout=layout,
-        seed=found.seed if seed is None else seed,
-        batch=batch or found.batch,
-        spacing_mm=voxel,
+    where = choose_device(asked.device)
+    found = find_generator(
+        asked.source, runs=asked.runs, cell=asked.cell, patch=size, recipe=asked.recipe, device=where
+    )
+    dataset = Dataset(
+        name=asked.name,
+        count=asked.count,
+        layout=asked.layout,
+        seed=found.seed if asked.seed is None else asked.seed,
+        batch=asked.batch or found.batch,
+        spacing_mm=spacing_mm or found.spacing_mm,
         spacing_given=spacing_mm is not None,
         intensities=Intensities(*(ends or found.intensity_range or _ARBITRARY)),
         intensities_given=ends is not None,
-        licence=licence or NO_LICENCE,
+        licence=asked.licence or NO_LICENCE,
         device=where,
     )
+    if dataset.spacing_mm is None and dataset.layout != "npz":
+        raise InputError(
+            f"{asked.source}: the voxel size of its training data is not known; give it with --spacing X,Y,Z in mm"
+        )
+    sheet = datasheet(found, dataset)
+    workers = asked.workers or (2 if where == "cuda" else usable_cores())
+    source = PairSource(_maker(found, sheet, where), dataset.count, dataset.batch, workers)
     started = monotonic()
     with (
         trusted(_one_batch(found, sheet, where), where) as got_round,
         Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress,
     ):
         tell_remedies(got_round)
-        task = progress.add_task("synthetic pairs", total=count)
+        task = progress.add_task("synthetic pairs", total=dataset.count)
         written = write_dataset(
-            out,
+            asked.out,
             _layout(found, sheet),
-            _maker(found, sheet, where),
+            source,
             sheet,
-            count=count,
-            batch=sheet["generation"]["batch"],
-            workers=workers or (2 if where == "cuda" else usable_cores()),
             extra={"datasheet.md": render_datasheet(sheet).encode()},
             progress=lambda done: progress.update(task, completed=done),
         )
     seconds = monotonic() - started
     speed = f"{written} written now, {written / seconds:.0f} a second" if written else "all were there already"
-    console.print(f"{count} pairs in {out} ({speed}); read {out / 'datasheet.md'}", soft_wrap=True, highlight=False)
+    console.print(
+        f"{dataset.count} pairs in {asked.out} ({speed}); read {asked.out / 'datasheet.md'}",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 def _layout(found: "FoundGenerator", sheet: dict[str, Any]) -> "Layout":

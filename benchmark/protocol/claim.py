@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from typing_extensions import TypeAliasType
 
 from benchmark.metric_names import CLAIM_METRICS, COST_METRICS, has_subjects
 from vesselgan.errors import did_you_mean
@@ -65,8 +66,15 @@ def _one_name(item: Any) -> Any:
     raise ValueError("a claim is one line: 'what is claimed: {less: [metric @ label, metric @ label]}'")
 
 
-MetricAtLabel = Annotated[str, AfterValidator(_metric_at_label)]
+_PATTERN = rf"^\s*({'|'.join(CLAIM_METRICS)})\s*@\s*\S.*$"  # for editors
+# An alias of its own, so that the JSON Schema has the pattern once.
+MetricAtLabel = TypeAliasType(
+    "MetricAtLabel",
+    Annotated[str, AfterValidator(_metric_at_label), WithJsonSchema({"type": "string", "pattern": _PATTERN})],
+)
 Pair = Annotated[tuple[MetricAtLabel, MetricAtLabel], BeforeValidator(_two)]
+One = MetricAtLabel | Annotated[list[MetricAtLabel], Field(min_length=1, max_length=1)]
+Some = MetricAtLabel | Annotated[list[MetricAtLabel], Field(min_length=1)]
 
 
 class Claim(BaseModel):
@@ -85,8 +93,8 @@ class Claim(BaseModel):
     difference: Pair | None = None
     at_most: float | None = None
     equal: Pair | None = None
-    best: Annotated[tuple[MetricAtLabel, ...], BeforeValidator(_some)] | None = None
-    compatible: Annotated[MetricAtLabel, BeforeValidator(_one)] | None = None
+    best: Annotated[tuple[MetricAtLabel, ...], BeforeValidator(_some, json_schema_input_type=Some)] | None = None
+    compatible: Annotated[MetricAtLabel, BeforeValidator(_one, json_schema_input_type=One)] | None = None
     within: Annotated[float, Field(gt=0)] | None = None
     scope: Scope | None = None
     must_hold: Annotated[bool, Field(strict=True)] = False

@@ -10,7 +10,7 @@ from benchmark.protocol.schema import AXES, Profile, Protocol
 from benchmark.protocol.yaml_model import read_model
 from vesselgan.errors import InputError, did_you_mean
 
-__all__ = ["choose_profile", "find_protocol", "load_protocol"]
+__all__ = ["choose_profile", "find_protocol", "load_protocol", "packaged_protocols"]
 
 
 def find_protocol(name: str) -> Path:
@@ -23,7 +23,7 @@ def find_protocol(name: str) -> Path:
         return path
     if path.is_dir():
         raise InputError(f"{name}: is a folder; name a protocol file in it")
-    packaged = sorted(_packaged_protocols())
+    packaged = sorted(packaged_protocols())
     for candidate in packaged:
         # "protocols/paper.yaml" as in the README also works outside a checkout.
         if name in (candidate.stem, candidate.name, f"protocols/{candidate.name}"):
@@ -49,8 +49,9 @@ def load_protocol(path: Path) -> Protocol:
     return protocol
 
 
-def _packaged_protocols() -> Iterable[Path]:
-    """In a wheel the files are package data; in a checkout they stand at the top level."""
+def packaged_protocols() -> Iterable[Path]:
+    """The protocol files that travel with the package."""
+    # In a wheel they are package data; in a checkout they stand at the top level.
     packaged = Path(str(files("benchmark"))) / "packaged_protocols"
     checkout = Path(str(files("benchmark"))).parent / "protocols"
     folder = packaged if packaged.is_dir() else checkout

@@ -1,11 +1,14 @@
 """Protocol files: what a YAML may say, with the paper's values as defaults."""
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from typing_extensions import TypeAliasType
 
 from benchmark.protocol.claim import ClaimLine, MetricAtLabel
-from vesselgan.recipe import resolve_recipe
+from vesselgan.recipe import DEVIATIONS, RECIPES, resolve_recipe
+from vesselgan.recipe import Recipe as RecipeOptions
 from vesselgan.variants import VARIANTS
 
 __all__ = ["AXES", "Matrix", "Profile", "Protocol", "Reference"]
@@ -44,16 +47,41 @@ def _known_arm(name: str) -> str:
     return name
 
 
+def _for_editors(**schema: Any) -> WithJsonSchema:
+    """What a validator refuses, as far as a JSON Schema can say it."""
+    return WithJsonSchema(schema)
+
+
 # Strict, since YAML's `true` is 1 to Python; bounded, so that a slip of the finger is told before memory runs out.
 Positive = Annotated[int, Field(gt=0, le=10**7, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Filters = Annotated[int, Field(gt=0, le=8192, multiple_of=8, strict=True)]
 Axis = Annotated[int, Field(gt=0, le=4096, strict=True)]
 Millimetres = Annotated[float, Field(gt=0, le=100)]
-PatchSize = Annotated[tuple[int, int, int], AfterValidator(_multiple_of_16)]
+PatchSize = Annotated[
+    tuple[int, int, int],
+    AfterValidator(_multiple_of_16),
+    _for_editors(type="array", minItems=3, maxItems=3, items={"type": "integer", "minimum": 16, "multipleOf": 16}),
+]
 Shape = tuple[Axis, Axis, Axis]
-Recipe = Annotated[str | dict[str, Any], AfterValidator(_known_recipe)]
-Arms = dict[Annotated[str, AfterValidator(_known_arm)], Annotated[list[Positive | Literal["all"]], Field(min_length=1)]]
+RECIPE_NAME = {"type": "string", "pattern": rf"^({'|'.join(RECIPES)})(\+({'|'.join(DEVIATIONS)}))*$"}
+RECIPE_OPTIONS = {
+    "base": RECIPE_NAME,
+    **{
+        option.name: {
+            "enum": [option.metadata["corrected"], option.metadata["paper_code"]],
+            "description": f"{option.metadata['deviation']}: {option.metadata['about']}",
+        }
+        for option in fields(RecipeOptions)
+    },
+}
+EITHER_RECIPE = [RECIPE_NAME, {"type": "object", "properties": RECIPE_OPTIONS, "additionalProperties": False}]
+Recipe = TypeAliasType(
+    "Recipe", Annotated[str | dict[str, Any], AfterValidator(_known_recipe), _for_editors(anyOf=EITHER_RECIPE)]
+)
+Variant = Annotated[str, AfterValidator(_known_variant), _for_editors(enum=list(VARIANTS))]
+Arm = Annotated[str, AfterValidator(_known_arm), _for_editors(type="string", pattern=r"^real( \+ .*\S.*)?$")]
+Arms = dict[Arm, Annotated[list[Positive | Literal["all"]], Field(min_length=1)]]
 PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
@@ -162,7 +190,7 @@ class Measure(Strict):
 class Matrix(Strict):
     """Axes; their product gives the cells."""
 
-    variant: list[Annotated[str, AfterValidator(_known_variant)]] | None = Field(None, min_length=1)
+    variant: list[Variant] | None = Field(None, min_length=1)
     norm: list[Literal["instance", "spectral", "none"]] | None = Field(None, min_length=1)
     precision: list[PrecisionName] | None = Field(None, min_length=1)
     filters: list[Filters] | None = Field(None, min_length=1)

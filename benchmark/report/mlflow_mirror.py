@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
     facts = {name: value for name, value in results["environment"].items() if name != "numerics"}
     environment = {f"environment.{key}": str(value) for key, value in flatten(facts)}
     environment["numerics"] = " ".join(numerics_sentences(results["environment"].get("numerics", [])))
-    parent_id = _mirror(client, experiment_id, known, "", name, settings, [], environment)
+    parent_id = _mirror(client, experiment_id, known, _Content("", name, settings, [], environment))
     run = load_run(out, name)
     for record, cell in zip(run.cells, results["cells"], strict=True):
         params = cell_params(cell)
@@ -60,9 +61,8 @@ def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
         metrics += _curves(run.file(record, "gan", "steps.jsonl"), "gan")
         metrics += _curves(run.file(record, "unet", "steps.jsonl"), "unet")
         tags = {MLFLOW_PARENT_RUN_ID: parent_id, "status": cell["status"]}
-        _mirror(
-            client, experiment_id, known, cell["id"], cell["id"], params, metrics, tags, cell["status"], cell["seconds"]
-        )
+        content = _Content(cell["id"], cell["id"], params, metrics, tags, cell["status"], cell["seconds"])
+        _mirror(client, experiment_id, known, content)
     gone = known.keys() - {cell["id"] for cell in results["cells"]} - {""}
     for cell_id in gone:
         client.delete_run(known[cell_id].info.run_id)
@@ -93,39 +93,46 @@ def compare_url(out: Path, name: str, port: int) -> str:
     return f"{base}/compare-runs?runs={quote(json.dumps(runs))}&experiments={quote(experiments)}"
 
 
-def _mirror(
-    client: MlflowClient,
-    experiment_id: str,
-    known: Mapping[str, Run],
-    cell: str,
-    name: str,
-    params: Mapping[str, Any],
-    metrics: list[tuple[str, float, int]],
-    tags: Mapping[str, str],
-    status: str = "done",
-    seconds: float = 0.0,
-) -> str:
+@dataclass(frozen=True)
+class _Content:
+    """What MLflow is to show of a cell, or of the whole run, which is no cell."""
+
+    cell: str
+    name: str
+    params: Mapping[str, Any]
+    metrics: list[tuple[str, float, int]]  # name, value, step
+    tags: Mapping[str, str]
+    status: str = "done"
+    seconds: float = 0.0
+
+    @property
+    def sha256(self) -> str:
+        """Of all that, if it changes, is written anew."""
+        return sha256(canonical_json([self.params, self.metrics, self.tags, self.status]).encode()).hexdigest()
+
+
+def _mirror(client: MlflowClient, experiment_id: str, known: Mapping[str, Run], content: _Content) -> str:
     """Write one run, unless the same content is there; return its id."""
     now_ms = int(time.time() * 1000)
-    content = sha256(canonical_json([params, metrics, tags, status]).encode()).hexdigest()
-    old = known.get(cell)
-    if old and old.data.tags.get(CONTENT) == content:
+    old = known.get(content.cell)
+    if old and old.data.tags.get(CONTENT) == content.sha256:
         return str(old.info.run_id)
-    if old and not cell:  # children point to their parent, so it is kept
+    if old and not content.cell:  # children point to their parent, so it is kept
         run_id = str(old.info.run_id)
     else:
         if old:
             client.delete_run(old.info.run_id)
-        run_tags = {MLFLOW_RUN_NAME: name, CELL: cell}
-        started_ms = now_ms - int(1000 * seconds)  # so that the duration is the cell's, not the mirror's
+        run_tags = {MLFLOW_RUN_NAME: content.name, CELL: content.cell}
+        started_ms = now_ms - int(1000 * content.seconds)  # so that the duration is the cell's, not the mirror's
         run_id = str(client.create_run(experiment_id, started_ms, run_tags).info.run_id)
-        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
-        for start in range(0, len(metrics), BATCH):
-            part = metrics[start : start + BATCH]
+        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in content.params.items()])
+        for start in range(0, len(content.metrics), BATCH):
+            part = content.metrics[start : start + BATCH]
             client.log_batch(run_id, metrics=[Metric(key, value, now_ms, step) for key, value, step in part])
     # The hash comes last: a run that was cut short is written again.
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in {**tags, CONTENT: content}.items()])
-    client.set_terminated(run_id, "FINISHED" if status == "done" else "FAILED")
+    tags = {**content.tags, CONTENT: content.sha256}
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    client.set_terminated(run_id, "FINISHED" if content.status == "done" else "FAILED")
     return run_id
 
 

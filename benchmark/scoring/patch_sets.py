@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vesselgan.metrics import (
+    DistanceSettings,
     Estimate,
     LabelStatistics,
     MemorisationAudit,
@@ -106,7 +107,7 @@ def compare_features(
         real=real,
         generated=generated,
         real_subjects=real_subjects if enough else None,
-        **_options(wanted),
+        settings=_settings(wanted),
         seed=seed,
     )
     names = _names(wanted)
@@ -129,7 +130,7 @@ def floor_of(
     features: Features, subjects: ArrayLike, wanted: Mapping[str, Any], *, count: int, seed: int
 ) -> dict[str, Any]:
     """Real against real, other subjects: mean and SD of each wanted metric over splits of the subjects in halves."""
-    floor = real_floor(features, subjects, splits=FLOOR_SPLITS, count=count, **_options(wanted), seed=seed)
+    floor = real_floor(features, subjects, splits=FLOOR_SPLITS, count=count, settings=_settings(wanted), seed=seed)
     names = _names(wanted)
     return {
         "metrics": {name: floor.metrics[name].mean for name in names},
@@ -226,12 +227,12 @@ def _unequal(floor: int, count: int) -> list[str]:
     ]
 
 
-def _options(wanted: Mapping[str, Any]) -> dict[str, int]:
+def _settings(wanted: Mapping[str, Any]) -> DistanceSettings:
     """Clusters, runs and neighbours as the protocol has them; the least for what it does not ask for."""
     prd, neighbours = wanted.get("prd"), wanted.get("neighbours")
-    chosen = {"clusters": 2, "runs": 1} if prd is None else prd
-    chosen = {**chosen, **({"k": 1} if neighbours is None else neighbours)}
-    return {name: chosen[name] for name in ("clusters", "runs", "k") if name in chosen}
+    return DistanceSettings(
+        **({"clusters": 2, "runs": 1} if prd is None else prd), **({"k": 1} if neighbours is None else neighbours)
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -4,6 +4,7 @@ Nothing in it depends on when or how often the command ran, so that a continued 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,7 +18,7 @@ from benchmark.trained.generator import FoundGenerator, Origin
 from vesselgan.export import Intensities
 from vesselgan.recipe import as_dict
 
-__all__ = ["NO_LICENCE", "REFERENCE", "datasheet", "render_datasheet"]
+__all__ = ["NO_LICENCE", "REFERENCE", "Dataset", "datasheet", "render_datasheet"]
 
 NO_LICENCE = (
     "None is given. The terms of the generator's training data may bind what is made from it: "
@@ -39,45 +40,56 @@ _TRAINING_OPTIONS = (
 _GENERATION_OPTIONS = ("generation_statistics", "label_threshold")
 
 
-def datasheet(
-    found: FoundGenerator,
-    *,
-    name: str,
-    count: int,
-    layout: str,
-    seed: int,
-    batch: int,
-    spacing_mm: Sequence[float] | None,
-    spacing_given: bool,
-    intensities: Intensities,
-    intensities_given: bool,
-    licence: str,
-    device: str,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Dataset:
+    """What a generator is asked for; `*_given` by the user, and not by its training data."""
+
+    name: str
+    count: int
+    layout: str
+    seed: int
+    batch: int
+    spacing_mm: Sequence[float] | None
+    spacing_given: bool
+    intensities: Intensities
+    intensities_given: bool
+    licence: str
+    device: str
+
+
+def datasheet(found: FoundGenerator, asked: Dataset) -> dict[str, Any]:
     """Everything that the dataset's bytes depend on, and what is known of its quality, in plain JSON values."""
     recipe, network, known = as_dict(found.recipe), found.network, found.intensity_range is not None
     return {
         "datasheet": 1,
-        "name": name,
+        "name": asked.name,
         "synthetic": True,
-        "pairs": count,
-        "layout": layout,
+        "pairs": asked.count,
+        "layout": asked.layout,
         "patch_size": list(network.patch_size),
-        "spacing_mm": spacing_mm and list(spacing_mm),
-        "spacing_from": "given" if spacing_given else "median of the training subjects" if spacing_mm else None,
+        "spacing_mm": asked.spacing_mm and list(asked.spacing_mm),
+        "spacing_from": "given"
+        if asked.spacing_given
+        else "median of the training subjects"
+        if asked.spacing_mm
+        else None,
         "intensities": {
-            "black": intensities.black,
-            "white": intensities.white,
-            "dtype": str(intensities.dtype),
-            "from": "given" if intensities_given else "median range of the training subjects" if known else "arbitrary",
+            "black": asked.intensities.black,
+            "white": asked.intensities.white,
+            "dtype": str(asked.intensities.dtype),
+            "from": "given"
+            if asked.intensities_given
+            else "median range of the training subjects"
+            if known
+            else "arbitrary",
         },
         "labels": {"0": "background", "1": "vessel"},
         "generation": {
-            "seed": seed,
-            "batch": batch,
+            "seed": asked.seed,
+            "batch": asked.batch,
             "precision": found.precision,
             "recipe": {name: recipe[name] for name in _GENERATION_OPTIONS},
-            "environment": _environment(device),
+            "environment": _environment(asked.device),
         },
         "generator": {
             "name": found.name,
@@ -89,8 +101,8 @@ def datasheet(
             **(_training(found.origin) if found.origin else {}),
         },
         "training_data": _training_data(found.origin) if found.origin else None,
-        **_measured(found, seed, batch),
-        "licence": licence,
+        **_measured(found, asked.seed, asked.batch),
+        "licence": asked.licence,
         "reference": REFERENCE,
     }
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vesselgan.data.head import Head
-from vesselgan.data.vessel_tree import Branch, grow_tree, path_lengths, smooth_path
+from vesselgan.data.vessel_tree import Branch, Trunk, grow_tree, path_lengths, smooth_path
 
 __all__ = ["grow_arteries"]
 
@@ -114,15 +114,18 @@ def grow_arteries(head: Head, *, voxel_mm: float, rng: np.random.Generator) -> l
             widest_mm = branches[feeder].radius_mm if feeder >= 0 else np.inf
             radius_mm = min(tree.radius_mm * widening * _spread(rng), widest_mm)
             terminals = min(max(2, round((radius_mm / smallest_mm) ** 3)), tree.most_terminals)
-            branches += grow_tree(
+            trunk = Trunk(
                 head.onto_scalp(nodes[root]) if on_scalp else nodes[root],
                 np.array(tree.direction) * (1 if side == "right" else -1, 1, 1),
                 radius_mm,
+                distance_mm=float(branches[feeder].distance_mm[-1]) if feeder >= 0 else 0.0,
+                parent=feeder,
+            )
+            branches += grow_tree(
+                trunk,
                 rng.permutation(reachable[nearest == index])[:terminals],
                 step_mm=step_mm,
                 rng=rng,
-                distance_mm=float(branches[feeder].distance_mm[-1]) if feeder >= 0 else 0.0,
-                parent=feeder,
                 offset=len(branches),
                 settle=head.onto_scalp if on_scalp else head.into_brain,
             )

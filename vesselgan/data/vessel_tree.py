@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
-__all__ = ["Branch", "bifurcation_angles", "grow_tree", "path_lengths", "smooth_path", "tortuous_path"]
+__all__ = ["Branch", "Trunk", "bifurcation_angles", "grow_tree", "path_lengths", "smooth_path", "tortuous_path"]
 
 _Points = NDArray[np.float64]  # (n, 3), mm
 _ASKEW = np.array([0.61, 0.53, 0.59])  # tells the two ends of an axis apart; no special direction lies across it
@@ -27,37 +27,42 @@ class Branch:
     parent: int  # index of the branch that feeds it in the same list, or -1
 
 
+@dataclass(frozen=True, eq=False)
+class Trunk:
+    """Where a tree begins."""
+
+    origin: ArrayLike  # (3,), mm
+    direction: ArrayLike  # (3,), of any length
+    radius_mm: float
+    distance_mm: float = 0.0  # travelled by the blood before the origin
+    parent: int = -1  # the branch that feeds it, or none
+
+
 def grow_tree(
-    origin: ArrayLike,
-    direction: ArrayLike,
-    radius_mm: float,
+    trunk: Trunk,
     perfused_mm: _Points,
     *,
     step_mm: float,
     rng: np.random.Generator,
-    distance_mm: float = 0.0,
-    parent: int = -1,
     offset: int = 0,
     settle: Callable[[_Points], _Points] = lambda points: points,
 ) -> list[Branch]:
     """Grow a tree that feeds each point of *perfused_mm* (n, 3) by one terminal branch.
 
     Each point draws the same flow, and flow goes with the cube of the radius, so a branch that feeds m of the n points
-    has radius ``radius_mm * (m / n) ** (1/3)``: Murray's law, r0^3 = r1^3 + r2^3, holds at each bifurcation.
+    has radius ``trunk.radius_mm * (m / n) ** (1/3)``: Murray's law, r0^3 = r1^3 + r2^3, holds at each bifurcation.
 
     Args:
-        origin, direction: where the trunk starts and where it points, mm.
-        radius_mm: of the trunk.
+        trunk: the first branch's beginning.
         perfused_mm: (n, 3), n >= 1.
         step_mm: distance of neighbouring centreline points.
         rng: draws where and how unevenly branches divide, and how they wind.
-        distance_mm: travelled by the blood before the origin.
-        parent: branch that feeds the trunk, or -1.
         offset: index of the trunk in the list to which the result will be appended.
         settle: moves centreline points to where they may lie, e.g. onto a surface.
     """
     branches: list[Branch] = []
-    waiting = [(np.asarray(origin, dtype=float), _unit(direction), perfused_mm, distance_mm, parent)]
+    origin = np.asarray(trunk.origin, dtype=float)
+    waiting = [(origin, _unit(trunk.direction), perfused_mm, trunk.distance_mm, trunk.parent)]
     while waiting:
         start, heading, fed, travelled, feeder = waiting.pop()
         terminal = len(fed) == 1
@@ -65,7 +70,7 @@ def grow_tree(
         end = goal if terminal else start + rng.uniform(0.35, 0.6) * (goal - start)
         points = settle(tortuous_path(start, heading, end, step_mm=step_mm, rng=rng))
         distances = path_lengths(points, travelled)
-        radius = radius_mm * (len(fed) / len(perfused_mm)) ** (1 / 3)
+        radius = trunk.radius_mm * (len(fed) / len(perfused_mm)) ** (1 / 3)
         branches.append(Branch(points, radius, distances, feeder))
         if terminal:
             continue

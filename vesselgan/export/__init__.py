@@ -1,7 +1,7 @@
 """Labelled patches -> a dataset folder that other tools read: nnU-Net raw, BIDS, or npz stacks."""
 
 from vesselgan.export.bids import BidsLayout
-from vesselgan.export.folder import MakePairs, Pairs, write_dataset
+from vesselgan.export.folder import MakePairs, Pairs, PairSource, write_dataset
 from vesselgan.export.intensities import Intensities
 from vesselgan.export.layouts import About, Layout, NnunetLayout, NpzLayout
 from vesselgan.export.volume_bytes import VolumeEncoder
@@ -14,6 +14,7 @@ __all__ = [
     "MakePairs",
     "NnunetLayout",
     "NpzLayout",
+    "PairSource",
     "Pairs",
     "VolumeEncoder",
     "write_dataset",

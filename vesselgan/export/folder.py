@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from vesselgan.errors import InputError
 from vesselgan.export.layouts import File, Layout, as_json
 from vesselgan.files import write_bytes
 
-__all__ = ["CHECKSUMS", "SHEET", "UNFINISHED", "MakePairs", "Pairs", "write_dataset"]
+__all__ = ["CHECKSUMS", "SHEET", "UNFINISHED", "MakePairs", "PairSource", "Pairs", "write_dataset"]
 
 UNFINISHED, CHECKSUMS, SHEET = "UNFINISHED", "SHA256SUMS", "datasheet.json"
 
@@ -33,35 +34,45 @@ Pairs = tuple[NDArray[Any], NDArray[np.bool_]]  # images as they are to be store
 MakePairs = Callable[[range], Pairs]
 
 
+@dataclass(frozen=True)
+class PairSource:
+    """Who makes the pairs, and how many.
+
+    make: pairs of consecutive indices, a multiple of `batch` of them but for the last; called from several threads.
+    count, batch: pairs in all, and pairs that are made together. workers: threads.
+    """
+
+    make: MakePairs
+    count: int
+    batch: int
+    workers: int
+
+
 def write_dataset(
     folder: Path,
     layout: Layout,
-    make: MakePairs,
+    source: PairSource,
     sheet: Mapping[str, Any],
     *,
-    count: int,
-    batch: int,
-    workers: int,
     extra: Mapping[str, bytes] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> int:
-    """Write `count` pairs; returns how many were written by this call, 0 where all was there.
+    """Write all pairs of a source; returns how many were written by this call, 0 where all was there.
 
-    Memory does not grow with `count`: at most two steps for each worker are in it.
+    Memory does not grow with their number: at most two steps for each worker are in it.
 
     Args:
         folder: empty, absent, or from an earlier call with an equal `sheet`, whose `pairs` may have been fewer.
         layout: the files' names and bytes.
-        make: pairs of consecutive indices, a multiple of `batch` of them but for the last; called from several threads.
+        source: the pairs.
         sheet: JSON content of ``datasheet.json``; whatever the bytes depend on must be in it.
-        count, batch: pairs in all, and pairs that are made together.
-        workers: threads.
         extra: more files for the end, by path.
         progress: called with the number of pairs that are there.
 
     Raises:
         InputError: the folder holds something else, is another dataset's, is being written, or cannot be written.
     """
+    count, batch, workers = source.count, source.batch, source.workers
     if count < 1 or batch < 1 or workers < 1:
         raise InputError(f"{count} pairs in batches of {batch} by {workers} workers: each must be at least 1")
     try:
@@ -69,7 +80,7 @@ def write_dataset(
         if _is_finished(folder, sheet):
             return 0
         with _writing(folder, sheet):
-            return _write(folder, layout, make, sheet, count, batch, workers, extra or {}, progress)
+            return _write(folder, layout, source, sheet, extra or {}, progress)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(
@@ -164,26 +175,23 @@ def _writing(folder: Path, sheet: Mapping[str, Any]) -> Iterator[None]:
 def _write(
     folder: Path,
     layout: Layout,
-    make: MakePairs,
+    source: PairSource,
     sheet: Mapping[str, Any],
-    count: int,
-    batch: int,
-    workers: int,
     extra: Mapping[str, bytes],
     progress: Callable[[int], None],
 ) -> int:
-    at_once = layout.pairs_at_once(batch)
+    count, at_once = source.count, layout.pairs_at_once(source.batch)
     home, (kept, length) = folder / UNFINISHED, _whole_steps(folder, layout, count, at_once)
 
     def step(first: int) -> str:
         pairs = range(first, min(first + at_once, count))
-        images, labels = make(pairs)
+        images, labels = source.make(pairs)
         return "".join(_saved(folder, file) for file in layout.files(pairs, count, images, labels))
 
     with (home / CHECKSUMS).open("a", encoding="utf-8") as journal:
         journal.truncate(length)
         progress(done := kept)
-        for lines in _in_order(step, range(kept, count, at_once), workers):
+        for lines in _in_order(step, range(kept, count, at_once), source.workers):
             journal.write(lines)  # in the order of the pairs, so that what is known to be there is always a beginning
             journal.flush()
             progress(done := min(done + at_once, count))

@@ -9,6 +9,7 @@ from vesselgan.metrics.distances import (
     hausdorff_95,
 )
 from vesselgan.metrics.distributions import (
+    DistanceSettings,
     DistributionScores,
     FloorValue,
     RealFloor,
@@ -45,6 +46,7 @@ from vesselgan.metrics.topology import betti_numbers, centreline, centreline_dic
 __all__ = [
     "ClosePair",
     "DirectedDistances",
+    "DistanceSettings",
     "DistributionScores",
     "Estimate",
     "FeatureStatistics",

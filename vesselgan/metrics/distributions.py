@@ -27,7 +27,7 @@ from vesselgan.metrics.kernel import kernel_distance, kernel_leave_outs
 from vesselgan.metrics.neighbours import neighbour_leave_outs, precision_recall_density_coverage
 from vesselgan.metrics.prd import prd_curve, prd_leave_outs, prd_values
 
-__all__ = ["DistributionScores", "FloorValue", "RealFloor", "distribution_scores", "real_floor"]
+__all__ = ["DistanceSettings", "DistributionScores", "FloorValue", "RealFloor", "distribution_scores", "real_floor"]
 
 # Below these a number says little, and a warning says so.
 _FEWEST_SUBJECTS = 10
@@ -36,6 +36,18 @@ _ROWS_PER_NEIGHBOUR = 20
 
 _AT_MOST_ONE = {"prd_f8", "prd_f1_8", "prd_auc", "precision", "recall", "coverage"}
 _MAY_BE_NEGATIVE = {"fid_infinite", "kid"}
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceSettings:
+    """Options of single distances: PRD's k-means (clusters, runs), and k of the nearest-neighbour metrics."""
+
+    clusters: int = 20
+    runs: int = 10
+    k: int = 5
+
+
+_USUAL = DistanceSettings()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,9 +75,7 @@ def distribution_scores(
     generated: ArrayLike,
     real_subjects: ArrayLike | None = None,
     generated_subjects: ArrayLike | None = None,
-    clusters: int = 20,
-    runs: int = 10,
-    k: int = 5,
+    settings: DistanceSettings = _USUAL,
     folds: int = FOLDS,
     level: float = 0.95,
     seed: int = 0,
@@ -91,7 +101,7 @@ def distribution_scores(
         checked_groups("generated_subjects", generated_subjects, len(generated_rows)),
     )
     count = min(len(real_rows), len(generated_rows))
-    _check_options(count, clusters=clusters, runs=runs, k=k)
+    _check_settings(count, settings)
     rng = np.random.default_rng(seed)
     parts = paired_parts(members, folds, rng)
 
@@ -99,7 +109,7 @@ def distribution_scores(
     equal_real, equal_generated = real_rows[chosen[0]], generated_rows[chosen[1]]
     equal_parts = parts[0][chosen[0]], parts[1][chosen[1]]
     fewest_left = count - max(int(np.bincount(side).max()) for side in equal_parts)
-    check_count("k", k, at_least=1, at_most=fewest_left - 1)
+    check_count("k", settings.k, at_least=1, at_most=fewest_left - 1)
 
     metrics = {}
     halvings = random_halvings(members, rng)
@@ -110,11 +120,11 @@ def distribution_scores(
     metrics["fid"] = _estimate("fid", values[0], left[:, 0], level)
     metrics["kid"] = _estimate("kid", *kernel_leave_outs(real_rows, generated_rows, parts), level)
     curves, left_curves = prd_leave_outs(
-        equal_real, equal_generated, equal_parts, clusters=clusters, runs=runs, rng=rng
+        equal_real, equal_generated, equal_parts, clusters=settings.clusters, runs=settings.runs, rng=rng
     )
     prd = prd_values(curves[0].mean(axis=0), curves[1].mean(axis=0))
     left_prd = [prd_values(*curve) for curve in left_curves]
-    neighbours, left_neighbours = neighbour_leave_outs(equal_real, equal_generated, equal_parts, k=k)
+    neighbours, left_neighbours = neighbour_leave_outs(equal_real, equal_generated, equal_parts, k=settings.k)
     for whole, left_values in ((prd, left_prd), (neighbours, left_neighbours)):
         for name, value in whole.items():
             metrics[name] = _estimate(name, value, np.array([values[name] for values in left_values]), level)
@@ -122,14 +132,16 @@ def distribution_scores(
     per_run = [prd_values(*curve) for curve in zip(*curves, strict=True)]
     return DistributionScores(
         metrics=metrics,
-        sd_kmeans={name: float(np.std([run[name] for run in per_run], ddof=1)) if runs > 1 else 0.0 for name in prd},
+        sd_kmeans={
+            name: float(np.std([run[name] for run in per_run], ddof=1)) if settings.runs > 1 else 0.0 for name in prd
+        },
         prd_precision=curves[0],
         prd_recall=curves[1],
         real_count=len(real_rows),
         generated_count=len(generated_rows),
         count=count,
         warnings=(
-            *_count_warnings(count, real_rows.shape[1], clusters=clusters, k=k),
+            *_count_warnings(count, real_rows.shape[1], settings),
             *_thinning_warnings(len(real_rows), len(generated_rows)),
             *_subject_warnings(members, (real_subjects is not None, generated_subjects is not None)),
         ),
@@ -161,9 +173,7 @@ def real_floor(
     *,
     splits: int = 10,
     count: int | None = None,
-    clusters: int = 20,
-    runs: int = 10,
-    k: int = 5,
+    settings: DistanceSettings = _USUAL,
     seed: int = 0,
 ) -> RealFloor:
     """The distances of `distribution_scores` between one half of the real subjects and the other, over several splits.
@@ -189,19 +199,23 @@ def real_floor(
         half = rng.permutation(subject_count)[members] < subject_count // 2
         sides = np.flatnonzero(half), np.flatnonzero(~half)
         size = min(len(sides[0]), len(sides[1]), *([] if count is None else [count]))
-        _check_options(size, clusters=clusters, runs=runs, k=k)
+        _check_settings(size, settings)
         first, second = (side[_drawn(len(side), size, rng)] for side in sides)
         halvings = random_halvings((_compact(members[first]), _compact(members[second])), rng)
         whole, extrapolated = whole_and_extrapolated(rows[first], rows[second], halvings)
         curve = prd_curve(
-            real=rows[first], generated=rows[second], clusters=clusters, runs=runs, seed=int(rng.integers(2**32))
+            real=rows[first],
+            generated=rows[second],
+            clusters=settings.clusters,
+            runs=settings.runs,
+            seed=int(rng.integers(2**32)),
         )
         values = {
             "fid": float(whole),
             "fid_infinite": float(extrapolated),
             "kid": kernel_distance(real=rows[first], generated=rows[second]),
             **prd_values(*curve),
-            **precision_recall_density_coverage(real=rows[first], generated=rows[second], k=k),
+            **precision_recall_density_coverage(real=rows[first], generated=rows[second], k=settings.k),
         }
         for name, value in values.items():
             found.setdefault(name, []).append(value)
@@ -215,7 +229,7 @@ def real_floor(
         },
         count=smallest,
         subjects=subject_count,
-        warnings=_count_warnings(smallest, rows.shape[1], clusters=clusters, k=k),
+        warnings=_count_warnings(smallest, rows.shape[1], settings),
     )
 
 
@@ -235,14 +249,14 @@ def _compact(members: Parts) -> Parts:
     return checked_groups("subjects", members, len(members))
 
 
-def _check_options(count: int, *, clusters: int, runs: int, k: int) -> None:
-    check_count("clusters", clusters, at_least=1, at_most=2 * count)
-    check_count("runs", runs, at_least=1)
-    check_count("k", k, at_least=1, at_most=count - 1)
+def _check_settings(count: int, settings: DistanceSettings) -> None:
+    check_count("clusters", settings.clusters, at_least=1, at_most=2 * count)
+    check_count("runs", settings.runs, at_least=1)
+    check_count("k", settings.k, at_least=1, at_most=count - 1)
 
 
-def _count_warnings(count: int, width: int, *, clusters: int, k: int) -> tuple[str, ...]:
-    found = []
+def _count_warnings(count: int, width: int, settings: DistanceSettings) -> tuple[str, ...]:
+    clusters, k, found = settings.clusters, settings.k, []
     if count <= width:
         found.append(f"fid: {count} samples for {width} features: strongly biased upward")
     if count // 2 <= width:
