@@ -5,6 +5,7 @@ from typing import Any
 
 from benchmark.claims.realism import realism_sentence
 from benchmark.metric_names import DSC_METRICS, REGION_NAMES
+from benchmark.words import join
 
 __all__ = ["answer_of", "summary_lines"]
 
@@ -21,14 +22,12 @@ def answer_of(results: Mapping[str, Any]) -> dict[str, Any] | None:
     if label is None:
         return None
     regions = list(_regions(results, label)) if best else []
-    warnings = [text for region in regions for text in _bad_news(region, label)]
-    distance = _distance_sentence(results, label)
-    if realism and realism["realistic"] is not True:
-        warnings += [realism_sentence(realism), *distance]
-        sentences = []
-    else:
-        sentences = [*([realism_sentence(realism)] if realism else []), *distance]
-    sentences += [_region_sentence(region) for region in regions if region["real"] is not None]
+    warnings = [text for text in (_below_rules(regions, label), _real_below_rules(regions)) if text]
+    sentences = [_region_sentence(region) for region in regions if region["real"] is not None]
+    if realism:
+        distance = _distances(realism, results["floor"] or {}, label)
+        verdict = f"{realism_sentence(realism)}{': ' if distance else ''}{'; '.join(distance)}."
+        (sentences if realism["realistic"] else warnings).append(verdict)
     return {"label": label, "regions": regions, "warnings": warnings, "sentences": sentences}
 
 
@@ -60,40 +59,48 @@ def _regions(results: Mapping[str, Any], label: str) -> Iterator[dict[str, Any]]
         }
 
 
-def _bad_news(region: Mapping[str, Any], label: str) -> Iterator[str]:
-    where, rule = _of(region["region"]), region["untrained"]
-    if region["synthetic_gain"] is not None and region["synthetic_gain"] <= 0:
-        yield (
-            f"No better than no learning at all: for {where} the U-Net that learned from {label} reaches a DSC of "
-            f"{region['untrained_dsc'] + region['synthetic_gain']:.3f}, the rule {rule}, which learns nothing, "
-            f"{region['untrained_dsc']:.3f}."
-        )
-    if region["real_gain"] is not None and region["real_gain"] <= 0:
-        yield (
-            f"For {where} the U-Net that learned from real patches is no better than the rule {rule} either: a gap "
-            "between real and synthetic pairs says nothing here about what they teach."
-        )
-
-
-def _distance_sentence(results: Mapping[str, Any], label: str) -> list[str]:
-    """FID and PRD area against the floor, in one sentence, or nothing where they were not measured."""
-    realism, floor = results["realism"], results["floor"] or {}
-    entry = realism["labels"].get(label) if realism else None
-    if entry is None or entry["fid_over_floor"] is None:
-        return []
-    ratio, floors = entry["fid_over_floor"], realism["floor"]
-    halves = (
-        "two halves of the real subjects" if floor.get("sd") else "the training subjects and those that none had seen"
-    )
-    least = "at least " if realism["fid_over_floor_is_least"] else ""
-    area = entry["prd_area_over_floor"]
-    prd = (
-        f"; the PRD area is {area * floors['prd_auc']:.2f} against {floors['prd_auc']:.2f}" if area is not None else ""
-    )
-    return [
-        f"The FID of {label} is {least}{ratio:.2g} times the distance between {halves} "
-        f"({ratio * floors['fid']:.3g} against {floors['fid']:.3g}){prd}."
+def _below_rules(regions: Sequence[Mapping[str, Any]], label: str) -> str | None:
+    """Where the label's U-Nets do no better than a rule that learned nothing."""
+    below = [region for region in regions if region["synthetic_gain"] is not None and region["synthetic_gain"] <= 0]
+    if not below:
+        return None
+    places = [
+        f"for {_of(region['region'])} a DSC of {region['untrained_dsc'] + region['synthetic_gain']:.3f} where the rule "
+        f"{region['untrained']} has {region['untrained_dsc']:.3f}"
+        for region in below
     ]
+    return f"No better than no learning at all: what learned from {label} reaches {join(places)}."
+
+
+def _real_below_rules(regions: Sequence[Mapping[str, Any]]) -> str | None:
+    """Where real patches taught no more either, so that the gap to them is no measure of anything."""
+    below = [region for region in regions if region["real_gain"] is not None and region["real_gain"] <= 0]
+    if not below:
+        return None
+    return (
+        f"For {join(_of(region['region']) for region in below)} real patches teach no more than a rule without "
+        "learning knows: a small gap between real and synthetic pairs would mean nothing there."
+    )
+
+
+def _distances(realism: Mapping[str, Any], floor: Mapping[str, Any], label: str) -> list[str]:
+    """FID, PRD area and pieces of the label against those of real patches, as far as they were measured."""
+    entry = realism["labels"].get(label)
+    if entry is None:
+        return []
+    parts = []
+    if (ratio := entry["fid_over_floor"]) is not None:
+        halves = "two halves of the real subjects" if floor.get("sd") else "the training subjects and the others"
+        least = "at least " if realism["fid_over_floor_is_least"] else ""
+        parts.append(
+            f"the FID of {label} is {least}{ratio:.2g} times the distance between {halves} ({entry['fid']:.3g} against "
+            f"{realism['floor']['fid']:.3g})"
+        )
+    if entry["prd_area_over_floor"] is not None:
+        parts.append(f"its PRD area is {entry['prd_auc']:.2f} against {realism['floor']['prd_auc']:.2f}")
+    if entry["pieces_ratio"] is not None:
+        parts.append(f"a label patch has {entry['pieces']:.1f} pieces of vessel against {entry['pieces_real']:.1f}")
+    return parts
 
 
 def _region_sentence(region: Mapping[str, Any]) -> str:

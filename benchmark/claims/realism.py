@@ -6,7 +6,7 @@ from typing import Any
 from benchmark.scoring.patch_sets import BIASED_MORE
 from benchmark.words import join
 
-__all__ = ["THRESHOLDS", "cell_warning", "realism_of", "realism_sentence"]
+__all__ = ["RULE", "THRESHOLDS", "cell_warning", "realism_of", "realism_sentence"]
 
 # Far from indistinguishable: real against real is 1, 1 and about 1. What fails these is seen at a glance.
 THRESHOLDS = {"fid_over_floor": 8.0, "prd_area_over_floor": 0.5, "pieces_ratio": 1.5}
@@ -26,18 +26,17 @@ def realism_of(cells: Sequence[Mapping[str, Any]], floor: Mapping[str, Any] | No
     for label in dict.fromkeys(cell["label"] for cell in cells):
         members = [cell for cell in cells if cell["label"] == label]
         values = _values(members, (floor or {}).get("metrics", {}))
-        if any(value is not None for value in values.values()):
-            failed = [name for name, value in values.items() if _fails(name, value)]
-            measured = all(value is not None for value in values.values())
+        if any(values[name] is not None for name in THRESHOLDS):
+            failed = [name for name in THRESHOLDS if _fails(name, values[name])]
+            measured = all(values[name] is not None for name in THRESHOLDS)
             labels[label] = {**values, "failed": failed, "realistic": not failed if measured or failed else None}
     if not labels:
         return None
     verdicts = [entry["realistic"] for entry in labels.values()]
     realistic = True if True in verdicts else None if None in verdicts else False
-    floor_metrics = {name: (floor or {}).get("metrics", {}).get(name) for name in ("fid", "prd_auc")}
     return {
         "thresholds": THRESHOLDS,
-        "floor": floor_metrics,
+        "floor": {name: (floor or {}).get("metrics", {}).get(name) for name in ("fid", "prd_auc")},
         "fid_over_floor_is_least": any(BIASED_MORE in text for text in (floor or {}).get("warnings", ())),
         "labels": labels,
         "realistic": realistic,
@@ -45,11 +44,16 @@ def realism_of(cells: Sequence[Mapping[str, Any]], floor: Mapping[str, Any] | No
 
 
 def _values(members: Sequence[Mapping[str, Any]], floor: Mapping[str, Any]) -> dict[str, float | None]:
+    """The label's own means, and the three numbers that the thresholds are for."""
     fid, area = (_mean([cell["metrics"].get(name, {}).get("value") for cell in members]) for name in ("fid", "prd_auc"))
     pieces = [((cell["labels"] or {}).get("means") or {}).get("component_count") or {} for cell in members]
     real, generated = (_mean([each.get(side) for each in pieces]) for side in ("real", "generated"))
     ratio = generated / real if generated and real else None
     return {
+        "fid": fid,
+        "prd_auc": area,
+        "pieces": generated,
+        "pieces_real": real,
         "fid_over_floor": _over(fid, floor.get("fid")),
         "prd_area_over_floor": _over(area, floor.get("prd_auc")),
         "pieces_ratio": ratio and max(ratio, 1 / ratio),
@@ -71,25 +75,25 @@ def _fails(name: str, value: float | None) -> bool:
     return value > THRESHOLDS[name] if name in EXCESS else value < THRESHOLDS[name]
 
 
+RULE = (
+    "A least demand on patches, and no proof that they are realistic: FID at most "
+    f"{THRESHOLDS['fid_over_floor']:g} times that of real against real, PRD area at least "
+    f"{THRESHOLDS['prd_area_over_floor']:g} of it, pieces of vessel per label patch within "
+    f"{THRESHOLDS['pieces_ratio']:g} times the real ones."
+)
+
+
 def realism_sentence(realism: Mapping[str, Any]) -> str:
-    """The verdict on the run, with the thresholds by which it was made."""
-    rule = (
-        f"the rule: FID at most {THRESHOLDS['fid_over_floor']:g} times that of real against real, PRD area at least "
-        f"{THRESHOLDS['prd_area_over_floor']:g} of it, label pieces per patch within {THRESHOLDS['pieces_ratio']:g} "
-        "times the real ones"
-    )
+    """The verdict on the run by RULE, without its full stop."""
     passing = [label for label, entry in realism["labels"].items() if entry["realistic"]]
     failing = [label for label, entry in realism["labels"].items() if entry["realistic"] is False]
     if realism["realistic"] is False:
         which = "the generators do" if len(failing) > 1 else "the generator does"
-        return f"At this budget {which} not yet make realistic vessels ({rule})."
+        return f"At this budget {which} not yet make realistic vessels"
     if passing:
-        rest = f"; {join(failing)} {'fails' if len(failing) == 1 else 'fail'}" if failing else ""
-        return (
-            f"{join(passing)} {'passes' if len(passing) == 1 else 'pass'} a coarse rule of realism{rest} ({rule}). "
-            "That is a least demand, and no proof that the patches are realistic."
-        )
-    return f"Whether the patches are realistic cannot be said: not all of it was measured ({rule})."
+        rest = f", {join(failing)} {'does' if len(failing) == 1 else 'do'} not" if failing else ""
+        return f"{join(passing)} {'meets' if len(passing) == 1 else 'meet'} a least demand on realism{rest}"
+    return "Whether the patches are realistic cannot be said, for not all of it was measured"
 
 
 def cell_warning(cell: Mapping[str, Any], floor: Mapping[str, Any] | None) -> str | None:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmark.claims.realism import RULE
 from benchmark.claims.statistics import LEAST_SEEDS
-from benchmark.report.sections.tables import Column, Entry, Row, Table
+from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table
 from benchmark.report.sections.text import LabelMark, deviation, interval, metric_phrase, number, unit_of
 from benchmark.results.run_folder import Run
 from benchmark.words import join, plural
@@ -190,7 +191,7 @@ def headline(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Head
         "Mean overlap with the truth (DSC) on the test subjects, by what the U-Net was trained on:" if regions else "",
         _answer_table(regions, marks, answer["label"]) if regions else None,
         answer["sentences"],
-        _about_choice(best, regions) if regions else "",
+        " ".join([*([_about_choice(best, regions)] if regions else []), *([RULE] if results["realism"] else [])]),
     )
 
 
@@ -204,16 +205,15 @@ def _answer_table(regions: Sequence[Mapping[str, Any]], marks: Mapping[str, Labe
         else Entry(number(region["untrained_dsc"], 3), region["untrained"])
         for region in regions
     ]
-    return Table(
-        columns,
-        [
-            Row(None, rules, "best rule without learning"),
-            Row(marks[label], [Entry(number(region["synthetic"], 3)) for region in regions]),
-            Row(marks[real], [Entry(number(region["real"], 3)) for region in regions]),
-            Row(None, [_gap_entry(region) for region in regions], "real minus synthetic"),
-            Row(None, [_share_entry(region["share"]) for region in regions], "share of the real gain"),
-        ],
-    )
+    notes = Footnotes()
+    rows = [
+        Row(None, rules, "best rule without learning"),
+        Row(marks[label], [Entry(number(region["synthetic"], 3)) for region in regions]),
+        Row(marks[real], [Entry(number(region["real"], 3)) for region in regions]),
+        Row(None, [_gap_entry(region) for region in regions], "real minus synthetic"),
+        Row(None, [_share_entry(region["share"], notes) for region in regions], "share of the real gain"),
+    ]
+    return Table(columns, rows, notes.lines())
 
 
 def _gap_entry(region: Mapping[str, Any]) -> Entry:
@@ -223,10 +223,10 @@ def _gap_entry(region: Mapping[str, Any]) -> Entry:
     return Entry(number(gap["value"], 3), interval(gap["ci_low"], gap["ci_high"], 3))
 
 
-def _share_entry(share: Mapping[str, Any]) -> Entry:
+def _share_entry(share: Mapping[str, Any], notes: Footnotes) -> Entry:
     if share["value"] is None:
-        return Entry("undefined", share["reason"] or "")
-    return Entry(number(share["value"], 2), interval(share["ci_low"], share["ci_high"], 2) or share["reason"] or "")
+        return Entry("n/a", "", notes.mark(share["reason"]))
+    return Entry(number(share["value"], 2), interval(share["ci_low"], share["ci_high"], 2), notes.mark(share["reason"]))
 
 
 def _about_choice(best: Mapping[str, Any], regions: Sequence[Mapping[str, Any]]) -> str:
