@@ -11,6 +11,7 @@ __all__ = [
     "COST_METRICS",
     "DISTANCES",
     "DSC_METRICS",
+    "GAIN",
     "LABEL_METRICS",
     "LABEL_NAMES",
     "METRIC_NAMES",
@@ -66,6 +67,7 @@ AUDIT_NAMES: Mapping[str, tuple[str, int, str]] = {
 AUDIT_METRICS = tuple(AUDIT_NAMES)
 
 DSC_METRICS = ("dsc/intracranial", "dsc/all")  # the paper's question first
+GAIN = "real_gain_share"  # of a label and region, see claims.gain; it is derived, so no claim is about it
 
 
 # What lies in [0, 1] by definition.
@@ -79,8 +81,12 @@ def range_of(metric: str) -> tuple[float, float]:
     return -math.inf if name in UNBIASED else 0.0, 1.0 if name in SHARES else math.inf
 
 
-def trained_on(cell: Mapping[str, Any]) -> Literal["real", "synthetic", "both"]:
-    """What the U-Net of a cell of results.json learned from."""
+def trained_on(cell: Mapping[str, Any]) -> Literal["real", "synthetic", "both", "phantoms", "nothing"]:
+    """What the U-Net of a cell of results.json learned from; a rule without learning has none."""
+    if cell.get("untrained"):  # absent from earlier runs
+        return "nothing"
+    if cell.get("simulated"):
+        return "phantoms"
     if cell["mixed_with"]:
         return "both"
     return "synthetic" if cell["norm"] or cell["external"] else "real"
@@ -123,6 +129,7 @@ METRIC_NAMES: dict[str, tuple[str, int, str]] = {
         for metric, (name, decimals, unit, _) in SEGMENTATION_NAMES.items()
         for region, region_name in REGION_NAMES.items()
     },
+    **{f"{GAIN}/{region}": (f"share of the real gain, {name}", 2, "") for region, name in REGION_NAMES.items()},
     "fid": ("FID", 4, ""),
     "fid_infinite": ("FID∞ (infinite n)", 4, ""),
     "kid": ("KID", 4, ""),

@@ -154,6 +154,9 @@ def build_plan(
     # Fewer real subjects last: their short U-Nets fill the gaps between generators.
     for cell in sorted(cells, key=lambda cell: cell.real_subjects is not None):
         roles = {"data": data[cell.recipe.pairing]}
+        if cell.untrained:
+            plan.cells.append(CellPlan(cell, roles | _add_untrained(plan, cell.untrained, roles["data"])))
+            continue
         if cell.has_gan:
             roles |= _add_gan(plan, cell, roles["data"])
             if costs and not plan.refused(roles["verify_gan"]):
@@ -162,6 +165,8 @@ def build_plan(
             roles["pairs"] = imported[cell.external]
         elif cell.mixed_with:
             roles |= pairs[cell.mixed_with, cell.seed]
+        elif cell.simulated:
+            roles["simulated_pairs"] = _add_simulation(plan, roles["data"])
         if "pairs" in roles:
             pairs[cell.label, cell.seed] = {f"mixed_{role}": roles[role] for role in ("gan", "pairs") if role in roles}
             roles |= _add_scores(plan, cell, roles)
@@ -323,6 +328,23 @@ def _add_import(plan: Plan, external: ExternalSource) -> str:
     return plan.add("import_pairs", options, {}, None, folder=str(external.folder))
 
 
+def _add_simulation(plan: Plan, data: str) -> str:
+    """As many phantoms as there are training subjects, with as many patches each, and voxels of their size."""
+    options = {
+        "subjects": len(plan.source.split["train"]),
+        "patch": plan.profile.patch,
+        "patches": plan.profile.patches.model_dump(),
+        "seed": plan.profile.phantom.seed,
+    }
+    return plan.add("simulate_pairs", options, {"data": data}, None)
+
+
+def _add_untrained(plan: Plan, method: str, data: str) -> dict[str, str]:
+    """The rule is fitted on training subjects, and scored as U-Nets are."""
+    rules = plan.add("fit_untrained", {"method": method}, {"data": data}, None)
+    return {"rules": rules, "evaluate": plan.add("evaluate_untrained", {}, {"data": data, "rules": rules}, None)}
+
+
 def _add_scores(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, str]:
     profile = plan.profile
     score: dict[str, Any] = {
@@ -355,7 +377,7 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
         "seed": cell.seed,
     }
     needs = {"data": roles["data"]}
-    if pairs := roles.get("pairs") or roles.get("mixed_pairs"):
+    if pairs := roles.get("pairs") or roles.get("mixed_pairs") or roles.get("simulated_pairs"):
         needs["pairs"] = pairs
     real = _real_subjects(plan, cell)
     is_baseline = cell.is_real and len(real) == len(plan.source.split["train"])

@@ -24,7 +24,7 @@ def cells(matrix: dict[str, object], **more: object) -> list:
 
 def test_the_papers_rows_resolve_to_norm_precision_and_scaled_width() -> None:
     found = {cell.label: cell for cell in cells({"variant": ["GP", "SN", "SN-MP", "c-SN-MP"], "seed": [0]})}
-    assert list(found) == ["real", "GP", "SN", "SN-MP", "c-SN-MP"]
+    assert list(found) == ["real", "threshold", "vesselness", "GP", "SN", "SN-MP", "c-SN-MP"]
     assert (found["GP"].norm, found["GP"].precision, found["GP"].filters) == ("instance", "fp32", 64)
     assert (found["SN"].norm, found["SN"].precision, found["SN"].filters) == ("spectral", "fp32", 64)
     assert (found["SN-MP"].precision, found["SN-MP"].filters) == ("bf16", 64)
@@ -35,7 +35,7 @@ def test_the_papers_rows_resolve_to_norm_precision_and_scaled_width() -> None:
 
 def test_free_axes_combine_and_show_in_ids_and_labels() -> None:
     found = cells({"norm": ["spectral", "none"], "precision": ["fp32", "bf16"], "filters": [32], "seed": [0, 1]})
-    ids = [cell.id for cell in found if not cell.is_real]
+    ids = [cell.id for cell in found if cell.has_gan]
     assert len(ids) == len(set(ids)) == 8
     assert "none_f32_bf16_s1" in ids
     assert {cell.label for cell in found} >= {"spectral precision=bf16", "none precision=fp32"}
@@ -43,14 +43,15 @@ def test_free_axes_combine_and_show_in_ids_and_labels() -> None:
 
 def test_recipes_whose_baselines_differ_have_one_each() -> None:
     found = cells({"variant": ["SN"], "recipe": ["corrected", "corrected+D8"], "seed": [0]})
-    assert [cell.recipe.intensity_scaling for cell in found] == ["volume", "patch", "volume", "patch"]
-    assert [cell.id for cell in found] == [
+    learned = [cell for cell in found if not cell.untrained]
+    assert [cell.recipe.intensity_scaling for cell in learned] == ["volume", "patch", "volume", "patch"]
+    assert [cell.id for cell in learned] == [
         "real_corrected_s0",
         "real_corrected+D8_s0",
         "SN_f64_corrected_s0",
         "SN_f64_corrected+D8_s0",
     ]
-    assert found[3].label == "SN recipe=corrected+D8"
+    assert learned[3].label == "SN recipe=corrected+D8"
 
 
 def test_recipes_whose_baselines_are_the_same_have_one() -> None:
@@ -71,18 +72,18 @@ def test_recipes_whose_baselines_are_the_same_have_one() -> None:
 
 def test_excluded_combinations_are_left_out() -> None:
     found = cells({"variant": ["GP", "SN"], "seed": [0, 1]}, exclude=[{"variant": "GP", "seed": 1}])
-    assert [cell.id for cell in found if not cell.is_real] == ["GP_f64_s0", "SN_f64_s0", "SN_f64_s1"]
+    assert [cell.id for cell in found if cell.has_gan] == ["GP_f64_s0", "SN_f64_s0", "SN_f64_s1"]
 
 
 def test_a_rule_may_exclude_several_values_at_once() -> None:
     found = cells(
         {"variant": ["GP", "SN"], "seed": [0, 1, 2]}, exclude=[{"variant": "GP", "seed": [0, 1]}, {"seed": 2}]
     )
-    assert [cell.id for cell in found if not cell.is_real] == ["SN_f64_s0", "SN_f64_s1"]
+    assert [cell.id for cell in found if cell.has_gan] == ["SN_f64_s0", "SN_f64_s1"]
 
 
 def test_the_dp_variant_is_private_and_half_as_wide() -> None:
-    (cell,) = (cell for cell in cells({"variant": ["DP"]}) if not cell.is_real)
+    (cell,) = (cell for cell in cells({"variant": ["DP"]}) if cell.has_gan)
     assert (cell.norm, cell.precision, cell.filters, cell.private) == ("none", "fp32", 32, True)
     narrow = protocol_with({"variant": ["DP"]}).profiles["laptop"].model_copy(update={"filters": 8})
     with pytest.raises(InputError, match="gives DP a width of 4; it must be a multiple of 8: choose filters 16"):
@@ -94,15 +95,49 @@ def test_a_protocol_of_costs_has_no_baselines() -> None:
 
 
 def test_claims_may_name_the_baseline_and_every_label() -> None:
-    assert labels_of(protocol_with({"variant": ["GP", "SN"], "seed": [0, 1]})) == ["real", "GP", "SN"]
+    rules = ["threshold", "vesselness"]
+    labels = labels_of(protocol_with({"variant": ["GP", "SN"], "seed": [0, 1]}))
+    assert labels == ["real", *rules, "GP", "SN", "procedural"]
     two = labels_of(protocol_with({"variant": ["SN"], "recipe": ["corrected", "paper_code"]}))
-    assert two == ["real recipe=corrected", "real recipe=paper_code", "SN recipe=corrected", "SN recipe=paper_code"]
+    assert [label for label in two if label.startswith(("real", "SN"))] == [
+        "real recipe=corrected",
+        "real recipe=paper_code",
+        "SN recipe=corrected",
+        "SN recipe=paper_code",
+    ]
+
+
+def test_rules_without_learning_have_one_cell_each_whatever_the_seeds() -> None:
+    found = cells({"variant": ["SN"], "seed": [3, 4]})
+    assert [cell.id for cell in found if cell.untrained] == ["threshold", "vesselness"]
+    assert not any(cell.is_real or cell.is_synthetic for cell in found if cell.untrained)
+
+
+def test_recipes_repeat_a_rule_only_where_its_volumes_differ() -> None:
+    """D8 scales what networks see, D6 gives images the labels of others: a rule reads volumes on one scale."""
+    found = cells({"variant": ["SN"], "recipe": ["corrected", "corrected+D8", "corrected+D6"], "seed": [0]})
+    names = [cell.id for cell in found if cell.untrained == "threshold"]
+    assert names == ["threshold_corrected", "threshold_corrected+D6"]
+
+
+def test_phantoms_train_a_network_only_where_there_are_real_data() -> None:
+    protocol = protocol_with({"variant": ["SN"], "seed": [0, 1]})
+    profile = protocol.profiles["laptop"]
+    simulated = [cell.id for cell in cells_of(protocol, profile, has_data=True) if cell.simulated]
+    assert simulated == ["procedural_s0", "procedural_s1"]
+    assert not any(cell.simulated for cell in cells_of(protocol, profile))
+
+
+def test_a_profile_chooses_its_baselines() -> None:
+    protocol = protocol_with({"variant": ["SN"], "seed": [0]})
+    profile = protocol.profiles["laptop"].model_copy(update={"baselines": ("vesselness",)})
+    assert [cell.label for cell in cells_of(protocol, profile, has_data=True)] == ["real", "vesselness", "SN"]
 
 
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
-        (None, 10),
+        (None, 12),
         ("real", 2),
         ("s0", 5),
         ("SN and not MP", 2),

@@ -225,7 +225,7 @@ def test_a_protocol_of_costs_plans_one_measurement_and_nothing_else() -> None:
 def test_the_deviations_are_switched_one_at_a_time_beside_both_recipes() -> None:
     protocol = load_protocol(PAPER.with_name("deviations.yaml"))
     for name, profile in protocol.profiles.items():
-        cells = [cell for cell in cells_of(protocol, profile) if not cell.is_real and cell.seed == 0]
+        cells = [cell for cell in cells_of(protocol, profile) if cell.has_gan and cell.seed == 0]
         recipes = {(cell.variant, cell.recipe_name) for cell in cells}
         alone = {("DP" if number == 14 else "SN-MP", f"corrected+D{number}") for number in range(1, 16)}
         both = {(variant, recipe) for variant in ("SN-MP", "DP") for recipe in ("corrected", "paper_code")}

@@ -75,7 +75,8 @@ def test_a_utility_chart_marks_where_a_level_meets_the_curve_and_its_interval() 
 
 
 def test_labels_have_different_colours_and_real_data_are_grey() -> None:
-    labels = {"real": True, **{f"variant {index}": False for index in range(12)}}
+    learned = {f"variant {index}": "synthetic" for index in range(12)}
+    labels = {"real": "real", "threshold": "nothing", "vesselness": "nothing", **learned}
     colours = label_colours(labels)
     assert colours["real"] == "#808080"
     assert len(set(colours.values())) == len(labels)

@@ -26,12 +26,14 @@ from benchmark.protocol.load import load_protocol
 from benchmark.report.results_json import results_of
 from benchmark.report.run_page import render_report
 from benchmark.report.sections.claims import claim_views
+from benchmark.report.sections.median_patches import median_patches
 from benchmark.report.sections.segmentations import segmented_subjects
 from benchmark.report.sections.text import label_marks
 from benchmark.results.run_folder import Run, load_run
 from benchmark.results.summary import subject_rows, summarise
 from benchmark.run.scheduler import write_run_folder
 from vesselgan.data import LoadedSubject, open_store, write_store
+from vesselgan.metrics import block_means, mirrored
 
 PATCH = (16, 16, 16)
 SEGMENTATION = ("dsc", "bavd_voxel", "bavd_mm")
@@ -124,6 +126,8 @@ def write_gan(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> Va
 def write_pairs(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> Values:
     images = rng.integers(-32767, 32767, (3, *PATCH), dtype=np.int16)
     np.savez(folder / "shown.npz", images=images, labels=images > 30000)
+    np.save(folder / "images.npy", images)
+    np.save(folder / "labels.npy", images > 30000)
     return {"pairs": 3}
 
 
@@ -140,6 +144,14 @@ def write_scores(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) ->
         "labels": labels,
         "meaning": "m",
     }
+
+
+def write_reference(spec: Spec, folder: Path, rng: np.random.Generator, *more: Any) -> Values:
+    store = open_store(folder.parent / spec.inputs["data"] / "store")
+    for name, splits in (("train", ["train"]), ("held_out", ["validation", "test"])):
+        indices = np.concatenate([store.patches(split) for split in splits])
+        np.savez(folder / f"{name}.npz", indices=indices, blocks=block_means(store.cut_pairs(indices, "volume")[0]))
+    return write_scores(spec, folder, rng, *more)
 
 
 def write_unet(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> Values:
@@ -181,10 +193,13 @@ def write_costs(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> 
 
 
 WRITERS: Mapping[str, Callable[..., Values]] = {
+    "verify": lambda *_: {"operations": 44, "faults": []},
     "prepare": write_data,
     "train_gan": write_gan,
     "synthesise": write_pairs,
-    "reference": write_scores,
+    "reference": write_reference,
+    "fit_untrained": lambda *_: {"rules": {}},
+    "evaluate_untrained": write_evaluation,
     "score": write_scores,
     "train_unet": write_unet,
     "evaluate": write_evaluation,
@@ -336,13 +351,15 @@ def test_a_dataset_without_brain_mask_gives_no_intracranial_values_but_their_rea
     page = render(make_run(tmp_path, mask=False), tmp_path / "page")
     assert "n/a<sup>a</sup>" in page
     assert "the dataset has no brain mask" in page
-    assert "for all vessels of the test subjects" in page  # the main comparison falls back
+    answer = page.partition('<section id="answer">')[2].partition("</section>")[0]
+    assert "DSC, all vessels" in answer
+    assert "DSC, intracranial" not in answer  # the main comparison falls back
 
 
 def test_failed_cells_are_listed_with_their_error_and_the_others_are_shown(tmp_path: Path) -> None:
     run = make_run(tmp_path, failed="train_gan")
     page = render(run, tmp_path / "page")
-    assert "4 of 6 cells are missing" in page
+    assert "4 of 8 cells are missing" in page
     assert "SN_f512_s0: failed (gan: ValueError: a loss was &lt;nan&gt;)" in page
     assert "no cell of this label has got this far" in page
     assert "found, missed and invented" in page
@@ -451,7 +468,7 @@ def test_a_run_of_costs_alone_speaks_of_nothing_else(run: Run, tmp_path: Path) -
         page = render(run, tmp_path)
     finally:
         del run.plan["only"]
-    assert "Nothing was trained: this run measures what one training step of 3 configurations costs" in page
+    assert "Nothing was trained: this run measures what one training step of 5 configurations costs" in page
     assert "Can a segmentation network learn" not in page
     assert "seeds only" not in page
     assert "Time, throughput and memory of one training step" in page
@@ -515,7 +532,8 @@ def test_mixtures_are_neither_baselines_nor_synthetic(run_of_arms: Run, tmp_path
     distances = page.partition('<section id="distances">')[2].partition("</section>")[0]
     assert "SN-MP" in distances
     assert "real + SN" not in distances
-    answer = page.partition('<dl class="scores">')[2].partition("</dl>")[0]
+    answer = page.partition('<div class="answer-table">')[2].partition("</table>")[0]
+    assert "DSC, all vessels" in answer
     assert "real n=1" not in answer
     assert "real + SN" not in answer
     (best,) = (claim for claim in results["claims"] if claim["kind"] == "best")
@@ -536,8 +554,41 @@ def test_the_same_test_subjects_are_shown_for_every_label_from_worst_to_best(run
     assert {key for key, _, _ in titles} == set(store.keys("test"))
     assert [rank for _, rank, _ in titles] == ["lowest", "median", "highest"]
     assert sorted(float(mean) for _, _, mean in titles) == [float(mean) for _, _, mean in titles]
-    assert section.count("<img ") == 3 * (2 + 3)  # image, truth and three labels
+    assert section.count("<img ") == 3 * (2 + 5)  # image, truth and five labels
     assert len(page) < 1_500_000
+
+
+def test_the_answer_shows_patches_of_median_distance_and_not_the_best(run: Run, page: str) -> None:
+    answer = results_of(run)["answer"]
+    shown = median_patches(run, answer, label_marks(results_of(run)))
+    assert shown is not None
+    assert [patch.title for patch in shown.patches] == ["real", "synthetic", "nearest real"]
+    assert page.index(shown.patches[1].image.uri) < page.index("Mean overlap with the truth")
+    record = next(record for record in run.cells if record["cell"]["label"] == answer["label"])
+    stages = record["stages"]
+    made = np.load(run.store.folder(stages["pairs"]) / "images.npy") / 32767
+    with np.load(run.store.folder(stages["reference"]) / "train.npz") as train:
+        real = np.stack(
+            [block / block.std() for block in train["blocks"] - train["blocks"].mean((1, 2, 3), keepdims=True)]
+        )
+    blocks = block_means(made)
+    blocks = np.stack([block / block.std() for block in blocks - blocks.mean((1, 2, 3), keepdims=True)])
+    distances = [
+        min(
+            np.linalg.norm(copy - other.ravel()) for copy in mirrored(blocks[index : index + 1])[:, 0] for other in real
+        )
+        for index in range(len(made))
+    ]
+    assert f"{sorted(distances)[1]:.3g} away" in shown.patches[1].about, "the middle one of three"
+
+
+def test_bad_news_stand_before_every_number_and_picture_of_the_answer(run: Run, tmp_path: Path) -> None:
+    results = results_of(run)
+    answer = results["answer"] | {"warnings": ["No better than no learning at all."]}
+    section = render(run, tmp_path, answer=answer).partition('<section id="answer">')[2].partition("</section>")[0]
+    first = section.index("No better than no learning at all.")
+    assert first < section.index("<img ")
+    assert first < section.index('<div class="answer-table">')
 
 
 def test_an_empty_prediction_is_drawn_as_all_missed(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def test_results_hold_every_metric_of_every_cell(finished: Path) -> None:
     results = json.loads((finished / "reports/paper-smoke/results.json").read_text())
     assert {"protocol", "profile", "environment", "cells", "claims", "subjects"} <= results.keys()
     cells = {cell["label"]: cell for cell in results["cells"]}
-    assert list(cells) == ["real", "GP", "SN", "SN-MP", "c-SN-MP"]
+    without_pairs = ["real", "threshold", "vesselness"]
+    assert list(cells) == [*without_pairs, "GP", "SN", "SN-MP", "c-SN-MP"]
     overlaps = ("dsc", "cldice", "sensitivity", "precision", "volume_similarity")
     distances_of_masks = (f"{name}_{unit}" for name in ("bavd", "ahd", "hd95") for unit in ("voxel", "mm"))
     bettis = (f"betti_{number}_error" for number in range(3))
@@ -97,28 +98,42 @@ def test_results_hold_every_metric_of_every_cell(finished: Path) -> None:
     costs = {"step_time_ms", "patches_per_s", "peak_memory_mib"}
     for label, cell in cells.items():
         assert cell["status"] == "done"
-        assert cell["metrics"].keys() == (segmentation if label == "real" else segmentation | distances | costs)
+        assert cell["metrics"].keys() == (segmentation if label in without_pairs else segmentation | distances | costs)
         for metric in cell["metrics"].values():
             assert {"value", "n", "ci_low", "ci_high"} <= metric.keys()
             assert metric["value"] is not None
     assert cells["SN-MP"]["precision"] == "bf16"
-    memory = {label: cell["metrics"]["peak_memory_mib"]["value"] for label, cell in cells.items() if label != "real"}
+    memory = {
+        label: cell["metrics"]["peak_memory_mib"]["value"]
+        for label, cell in cells.items()
+        if label not in without_pairs
+    }
     assert memory["SN-MP"] < memory["SN"] < memory["c-SN-MP"]
     subjects = [row for row in results["subjects"] if row["cell"] == "real_s0" and row["metric"] == "dsc/all"]
     assert len(subjects) == 4, "two validation and two test subjects"
+    assert {(gain["label"], gain["metric"]) for gain in results["gain"]} == {
+        (label, f"dsc/{region}") for label in cells if label not in without_pairs for region in ("all", "intracranial")
+    }
+    assert all(gain["untrained"] in without_pairs[1:] for gain in results["gain"])
+    assert results["realism"]["labels"].keys() == cells.keys() - set(without_pairs)
 
 
 def test_mlflow_mirrors_the_run_as_parent_and_children(finished: Path) -> None:
     from benchmark.report.mlflow_mirror import MlflowClient, compare_url, store_uri
     from benchmark.report.publish import sync_run
 
+    results = json.loads((finished / "reports/paper-smoke/results.json").read_text())
     client = MlflowClient(store_uri(finished))
     experiment = client.get_experiment_by_name("paper-smoke")
     runs = client.search_runs([experiment.experiment_id])
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     children = {run.info.run_name: run for run in runs if run is not parent}
     assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
-    assert children.keys() == {"real_s0", "GP_f16_s0", "SN_f16_s0", "SN-MP_f16_s0", "c-SN-MP_f32_s0"}
+    rules = {"threshold", "vesselness"}
+    assert children.keys() == rules | {"real_s0", "GP_f16_s0", "SN_f16_s0", "SN-MP_f16_s0", "c-SN-MP_f32_s0"}
+    assert parent.data.metrics["fid_over_floor/SN"] == results["realism"]["labels"]["SN"]["fid_over_floor"]
+    defined = [gain for gain in results["gain"] if gain["value"] is not None]
+    assert sum(name.startswith("real_gain_share/") for name in parent.data.metrics) == len(defined)
     child = children["SN-MP_f16_s0"]
     assert child.info.status == "FINISHED"
     assert child.data.params["precision"] == "bf16"
@@ -133,13 +148,13 @@ def test_mlflow_mirrors_the_run_as_parent_and_children(finished: Path) -> None:
 def test_a_second_run_repeats_nothing_and_takes_seconds(finished: Path) -> None:
     stages = finished / "runs/stages"
     before = {path: path.stat().st_mtime_ns for path in stages.glob("*/result.json")}
-    assert len(before) == 31
+    assert len(before) == 35
     started = time.monotonic()
     result = smoke(finished)
     seconds = time.monotonic() - started
     assert result.returncode == 0
     assert "(0 to do)" in result.stdout
-    assert result.stdout.count(" done ") == 5, "a line per cell"
+    assert result.stdout.count(" done ") == 7, "a line per cell"
     assert {path: path.stat().st_mtime_ns for path in stages.glob("*/result.json")} == before
     assert seconds < 5, seconds
 
@@ -157,7 +172,7 @@ def test_one_stage_runs_by_itself_and_gives_the_same_bytes(finished: Path, tmp_p
 
 def test_every_stage_has_a_log_that_says_what_it_did(finished: Path) -> None:
     logs = {path.parent.name: path.read_text() for path in (finished / "runs/stages").glob("*/log.txt")}
-    assert len(logs) == 25
+    assert len(logs) == 29
     for key, text in logs.items():
         lines = text.splitlines()
         assert f"{key} starts" in lines[0]

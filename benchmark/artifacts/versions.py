@@ -8,9 +8,12 @@ STAGE_VERSIONS = {
     "train_gan": 2,
     "synthesise": 2,
     "import_pairs": 1,
+    "simulate_pairs": 1,
     "reference": 3,
     "score": 3,
     "train_unet": 3,
     "evaluate": 3,
+    "fit_untrained": 1,
+    "evaluate_untrained": 1,
     "measure": 3,
 }

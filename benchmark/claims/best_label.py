@@ -32,24 +32,32 @@ def best_synthetic(cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame) -> di
         label = max(candidates, key=lambda name: on_validation[name])
         data = _data_of(cells, label)
         baseline = next((name for name in baselines if name in means["test"] and _data_of(cells, name) == data), None)
-        pairs = None if baseline is None else _pairs(Evidence(cells, rows), metric, baseline, label)
-        scores = {
-            "test": float(means["test"][label]),
-            "test_real": None if baseline is None else float(means["test"][baseline]),
-            "gap_to_real": None,
-        }
+        by_metric = {name: _scores(cells, rows, name, baseline, label) for name in DSC_METRICS}
         return {
             "label": label,
             "metric": metric,
             "validation": on_validation,
             "validation_subjects": int(known[known["split"] == "validation"]["subject"].nunique()),
             "tied": [name for name in candidates if name != label and on_validation[name] == on_validation[label]],
-            **(_gap(pairs) if pairs else scores),
+            **by_metric[metric],
+            "by_metric": by_metric,
         }
     return None
 
 
 _SPLITS = ("validation", "test")
+
+
+def _scores(
+    cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame, metric: str, real: str | None, label: str
+) -> dict[str, Any]:
+    """Both test means and the gap between them, null where there is none."""
+    pairs = None if real is None else _pairs(Evidence(cells, rows), metric, real, label)
+    if pairs:
+        return _gap(pairs)
+    known = rows[(rows["metric"] == metric) & rows["value"].notna() & (rows["split"] == "test")]
+    means = {name: float(mean) for name, mean in known.groupby("label")["value"].mean().items()}
+    return {"test": means.get(label), "test_real": means.get(real), "gap_to_real": None}
 
 
 def _data_of(cells: Sequence[Mapping[str, Any]], label: str) -> set[Any]:

@@ -154,6 +154,7 @@ class Evidence:
     def __init__(self, cells: Sequence[Mapping[str, Any]], subjects: pd.DataFrame) -> None:
         self.cells = cells
         self.labels = list(dict.fromkeys(cell["label"] for cell in cells))
+        self._untrained = {cell["label"] for cell in cells if cell.get("untrained")}
         self._by_subject: dict[tuple[str, str], dict[tuple[int, str], tuple[float, bool]]] = {}
         columns = ["label", "seed", "split", "subject", "metric", "value", "empty"]
         if len(subjects):
@@ -163,17 +164,19 @@ class Evidence:
 
     def rivals(self, label: str) -> list[str]:
         """Every other synthetic label."""
-        real = {cell["label"] for cell in self.cells if cell.get("norm") is None and not cell.get("external")}
-        return [name for name in self.labels if name != label and name not in real]
+        others = {cell["label"] for cell in self.cells if cell.get("norm") is None and not cell.get("external")}
+        return [name for name in self.labels if name != label and name not in others]
 
     def pairs(self, metric: str, left: str, right: str, scope: Scope) -> Pairs:
         """The values of two labels. Raises MissingDataError where one has none, or no seed is on both sides."""
         if metric in COST_METRICS:
             return self._cost_pairs(metric, left, right)
+        both = (left, right), (right, left)
         sides = [self._values(metric, label) for label in (left, right)]
         if missing := [label for label, side in zip((left, right), sides, strict=True) if not _known(side)]:
             raise MissingDataError(f"no {metric} of {' and '.join(missing)}")
         self._refuse_unlike(metric, left, right)
+        sides = [self._for_seeds_of(other, label, side) for label, other, side in zip(*both, sides, strict=True)]
         return self._aligned(metric, (left, right), sides, scope)
 
     def against(self, metric: str, label: str, value: float, scope: Scope) -> Pairs:
@@ -214,6 +217,15 @@ class Evidence:
             for cell in self.cells
             if cell["label"] == label and cell["metrics"].get(metric, {}).get("value") is not None
         }
+
+    def _for_seeds_of(
+        self, other: str, label: str, side: dict[tuple[int, Any], tuple[float, bool]]
+    ) -> dict[tuple[int, Any], tuple[float, bool]]:
+        """The values of a rule without learning stand beside every seed of the other label: nothing in it is drawn."""
+        if label not in self._untrained or other in self._untrained:
+            return side
+        seeds = {cell["seed"] for cell in self.cells if cell["label"] == other}
+        return {(seed, subject): value for seed in seeds for (_, subject), value in side.items()}
 
     def _refuse_unlike(self, metric: str, left: str, right: str) -> None:
         """Raises MissingDataError where both sides were not measured alike, as far as their cells say."""

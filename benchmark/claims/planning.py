@@ -148,7 +148,8 @@ def hours_of(unit: str, more: int, labels: Iterable[str], cells: Sequence[Mappin
         return more * seconds / 3600 if seconds else None
     per_seed = 0.0
     for label in wanted:
-        of_label = [_own_seconds(cell) for cell in chosen if cell["label"] == label and cell.get("status") != "failed"]
+        again = (cell for cell in chosen if cell["label"] == label and not cell.get("untrained"))  # that has seeds
+        of_label = [_own_seconds(cell) for cell in again if cell.get("status") != "failed"]
         per_seed += float(np.mean(of_label)) if of_label else 0.0
     return more * per_seed / 3600 if per_seed else None
 

@@ -65,7 +65,7 @@ def _entry(
     curve = [{"label": label, "real_subjects": real[label], **_over_seeds(values[label])} for label in labels]
     others = []
     for label, cell in arms.items():
-        if label not in real:
+        if label not in real and trained_on(cell) != "nothing":
             beside = (cell["real_subjects"] or training_subjects) if cell["mixed_with"] else 0
             paired = _paired([values[label], *(values[name] for name in labels)])
             others.append(

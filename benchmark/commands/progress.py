@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from benchmark.claims.realism import cell_warning
 from benchmark.plan import CellPlan, Plan
 from benchmark.results.run_folder import Run
 from benchmark.results.summary import cell_entry, subject_rows
@@ -63,8 +64,21 @@ class RunDisplay:
         elif event.kind != "locked":
             self._progress.remove_task(self._bars.pop(event.key))
             self._progress.advance(self._all)
+            if event.kind == "done":
+                self._warn(event.key)
             if event.kind == "failed":  # of bad input the command tells, in lines of its own
                 self._console.print(f"[red]failed[/red] {event.key}: {escape(event.text)}", soft_wrap=True)
+
+    def _warn(self, key: str) -> None:
+        """Tell of pairs that are far from real ones as soon as they are scored: their U-Net is still to come."""
+        if self._run is None or self._plan.specs[key].stage != "score":
+            return
+        for record in self._run.cells:
+            if record["stages"].get("score") == key:
+                cell = cell_entry(self._run, record, subject_rows(self._run, [record]))
+                if text := cell_warning(cell, self._run.values(record, "reference")):
+                    line = escape(f"{cell['id']}: {text}")
+                    self._console.print(f"[yellow]warning[/yellow] {line}", soft_wrap=True, highlight=False)
 
     def cell_finished(self, cell: CellPlan, status: str) -> None:
         """Print the cell's line; a reason that it shares with an earlier cell is not repeated."""

@@ -113,13 +113,14 @@ def list_cells(
     """List a protocol's profiles, cells and claims."""
     loaded = load_protocol(find_protocol(protocol))
     name, settings = choose_profile(loaded, profile)
+    cells = select(cells_of(loaded, settings, has_data=settings.needs_data), expression)
     if as_json:
         content = {
             "protocol": loaded.protocol,
             "title": loaded.title,
             "profile": name,
             "profiles": {other: body.about.strip() for other, body in loaded.profiles.items()},
-            "cells": [asdict(cell) for cell in select(cells_of(loaded, settings), expression)],
+            "cells": [asdict(cell) for cell in cells],
             "claims": [{"name": claim.name, "statement": claim.statement} for claim in loaded.claims],
         }
         print(json.dumps(content, indent=1, allow_nan=False))
@@ -131,7 +132,7 @@ def list_cells(
     table = Table("cell", "label", "norm", "precision", "filters", "batch", "recipe", "seed", box=None)
     for column in table.columns:
         column.overflow = "fold"  # names are for copying: nothing of them may be cut off
-    for cell in select(cells_of(loaded, settings), expression):
+    for cell in cells:
         values = (cell.id, cell.label, cell.norm, cell.precision, cell.filters, cell.batch, cell.recipe_name, cell.seed)
         table.add_row(*("-" if value is None else str(value) for value in values))
     console.print(table)
@@ -154,8 +155,13 @@ def _planner(asked: RunOptions) -> tuple[Path, Callable[[Findings], Plan], list[
     if chosen and (asked.weights is not None or settings.score.extractor == "medicalnet"):
         found = {"weights": str(local_weights(chosen)), "extractor": "medicalnet"}
         settings = settings.model_copy(update={"score": settings.score.model_copy(update=found)})
+<<<<<<< HEAD
     cells = cells_of(loaded, settings)
     remember = None if asked.dry_run else asked.out / "runs/fingerprints"  # the hashes of files
+=======
+    cells = cells_of(loaded, settings, has_data=request.data is not None or settings.needs_data)
+    remember = request.out / "runs/fingerprints" if request.remember else None
+>>>>>>> answer
     source = choose_source(
         name,
         settings,

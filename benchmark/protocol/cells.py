@@ -11,9 +11,11 @@ from vesselgan.errors import InputError, did_you_mean
 from vesselgan.recipe import Recipe, resolve_recipe
 from vesselgan.variants import VARIANTS
 
-__all__ = ["REAL", "Cell", "cells_of", "labels_of", "select"]
+__all__ = ["PROCEDURAL", "REAL", "UNTRAINED", "Cell", "cells_of", "labels_of", "select", "synthetic_labels_of"]
 
 REAL = "real"  # the label of the baseline: a U-Net trained on real patches
+UNTRAINED = ("threshold", "vesselness")  # the labels of the rules without learning, as vesselgan.untrained names them
+PROCEDURAL = "procedural"  # the label of U-Nets trained on phantoms, which cost no patient
 BASELINE_RECIPE = ("pairing", "intensity_scaling")  # the deviations that a baseline's stages read
 
 
@@ -35,11 +37,19 @@ class Cell:
     external: str | None = None  # the label of `include` whose pairs take the place of a generator's
     real_subjects: int | None = None  # how many of the training subjects a U-Net learns from; None: of all
     mixed_with: str | None = None  # the label whose pairs are half of each batch, beside real patches
+    untrained: str | None = None  # the rule without learning that takes the place of a U-Net
+    simulated: bool = False  # a U-Net learns from phantoms alone
 
     @property
     def is_real(self) -> bool:
         """Whether its U-Net learns from real patches alone, as the baseline does."""
-        return self.norm is None and self.external is None and self.mixed_with is None
+        others = (self.norm, self.external, self.mixed_with, self.untrained)
+        return not self.simulated and all(other is None for other in others)
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether its U-Net learns from the pairs of a generator alone, or from somebody else's."""
+        return self.has_gan or self.external is not None
 
     @property
     def has_gan(self) -> bool:
@@ -47,24 +57,30 @@ class Cell:
         return self.norm is not None
 
 
-def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
-    """Every cell of a profile: the baseline of each seed and recipe, fewer real subjects, the matrix in its own order,
-    `include`, and what is mixed with real patches.
+def cells_of(protocol: Protocol, profile: Profile, *, has_data: bool = False) -> list[Cell]:
+    """Every cell of a profile: the baseline of each seed and recipe, rules without learning, fewer real subjects, the
+    matrix in its own order, `include`, phantoms in place of pairs, and what is mixed with real patches.
 
-    Recipes whose baselines would be the same have one, under the name of the first. Raises InputError where two cells
-    would have one id, for a width that cannot be halved three times, and for an arm that mixes with an unknown label.
+    Recipes whose baselines would be the same have one, under the name of the first. Phantoms are a cell where the run
+    `has_data`: on the embedded phantom they would be more of the same. Raises InputError where two cells would have one
+    id, for a width that cannot be halved three times, and for an arm that mixes with an unknown label.
     """
     matrix = profile.matrix or protocol.matrix
     points = [point for point in _points(matrix) if not any(_matches(point, rule) for rule in protocol.exclude)]
     if not points:
         raise InputError(f"protocol {protocol.protocol}: 'exclude' leaves no cell of the matrix; remove a rule")
-    baselines = [] if protocol.only == "costs" else [_baseline(point, matrix, profile) for point in points]
+    segmented = [] if protocol.only == "costs" else points
+    baselines = [_baseline(point, matrix, profile) for point in segmented]
+    first = [point for point in points if point["seed"] == matrix.seed[0]] or points[:1]
+    rules = [_untrained(name, point, matrix, profile) for name in UNTRAINED for point in first if segmented]
+    rules = [cell for cell in rules if cell.untrained in profile.baselines]
     arms = {} if protocol.only == "costs" else protocol.arms if profile.arms is None else profile.arms
     fewer = [_with_subjects(cell, count) for count in arms.get(REAL, ()) if count != "all" for cell in baselines]
-    cells = baselines + fewer + [_cell(point, matrix, profile) for point in points]
+    cells = baselines + rules + fewer + [_cell(point, matrix, profile) for point in points]
     # Somebody else's pairs come from one trained model: more seeds would only repeat the U-Net.
-    first = [point for point in points if point["seed"] == matrix.seed[0]] or points[:1]
     cells += [_external(external, point, matrix, profile) for external in protocol.include for point in first]
+    if has_data and PROCEDURAL in profile.baselines:
+        cells += [replace(_baseline(point, matrix, profile, PROCEDURAL), simulated=True) for point in segmented]
     cells += [mixed for arm, counts in arms.items() if arm != REAL for mixed in _mixed(protocol, arm, counts, cells)]
     kinds: dict[Any, Cell] = {}
     for cell in cells:
@@ -85,8 +101,17 @@ def cells_of(protocol: Protocol, profile: Profile) -> list[Cell]:
 
 def labels_of(protocol: Protocol) -> list[str]:
     """The labels that claims may name: those of the cells of any profile, the baselines' first."""
-    cells = (cell for profile in protocol.profiles.values() for cell in cells_of(protocol, profile))
-    return list(dict.fromkeys(cell.label for cell in cells))
+    return list(dict.fromkeys(cell.label for cell in _all_cells(protocol)))
+
+
+def synthetic_labels_of(protocol: Protocol) -> list[str]:
+    """Those of them whose U-Nets learn from synthetic pairs alone."""
+    return list(dict.fromkeys(cell.label for cell in _all_cells(protocol) if cell.is_synthetic))
+
+
+def _all_cells(protocol: Protocol) -> Iterable[Cell]:
+    """Of every profile, with and without data."""
+    return (cell for profile in protocol.profiles.values() for cell in cells_of(protocol, profile, has_data=True))
 
 
 def select(cells: Sequence[Cell], expression: str | None) -> list[Cell]:
@@ -138,9 +163,12 @@ def _refuse_single_positions(protocol: Protocol, profile: Profile, cells: Sequen
 
 def _identity(cell: Cell) -> Any:
     """Equal for baselines that are equal: they repeat over the axes and the deviations that they do not have."""
-    if not cell.is_real:
-        return cell
-    return cell.seed, cell.real_subjects, *(getattr(cell.recipe, name) for name in BASELINE_RECIPE)
+    if cell.untrained:  # it reads volumes, each on a scale of its own, whatever the networks' scaling
+        return cell.untrained, cell.recipe.pairing
+    if cell.is_real or cell.simulated:
+        options = (getattr(cell.recipe, name) for name in BASELINE_RECIPE)
+        return cell.simulated, cell.seed, cell.real_subjects, *options
+    return cell
 
 
 def _points(matrix: Matrix) -> Iterable[dict[str, Any]]:
@@ -192,6 +220,12 @@ def _external(external: External, point: Mapping[str, Any], matrix: Matrix, prof
     return replace(_baseline(point, matrix, profile, external.label), external=external.label)
 
 
+def _untrained(name: str, point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
+    """Like the baseline, but for its seed: nothing in it is drawn."""
+    baseline = _baseline(point, matrix, profile, name)
+    return replace(baseline, id=baseline.id.removesuffix(f"_s{baseline.seed}"), untrained=name)
+
+
 def _with_subjects(baseline: Cell, count: int) -> Cell:
     """The baseline on the patches of fewer subjects: `real n=3`."""
     return replace(
@@ -205,7 +239,7 @@ def _with_subjects(baseline: Cell, count: int) -> Cell:
 def _mixed(protocol: Protocol, arm: str, counts: Sequence[Any], cells: Sequence[Cell]) -> Iterable[Cell]:
     """Of an arm 'real + LABEL' a cell per count and per cell of that label, whose pairs it shares."""
     partner = arm.removeprefix(f"{REAL} + ")
-    known = list(dict.fromkeys(cell.label for cell in cells if not cell.is_real))
+    known = list(dict.fromkeys(cell.label for cell in cells if cell.is_synthetic))
     if partner not in known:
         hint = did_you_mean(partner, known)
         raise InputError(f"protocol {protocol.protocol}: arms: {arm!r}: no cell has the label {partner!r}{hint}")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from benchmark.protocol.cells import REAL, labels_of
+from benchmark.protocol.cells import labels_of, synthetic_labels_of
 from benchmark.protocol.claim import CHOSEN, Claim, split_side
 from benchmark.protocol.schema import AXES, Profile, Protocol
 from benchmark.protocol.yaml_model import read_model
@@ -86,28 +86,26 @@ def _inconsistencies(protocol: Protocol) -> Iterable[tuple[tuple[int | str, ...]
             yield ("claims", index), f"claims.{index}: {claim.name!r} stands there twice; give each claim its name"
         where = f"claims.{index}: {claim.name}"
         yield from _unknown_labels(("claims", index), where, claim.sides, [*labels, CHOSEN])
-        if problem := _unanswerable(claim, labels, list(protocol.reference)):
+        if problem := _unanswerable(claim, labels, synthetic_labels_of(protocol), list(protocol.reference)):
             yield ("claims", index), f"{where}: {problem}"
     for side in protocol.reference:
         yield from _unknown_labels(("reference", side), f"reference.{side}", [side], labels)
 
 
-def _unanswerable(claim: Claim, labels: Sequence[str], published: Sequence[str]) -> str | None:
+def _unanswerable(
+    claim: Claim, labels: Sequence[str], synthetic: Sequence[str], published: Sequence[str]
+) -> str | None:
     """What a claim lacks in the rest of the protocol, if anything."""
     side = claim.sides[0]
     if claim.kind == "compatible" and side not in published:
         return f"'reference' has no published {side!r}{did_you_mean(side, published)}"
     label = split_side(side)[1]
-    rivals = [name for name in labels if name != label and not _is_real(name)]
-    if claim.kind == "best" and label in labels and (_is_real(label) or not rivals):
+    rivals = [name for name in synthetic if name != label]
+    if claim.kind == "best" and label in labels and (label not in synthetic or not rivals):
         return "'best' compares a synthetic label with other synthetic ones" + (
             "" if rivals else ", and there are none"
         )
     return None
-
-
-def _is_real(label: str) -> bool:
-    return label.split()[0] == REAL
 
 
 def _unknown_labels(

@@ -238,6 +238,13 @@ class Profile(Strict):
     threads: Positive = 1
     matrix: Matrix | None = None
     arms: Arms | None = None
+    # What a generator has to beat: two rules without learning, and, on real data, U-Nets trained on phantoms.
+    baselines: tuple[Literal["threshold", "vesselness", "procedural"], ...] = ("threshold", "vesselness", "procedural")
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it cannot run on the embedded phantom, or names a folder of its own."""
+        return self.requires.data or self.data != "phantom"
 
 
 class External(Strict):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 REAL_COLOUR = "#808080"  # real data are the reference everywhere, so they have no hue
+UNTRAINED_COLOURS = ("#8a6d4b", "#b9986a")
 # Order of seaborn's colour-blind palette in which neighbours differ most; its yellow and pinks vanish on white.
 HUES = (0, 1, 2, 4, 9, 3, 5)
 _INK = "#010203"  # becomes currentColor, so that axes and text are legible in a dark page too
@@ -97,12 +99,24 @@ class Level:
     interval: tuple[float, float] | None
 
 
-def label_colours(labels: Mapping[str, bool]) -> dict[str, str]:
-    """A colour per label, told apart by colour-blind readers too; labels of real data (True) are grey."""
+def label_colours(labels: Mapping[str, str]) -> dict[str, str]:
+    """A colour per label, told apart by colour-blind readers too, given what it learned from (`trained_on`).
+
+    What learned from real data is grey, and what did not learn at all is brown.
+    """
     palette = [mpl.colors.to_hex(colour) for colour in sns.color_palette("colorblind")]
     hues = iter([palette[index] for index in HUES])
     fallback = iter([mpl.colors.to_hex(colour) for colour in sns.color_palette("husl", max(1, len(labels)))])
-    return {label: REAL_COLOUR if is_real else next(hues, None) or next(fallback) for label, is_real in labels.items()}
+    browns = cycle(UNTRAINED_COLOURS)
+    colours = {}
+    for label, source in labels.items():
+        if source == "real":
+            colours[label] = REAL_COLOUR
+        elif source == "nothing":
+            colours[label] = next(browns)
+        else:
+            colours[label] = next(hues, None) or next(fallback)
+    return colours
 
 
 def prd_chart(curves: Mapping[str, Curve], floor: Curve | None, title: str) -> str:

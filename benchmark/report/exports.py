@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.claims.answer import summary_lines
 from benchmark.claims.utility import worth_in_words
 from benchmark.metric_names import METRIC_NAMES
 from vesselgan.files import write_text
@@ -116,7 +117,8 @@ def _summary(results: Mapping[str, Any], groups: list[dict[str, Any]]) -> str:
     emulated = {cell["label"] for cell in results["cells"] if cell["metrics"].get("step_time_ms", {}).get("emulated")}
     notes = [f"{', '.join(sorted(emulated))}: emulated precision, so its speed enters no claim"] if emulated else []
     worth = [f"  {worth_in_words(arm)}" for entry in results["utility"][:1] for arm in entry["arms"]]
-    parts = ["", *table, *notes, ""]
+    answer = summary_lines(results["answer"])
+    parts = ["", *table, *notes, "", *(["the answer:", *(f"  {line}" for line in answer), ""] if answer else [])]
     parts += [f"by {METRIC_NAMES[results['utility'][0]['metric']][0]}:", *worth, ""] if worth else []
     parts += ["claims:", *claims] if claims else []
     parts += ["failed:", *failed] if failed else []

@@ -5,6 +5,7 @@ Local files are the truth; the mirror is written from results.json by the parent
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from benchmark.artifacts.store import canonical_json, file_lock
+from benchmark.claims.realism import THRESHOLDS
+from benchmark.metric_names import GAIN
 from benchmark.report.exports import flatten
 from benchmark.report.sections.numerics import numerics_sentences
 from benchmark.results.run_folder import load_run
 
-__all__ = ["cell_params", "compare_url", "store_uri", "sync"]
+__all__ = ["answer_metrics", "cell_params", "compare_url", "store_uri", "sync"]
 
 CURVE_POINTS = 200  # per curve: enough to see it, few enough for a page that opens fast
 BATCH = 500  # metrics per request, below MLflow's limit
@@ -53,7 +56,11 @@ def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
     facts = {name: value for name, value in results["environment"].items() if name != "numerics"}
     environment = {f"environment.{key}": str(value) for key, value in flatten(facts)}
     environment["numerics"] = " ".join(numerics_sentences(results["environment"].get("numerics", [])))
+<<<<<<< HEAD
     parent_id = _mirror(client, experiment_id, known, _Content("", name, settings, [], environment))
+=======
+    parent_id = _mirror(client, experiment_id, known, "", name, settings, answer_metrics(results), environment)
+>>>>>>> answer
     run = load_run(out, name)
     for record, cell in zip(run.cells, results["cells"], strict=True):
         params = cell_params(cell)
@@ -74,6 +81,15 @@ def cell_params(cell: Mapping[str, Any]) -> dict[str, Any]:
     params = {key: cell[key] for key in axes}
     params |= {f"recipe.{key}": value for key, value in cell["recipe_options"].items()}
     return params | {f"privacy.{key}": value for key, value in (cell["privacy"] or {}).items()}
+
+
+def answer_metrics(results: Mapping[str, Any]) -> list[tuple[str, float, int]]:
+    """Each label's shares of the real gain and its distances from the floor, as metrics of the whole run."""
+    values = {f"{GAIN}/{gain['metric'].partition('/')[2]}/{gain['label']}": gain["value"] for gain in results["gain"]}
+    for label, entry in (results["realism"] or {"labels": {}})["labels"].items():
+        values |= {f"{name}/{label}": entry[name] for name in THRESHOLDS}
+    # MLflow takes letters, digits and few signs; a label may be `real n=1 + SN`.
+    return [(re.sub(r"[^\w./: -]", "_", key), value, 0) for key, value in values.items() if value is not None]
 
 
 def experiments_url(port: int) -> str:
@@ -125,10 +141,17 @@ def _mirror(client: MlflowClient, experiment_id: str, known: Mapping[str, Run], 
         run_tags = {MLFLOW_RUN_NAME: content.name, CELL: content.cell}
         started_ms = now_ms - int(1000 * content.seconds)  # so that the duration is the cell's, not the mirror's
         run_id = str(client.create_run(experiment_id, started_ms, run_tags).info.run_id)
+<<<<<<< HEAD
         client.log_batch(run_id, params=[Param(key, str(value)) for key, value in content.params.items()])
         for start in range(0, len(content.metrics), BATCH):
             part = content.metrics[start : start + BATCH]
             client.log_batch(run_id, metrics=[Metric(key, value, now_ms, step) for key, value, step in part])
+=======
+        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    for start in range(0, len(metrics), BATCH):
+        part = metrics[start : start + BATCH]
+        client.log_batch(run_id, metrics=[Metric(key, value, now_ms, step) for key, value, step in part])
+>>>>>>> answer
     # The hash comes last: a run that was cut short is written again.
     tags = {**content.tags, CONTENT: content.sha256}
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])

@@ -19,6 +19,7 @@ from benchmark.report.sections.figures import (
 )
 from benchmark.report.sections.headline import headline, page_header, published_rows
 from benchmark.report.sections.labels_and_audit import audit_views, label_table
+from benchmark.report.sections.median_patches import median_patches
 from benchmark.report.sections.methods import methods_view
 from benchmark.report.sections.segmentations import segmented_subjects
 from benchmark.report.sections.tables import distance_table, distance_warnings, segmentation_table
@@ -26,6 +27,7 @@ from benchmark.report.sections.text import label_marks
 from benchmark.report.sections.training import rejected_steps
 from benchmark.report.sections.utility import utility_view
 from benchmark.results.run_folder import Run
+from benchmark.words import join
 from vesselgan.files import write_text
 
 __all__ = ["render_report", "templates"]
@@ -63,12 +65,14 @@ def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "title": f"{header.title} · {header.run_name}",
         "header": header,
         "headline": headline(results, marks),
+        "median_patches": median_patches(run, results["answer"], marks),
         "marks": list(marks.values()),
         "real_colour": REAL_COLOUR,
         "claims": claims,
         "tally": tally,
         "phantom": bool(results["data"].get("phantom")),
         "published": published_rows(results, marks),
+        "untrained": join(cell["label"] for cell in results["cells"] if cell["untrained"]),
         "segmentation": segmentation_table(results, marks, "bavd_voxel"),
         "segmentation_mm": segmentation_table(results, marks, "bavd_mm"),
         "subject_charts": subject_figures(results, marks),

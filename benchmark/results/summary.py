@@ -13,6 +13,9 @@ from vesselgan.metrics.estimates import mean_with_interval
 
 __all__ = ["cell_entry", "subject_rows", "summarise"]
 
+ARMS = ("external", "real_subjects", "mixed_with", "untrained", "simulated")  # what a cell may be beside a generator
+NO_MASK = "the dataset has no brain mask, so intracranial vessels cannot be told apart"
+
 
 def subject_rows(run: Run, records: Sequence[Mapping[str, Any]] | None = None) -> pd.DataFrame:
     """One row per cell, split, subject and metric; `value` is NaN where the metric does not exist for the subject."""
@@ -51,9 +54,11 @@ def cell_entry(run: Run, record: Mapping[str, Any], rows: pd.DataFrame) -> dict[
     entry = {name: cell[name] for name in ("id", "label", "variant", "norm", "precision", "filters", "batch", "seed")}
     score = run.values(record, "score") or {}
     seconds = run.seconds(record)
-    metrics = {**_score_metrics(score), **_cost_metrics(run, record), **_segmentation_metrics(rows, cell["id"])}
+    reasons = (run.values(record, "evaluate") or {}).get("reasons", {})
+    segmentation = _segmentation_metrics(rows, cell["id"], reasons)
+    metrics = {**_score_metrics(score), **_cost_metrics(run, record), **segmentation}
     return entry | {
-        **{name: cell.get(name) for name in ("external", "real_subjects", "mixed_with")},  # absent from earlier runs
+        **{name: cell.get(name) for name in ARMS},  # absent from earlier runs
         "recipe": cell["recipe_name"],
         "recipe_options": cell["recipe"],
         "status": run.status(record),
@@ -126,7 +131,8 @@ def _geometric_mean(rounds: Sequence[float]) -> dict[str, Any]:
     return logs | bounds | {"sd": float(np.std(rounds, ddof=1)) if len(rounds) > 1 else None}
 
 
-def _segmentation_metrics(rows: pd.DataFrame, cell_id: str) -> dict[str, Any]:
+def _segmentation_metrics(rows: pd.DataFrame, cell_id: str, reasons: Mapping[str, str]) -> dict[str, Any]:
+    """`reasons` says of a region why its metrics have no value, where that is not for lack of brain masks."""
     entries: dict[str, Any] = {}
     of_cell = rows[(rows["cell"] == cell_id) & (rows["split"] == "test")]
     if of_cell.empty:
@@ -142,7 +148,7 @@ def _segmentation_metrics(rows: pd.DataFrame, cell_id: str) -> dict[str, Any]:
                     "n": 0,
                     "ci_low": None,
                     "ci_high": None,
-                    "reason": "the dataset has no brain mask, so intracranial vessels cannot be told apart",
+                    "reason": reasons.get(region) or NO_MASK,
                 }
                 continue
             entries[name] = mean_with_interval(known["value"].tolist(), "test subject", range_of(name))

@@ -24,6 +24,7 @@ from vesselgan.metrics.frechet_infinite import FEWEST_GROUPS
 from vesselgan.metrics.prd import prd_values
 
 __all__ = [
+    "BIASED_MORE",
     "FEWEST_SUBJECTS",
     "METRICS_OF",
     "Audits",
@@ -34,6 +35,7 @@ __all__ = [
     "floor_of",
     "load_label_statistics",
     "save_label_statistics",
+    "standardised",
 ]
 
 Features = NDArray[np.float64]
@@ -48,6 +50,7 @@ METRICS_OF = {
     "prd": ("prd_f8", "prd_f1_8", "prd_auc"),
     "neighbours": ("precision", "recall", "density", "coverage"),
 }
+BIASED_MORE = "its FID is biased more"  # what is warned of where the floor has fewer patches than the scores
 SWAPPED = {"prd_f8": "prd_f1_8", "prd_f1_8": "prd_f8"}
 
 
@@ -169,7 +172,7 @@ def audit_memory(*, training: Mapping[str, Any], held_out: Mapping[str, Any], ge
     patches.
     """
     images = {
-        name: _standardised(each["blocks"])
+        name: standardised(each["blocks"])
         for name, each in (("training", training), ("held_out", held_out), ("generated", generated))
     }
     return Audits(
@@ -188,7 +191,7 @@ def audit_memory(*, training: Mapping[str, Any], held_out: Mapping[str, Any], ge
     )
 
 
-def _standardised(blocks: Features) -> Features:
+def standardised(blocks: Features) -> Features:
     """Each patch with mean 0 and SD 1: a copy stays a copy where its set has another range of intensities."""
     centred = blocks - blocks.mean(axis=(1, 2, 3), keepdims=True)
     spread = centred.std(axis=(1, 2, 3), keepdims=True)
@@ -222,9 +225,7 @@ def _of_wanted(warnings: Sequence[str], wanted: Mapping[str, Any]) -> list[str]:
 def _unequal(floor: int, count: int) -> list[str]:
     if floor >= count:
         return []
-    return [
-        f"the floor has {floor} patches a side and the scores {count}: its FID is biased more; fid_infinite and kid not"
-    ]
+    return [f"the floor has {floor} patches a side and the scores {count}: {BIASED_MORE}; fid_infinite and kid not"]
 
 
 def _settings(wanted: Mapping[str, Any]) -> DistanceSettings:

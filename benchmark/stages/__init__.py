@@ -11,10 +11,13 @@ from typing import Any
 from benchmark.artifacts.versions import STAGE_VERSIONS
 from benchmark.stages import (
     evaluate,
+    evaluate_untrained,
+    fit_untrained,
     import_pairs,
     measure,
     prepare,
     score,
+    simulate_pairs,
     synthesise,
     train_gan,
     train_unet,
@@ -57,6 +60,10 @@ _SEGMENTATION = (
     *_DATA,
     *_NETWORKS,
 )
+_EVALUATION = (
+    *("benchmark.stages.evaluate", "benchmark.artifacts.error_maps", "benchmark.metric_names"),
+    "vesselgan.metrics",
+)
 
 STAGES = {
     stage.name: stage
@@ -78,17 +85,28 @@ STAGES = {
             import_pairs.import_pairs,
             ("benchmark.stages.import_pairs", "benchmark.artifacts.pairs", "vesselgan.data"),
         ),
+        Stage(
+            "simulate_pairs",
+            simulate_pairs.simulate_pairs,
+            ("benchmark.stages.simulate_pairs", "benchmark.artifacts.pairs", *_DATA),
+        ),
         Stage("reference", score.reference, _SCORING),
         Stage("score", score.score, _SCORING),
         Stage("train_unet", train_unet.train, _SEGMENTATION),
         Stage(
             "evaluate",
             evaluate.evaluate,
-            (
-                *("benchmark.stages.evaluate", "benchmark.artifacts.error_maps", "benchmark.metric_names"),
-                "vesselgan.metrics",
-                *_SEGMENTATION,
-            ),
+            (*_EVALUATION, *_SEGMENTATION),
+        ),
+        Stage(
+            "fit_untrained",
+            fit_untrained.fit_untrained,
+            ("benchmark.stages.fit_untrained", "vesselgan.untrained", *_DATA),
+        ),
+        Stage(
+            "evaluate_untrained",
+            evaluate_untrained.evaluate_untrained,
+            ("benchmark.stages.evaluate_untrained", "vesselgan.untrained", *_EVALUATION, *_DATA),
         ),
         Stage(
             "measure",

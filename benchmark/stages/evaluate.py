@@ -2,6 +2,8 @@
 
 import csv
 import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from vesselgan.inference import segment_volume
 from vesselgan.metrics import segmentation_scores
 from vesselgan.training import choose_precision
 
-__all__ = ["evaluate"]
+__all__ = ["SPLITS", "evaluate", "score_rows", "write_scores"]
 
 SPLITS = ("validation", "test")
 
@@ -38,19 +40,25 @@ def evaluate(context: Context) -> dict[str, Any]:
         image = scaled_volume(store, subject, context.recipe.intensity_scaling)
         probability = segment_volume(unet, image, context.options["patch"], precision=precision, **inference)
         prediction, truth = probability > facts["threshold"], np.asarray(store.label(subject.key))
-        rows += _rows(subject, truth, prediction, store.mask(subject.key))
+        rows += score_rows(subject, truth, prediction, store.mask(subject.key))
         if subject.split == "test":
             save_maps(context.folder, subject.key, truth, prediction, np.asarray(subject.affine), subject.spacing_mm)
-    with (context.folder / "subjects.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["split", "subject", "metric", "value", "empty"])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_scores(context.folder, rows)
     return {"subjects": {split: sum(s.split == split for s in subjects) for split in SPLITS}}
 
 
-def _rows(
+def write_scores(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write `subjects.csv` of what `score_rows` gave."""
+    with (folder / "subjects.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["split", "subject", "metric", "value", "empty"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def score_rows(
     subject: StoredSubject, truth: NDArray[np.bool_], prediction: NDArray[np.bool_], mask: NDArray[np.bool_] | None
 ) -> list[dict[str, Any]]:
+    """Every metric of one prediction (X, Y, Z) in every region; without mask, empty values inside the brain."""
     regions = {} if mask is None else {"intracranial": mask}
     scores = segmentation_scores(truth, prediction, regions=regions, spacing_mm=subject.spacing_mm, empty="diagonal")
     rows = []

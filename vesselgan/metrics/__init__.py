@@ -36,6 +36,7 @@ from vesselgan.metrics.memorisation import (
     block_means,
     memorisation_audit,
     mirrored,
+    nearest_training,
 )
 from vesselgan.metrics.neighbours import precision_recall_density_coverage
 from vesselgan.metrics.overlap import dice, precision, sensitivity, volume_similarity
@@ -80,6 +81,7 @@ __all__ = [
     "max_f_beta_pair",
     "memorisation_audit",
     "mirrored",
+    "nearest_training",
     "prd_area",
     "prd_curve",
     "prd_curves",

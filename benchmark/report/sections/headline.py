@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmark.claims.realism import RULE
 from benchmark.claims.statistics import LEAST_SEEDS
+from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table
 from benchmark.report.sections.text import LabelMark, deviation, interval, metric_phrase, number, unit_of
 from benchmark.results.run_folder import Run
 from benchmark.words import join, plural
 
-__all__ = ["Header", "Headline", "Note", "PublishedRow", "Score", "headline", "page_header", "published_rows"]
+__all__ = ["Header", "Headline", "Note", "PublishedRow", "headline", "page_header", "published_rows"]
 
 
 @dataclass(frozen=True)
@@ -34,21 +36,14 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Score:
-    """One large number with the label that it belongs to."""
-
-    label: LabelMark
-    value: str
-    about: str
-
-
-@dataclass(frozen=True)
 class Headline:
-    """The main comparison: what is compared, and the numbers."""
+    """The main comparison: what no number may outshine, what is compared, the numbers, and what they say."""
 
+    warnings: Sequence[str]
     what: str
-    scores: Sequence[Score]
-    gap: str
+    table: Table | None
+    sentences: Sequence[str]
+    about: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelM
             f"{models} {learned}. A 3D U-Net learned from each one's synthetic pairs, another from the real patches"
             f"{_arms(results)}; all were chosen on {plural(subjects['validation'], 'validation subject')} and tested "
             f"on whole volumes of {plural(subjects['test'], 'subject')} that none had seen. "
-            f"{_repeats(seeds)}{elsewhere}"
+            f"{_repeats(seeds)}{_rules(results)}{elsewhere}"
         )
     )
     return Header(
@@ -103,8 +98,17 @@ def _arms(results: Mapping[str, Any]) -> str:
     """Further U-Nets, if any."""
     fewer = any(cell["real_subjects"] and not cell["mixed_with"] for cell in results["cells"])
     mixed = any(cell["mixed_with"] for cell in results["cells"])
+    phantoms = any(cell["simulated"] for cell in results["cells"])
     parts = ["from the patches of fewer real subjects"] * fewer + ["from real and synthetic patches together"] * mixed
+    parts += ["from phantoms alone, with random looks"] * phantoms
     return f", and further ones {join(parts)}" if parts else ""
+
+
+def _rules(results: Mapping[str, Any]) -> str:
+    """Baselines without learning, if any."""
+    rules = [cell["label"] for cell in results["cells"] if cell["untrained"]]
+    what = "stands a rule" if len(rules) == 1 else "stand rules"
+    return f" Beside them {what} without learning ({join(rules)}), chosen on the training subjects." if rules else ""
 
 
 def _costs_only(results: Mapping[str, Any]) -> str:
@@ -175,25 +179,71 @@ def _because(cell: Mapping[str, Any]) -> str:
 
 
 def headline(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Headline | None:
-    """The comparison that the paper is about; the best synthetic label is that of the validation subjects."""
-    best = results["best"]
-    gap = best and best["gap_to_real"]
-    if not gap:
+    """The comparison that the paper is about, in both regions; the best synthetic label is that of the validation
+    subjects."""
+    answer = results["answer"]
+    if answer is None:
         return None
-    where = "intracranial vessels" if best["metric"].endswith("/intracranial") else "all vessels"
-    tie = f", tied there with {join(best['tied'])}" if best["tied"] else ""
-    count = plural(best["validation_subjects"], "validation subject")
-    chosen = f": the best variant on {count}{tie}" if len(best["validation"]) > 1 else ""
-    bounds = interval(gap["ci_low"], gap["ci_high"], 3)
-    about = f" {bounds} (95 % interval, for these trained models)" if bounds else ""
+    regions = [region for region in answer["regions"] if region["real"] is not None]
+    best = results["best"]
     return Headline(
-        f"Mean overlap with the truth (DSC) for {where} of the test subjects, by what the U-Net was trained on:",
-        (
-            Score(marks[gap["real"]], number(best["test_real"], 3), "real patches"),
-            Score(marks[best["label"]], number(best["test"], 3), f"synthetic pairs{chosen}"),
-        ),
-        f"Synthetic pairs cost {number(gap['value'], 3)} of DSC{about}, paired over "
-        f"{plural(gap['n'], 'test subject')}.",
+        answer["warnings"],
+        "Mean overlap with the truth (DSC) on the test subjects, by what the U-Net was trained on:" if regions else "",
+        _answer_table(regions, marks, answer["label"]) if regions else None,
+        answer["sentences"],
+        " ".join([*([_about_choice(best, regions)] if regions else []), *([RULE] if results["realism"] else [])]),
+    )
+
+
+def _answer_table(regions: Sequence[Mapping[str, Any]], marks: Mapping[str, LabelMark], label: str) -> Table:
+    """A column per region; rows from what learned nothing to what learned from patients, then gap and share."""
+    columns = [Column(f"DSC, {region['region']}", "", "↑", "higher is better") for region in regions]
+    real = next((region["gap"]["real"] for region in regions if region["gap"]), "real")
+    rules = [
+        Entry("–")
+        if region["untrained_dsc"] is None
+        else Entry(number(region["untrained_dsc"], 3), region["untrained"])
+        for region in regions
+    ]
+    notes = Footnotes()
+    rows = [
+        Row(None, rules, "best rule without learning"),
+        Row(marks[label], [Entry(number(region["synthetic"], 3)) for region in regions]),
+        Row(marks[real], [Entry(number(region["real"], 3)) for region in regions]),
+        Row(None, [_gap_entry(region) for region in regions], "real minus synthetic"),
+        Row(None, [_share_entry(region["share"], notes) for region in regions], "share of the real gain"),
+    ]
+    return Table(columns, rows, notes.lines())
+
+
+def _gap_entry(region: Mapping[str, Any]) -> Entry:
+    gap = region["gap"]
+    if gap is None:
+        return Entry(number(region["real"] - region["synthetic"], 3))
+    return Entry(number(gap["value"], 3), interval(gap["ci_low"], gap["ci_high"], 3))
+
+
+def _share_entry(share: Mapping[str, Any], notes: Footnotes) -> Entry:
+    if share["value"] is None:
+        return Entry("n/a", "", notes.mark(share["reason"]))
+    return Entry(number(share["value"], 2), interval(share["ci_low"], share["ci_high"], 2), notes.mark(share["reason"]))
+
+
+def _about_choice(best: Mapping[str, Any], regions: Sequence[Mapping[str, Any]]) -> str:
+    count = plural(best["validation_subjects"], "validation subject")
+    tie = f" (tied there with {join(best['tied'])})" if best["tied"] else ""
+    chosen = (
+        f"{best['label']} is the best variant on {count}{tie}, by {metric_phrase(best['metric'])}. "
+        if len(best["validation"]) > 1
+        else ""
+    )
+    subjects = max((region["gap"]["n"] for region in regions if region["gap"]), default=0)
+    paired = f", paired over {plural(subjects, 'test subject')}" if subjects else ""
+    return (
+        f"{chosen}Brackets: 95 % intervals, of the gap for these trained models{paired}; of the share of the real gain "
+        "for seeds and subjects drawn anew, of a single seed for these trained models. The share is (synthetic − rule) "
+        "/ (real − rule), with the better rule on the validation subjects: 1 is as good as real patches, 0 no better "
+        "than no learning, below 0 worse than that."
     )
 
 

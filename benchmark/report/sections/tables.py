@@ -124,6 +124,8 @@ def segmentation_table(results: Mapping[str, Any], marks: Mapping[str, LabelMark
 
 
 def _seeds_entry(group: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> Entry:
+    if any(cell["untrained"] for cell in cells):
+        return Entry("–", "nothing drawn")
     done = sum(cell["status"] == "done" for cell in cells)
     return Entry(str(done), f"of {len(group['seeds'])}" if done < len(group["seeds"]) else "")
 

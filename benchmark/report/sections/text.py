@@ -37,7 +37,7 @@ class LabelMark:
 def label_marks(results: Mapping[str, Any]) -> dict[str, LabelMark]:
     """Every label of the run, in the order of the results."""
     learned_from = {cell["label"]: trained_on(cell) for cell in results["cells"]}
-    colours = label_colours({label: source == "real" for label, source in learned_from.items()})
+    colours = label_colours(learned_from)
     return {
         name: LabelMark(name, colours[name], source == "real", source == "synthetic")
         for name, source in learned_from.items()
