@@ -92,8 +92,8 @@ def test_the_learning_rate_rises_then_falls_to_almost_nothing() -> None:
     assert rates[20:] == sorted(rates[20:], reverse=True)
 
 
-def test_coarse_levels_see_all_pairs_of_a_step_and_the_finest_an_eighth() -> None:
-    assert replace(CONFIG, batch=64).patches(4) == [8, 24, 64, 64]
+def test_coarse_levels_see_all_pairs_of_a_step_and_the_finest_a_few() -> None:
+    assert replace(CONFIG, batch=24).patches(4) == [2, 12, 24, 24]
     assert replace(CONFIG, batch=2).patches(4) == [1, 1, 2, 2]
 
 

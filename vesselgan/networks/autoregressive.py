@@ -60,8 +60,8 @@ class AutoregressiveGenerator(nn.Module):
     def nll(self, pairs: Tensor, turn: int, patches: Sequence[int]) -> list[Tensor]:
         """Mean -log p per voxel, in nats, of each level from the finest, and of the coarsest cells; 0-d each.
 
-        Pairs are (B, 2, X, Y, Z), image in [-1, 1] and label (vessel above 0). A level predicts its two groups of
-        children in turns, here the one of `turn`. It looks at the first ``patches[level]`` pairs only, for a coarse
+        Pairs are (B, 2, X, Y, Z), image in [-1, 1] and label (vessel above 0). A level predicts its groups of
+        children in turns, here that of `turn`. It looks at the first ``patches[level]`` pairs only, for a coarse
         level costs little and teaches little.
         """
         levels = pyramid(pairs, self.height)
@@ -82,7 +82,8 @@ class AutoregressiveGenerator(nn.Module):
         return level
 
 
-# Two passes a level: the second sees the children of the first, in all cells.
+# Two passes a level: the second sees the children of the first in all cells. With four passes above the voxels each
+# child learned from fewer examples, and vessels came in more pieces.
 _GROUPS = (slice(0, 4), slice(4, 8))
 
 
@@ -92,7 +93,8 @@ class _Refinement(nn.Module):
     def __init__(self, level: int, filters: int, components: int) -> None:
         super().__init__()
         self.level = level
-        seen = _FEATURES * (1 + _GROUPS[-1].start) + 1  # parents, children of the first group, and which group is next
+        # Parents, children of the first group, and which group is next.
+        seen = _FEATURES * (1 + _GROUPS[-1].start) + len(_GROUPS)
         self.trunk = nn.Sequential(nn.Conv3d(seen, filters, 3, padding=1), _Residual(filters), _Residual(filters))
         self.head = _CellHead(filters, len(CHILDREN), level, components)
 
@@ -117,12 +119,11 @@ class _Refinement(nn.Module):
 
     def _context(self, parent: Level, children: Level, group: int, scale: Tensor) -> Tensor:
         """(cells, filters): what a cell's surroundings say of its children of the group."""
-        first = Level(*(part[:, _GROUPS[0]] for part in children))
-        known = _described(first, self.level, scale).flatten(1, 2)
-        if group == 0:
-            known = torch.zeros_like(known)
-        turn = torch.full_like(known[:, :1], group)
-        seen = torch.cat([_described(parent, self.level + 1, scale), known, turn], dim=1)
+        known = _described(Level(*(part[:, : _GROUPS[-1].start] for part in children)), self.level, scale)
+        known[:, :, _GROUPS[group].start :] = 0
+        turns = known.new_zeros(len(known), len(_GROUPS), *known.shape[3:])
+        turns[:, group] = 1
+        seen = torch.cat([_described(parent, self.level + 1, scale), known.flatten(1, 2), turns], dim=1)
         hidden: Tensor = self.trunk(seen.contiguous(memory_format=torch.channels_last_3d))
         return F.silu(hidden).permute(0, 2, 3, 4, 1).flatten(0, 3)
 

@@ -30,8 +30,8 @@ class AutoregressiveConfig:
     """Everything that decides what a training computes.
 
     ``batch`` is how many pairs a step is given; the coarse levels, whose grids are small, see all of them, level 1 sees
-    a share of 3/8 and the finest of 1/8. The learning rate falls from ``lr`` along a cosine, so that ``steps`` belongs
-    to the configuration. ``ema`` is the decay of an average of the weights, which is what the training gives.
+    half and the finest level a twelfth. The learning rate falls from ``lr`` along a cosine, so that ``steps``
+    belongs to the configuration. ``ema`` is the decay of an average of the weights, which is what the training gives.
     """
 
     patch_size: tuple[int, int, int]
@@ -40,10 +40,10 @@ class AutoregressiveConfig:
     filters: int = 64
     components: int = 3
     precision: PrecisionName = "fp32"
-    batch: int = 64
+    batch: int = 24
     lr: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.99)
-    warmup: int = 20
+    warmup: int = 50
     ema: float | None = 0.99
     max_bad_steps: int = 20
 
@@ -55,7 +55,7 @@ class AutoregressiveConfig:
 
     def patches(self, levels: int) -> list[int]:
         """How many pairs of a step each level sees, the finest first."""
-        shares = (1 / 8, 3 / 8)
+        shares = (1 / 12, 1 / 2)
         return [max(1, round(self.batch * share)) for share in shares[:levels]] + [self.batch] * (levels - len(shares))
 
     def rate(self, step: int) -> float:
