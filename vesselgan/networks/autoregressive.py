@@ -103,7 +103,9 @@ class _Refinement(nn.Module):
         children = Level(*map(split_children, level))
         with _suitable_format(parent.images):
             context = self._context(parent, children, group, scale)
-            return self.head(context, _cells(parent), Level(*map(_cells_first, children)), _GROUPS[group], scale)
+            cells = Level(*map(_cells_first, children))
+            nll: Tensor = self.head(context, _cells(parent), cells, _GROUPS[group], scale)
+        return nll
 
     def sample(self, parent: Level, scale: Tensor, rng: torch.Generator) -> Level:
         """The level (B, 2x, 2y, 2z) under parents (B, x, y, z)."""
@@ -139,7 +141,8 @@ class _Coarsest(nn.Module):
     def forward(self, level: Level, scale: Tensor) -> Tensor:
         """Mean -log p of the cells, 0-d."""
         cells = Level(*(part.flatten(1) for part in level))
-        return self.head(self._context(cells), None, cells, slice(0, math.prod(self.shape)), scale)
+        nll: Tensor = self.head(self._context(cells), None, cells, slice(0, math.prod(self.shape)), scale)
+        return nll
 
     def sample(self, count: int, scale: Tensor, rng: torch.Generator) -> Level:
         """The coarsest level (count, x, y, z)."""
@@ -163,7 +166,7 @@ class _CellHead(nn.Module):
 
     def __init__(self, context: int, children: int, level: int, components: int) -> None:
         super().__init__()
-        self.level, self.children = level, children
+        self.level, self.number = level, children
         self.label = _Masked(context, children, label_classes(level), sees_own_class=False)
         self.intensity = _Masked(context, children, 3 * components, sees_own_class=True)
         with torch.no_grad():
@@ -203,7 +206,8 @@ class _CellHead(nn.Module):
     ) -> Tensor:
         """(N, members, classes)."""
         left = self._left(parents, cells, scale)
-        logits = self.label(context, _described(cells, self.level, scale), _left_read(left, scale), members)
+        read = _described(cells, self.level, scale)
+        logits: Tensor = self.label(context, read, _left_read(left, scale), members)
         if parents is None:
             return logits
         return logits + possible_labels(parents.labels, cells.labels, left.labels, self.level)[:, members]
@@ -218,7 +222,7 @@ class _CellHead(nn.Module):
 
     def _free(self, parents: Level | None) -> int:
         """How many children have an intensity of their own: of a cell with a mean, the last one has what is left."""
-        return self.children - (parents is not None)
+        return self.number - (parents is not None)
 
     def _left(self, parents: Level | None, cells: Level, scale: Tensor) -> Level:
         if parents is not None:
@@ -249,7 +253,7 @@ class _Masked(nn.Module):
         rows = slice(members.start * _HIDDEN, members.stop * _HIDDEN)
         hidden = F.linear(context, self.context.weight[rows], self.context.bias[rows])
         hidden = hidden + read.flatten(1) @ (self.read * self.mask)[:, members].flatten(1)
-        by_child = hidden.unflatten(1, (-1, _HIDDEN)).transpose(0, 1)  # (members, N, hidden)
+        by_child = hidden.view(len(hidden), -1, _HIDDEN).transpose(0, 1)  # (members, N, hidden)
         by_child = F.silu(by_child + torch.bmm(left[:, members].transpose(0, 1), self.left[members]))
         outputs = torch.bmm(by_child, self.weight[members]).transpose(0, 1)
         return outputs.float() + self.bias[members]
