@@ -1,0 +1,125 @@
+"""Training of the autoregressive generator: resume, learning, and what it refuses."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vesselgan.errors import InputError
+from vesselgan.networks.autoregressive import AutoregressiveGenerator
+from vesselgan.training.autoregressive import AutoregressiveConfig, AutoregressiveTrainer, train_autoregressive
+
+CONFIG = AutoregressiveConfig(patch_size=(32, 16, 16), steps=12, seed=5, filters=8, batch=8)
+
+
+def real_batch(step: int) -> Tensor:
+    """Bright bars, which are vessels, on a dark ground with noise."""
+    rng = torch.Generator().manual_seed(step)
+    pairs = torch.full((CONFIG.batch, 2, *CONFIG.patch_size), -1.0)
+    for pair, x, y in zip(pairs, *torch.randint(0, 11, (2, CONFIG.batch), generator=rng).tolist(), strict=True):
+        pair[:, x : x + 6, y : y + 6] = 1
+    pairs[:, 0] = 0.3 * pairs[:, 0] + 0.05 * torch.randn(pairs[:, 0].shape, generator=rng)
+    return pairs.clamp(-1, 1)
+
+
+def train(
+    config: AutoregressiveConfig, **options: Any
+) -> tuple[AutoregressiveGenerator, list[tuple[int, Mapping[str, float]]]]:
+    seen: list[tuple[int, Mapping[str, float]]] = []
+    generator = train_autoregressive(
+        config, real_batch, device="cpu", on_step=lambda step, values: seen.append((step, dict(values))), **options
+    )
+    return generator, seen
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("settings", [{}, {"precision": "bf16"}, {"precision": "fp16"}, {"ema": None}])
+def test_a_training_that_is_stopped_and_resumed_equals_one_without_a_stop_to_the_bit(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    config = replace(CONFIG, **settings)
+    whole, steps = train(config)
+
+    class StopError(Exception):
+        pass
+
+    def stop(step: int, values: Mapping[str, float]) -> None:
+        if step == 5:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train_autoregressive(
+            config, real_batch, device="cpu", checkpoint=tmp_path / "c.pt", checkpoint_every_s=0, on_step=stop
+        )
+    torch.manual_seed(99)  # the caller's random numbers are nobody's business
+    resumed, rest = train(config, checkpoint=tmp_path / "c.pt")
+    assert [step for step, _ in rest] == list(range(5, 12))
+    assert rest == steps[5:]
+    assert same_weights(whole, resumed)
+
+
+def test_another_seed_starts_from_other_weights() -> None:
+    one, other = (AutoregressiveTrainer(replace(CONFIG, seed=seed), "cpu") for seed in (1, 2))
+    assert not same_weights(one.generator, other.generator)
+
+
+def test_likelihood_rises_on_every_level_and_samples_look_like_the_data() -> None:
+    generator, seen = train(replace(CONFIG, steps=300, lr=5e-3, filters=16))
+    first, last = seen[0][1], seen[-1][1]
+    for name in (name for name in first if name.startswith("nll/")):
+        assert last[name] < first[name] - 0.5, name
+    drawn, real = generator.sample(32, torch.Generator().manual_seed(0)), real_batch(1000)
+    vessel, truth = drawn.labels == 1, real[:, 1] > 0
+    assert 0.3 < vessel.float().mean().item() / truth.float().mean().item() < 2  # roughly, after so short a training
+    assert drawn.images[vessel].mean().item() - drawn.images[~vessel].mean().item() > 0.3  # of 0.6
+    assert drawn.images[~vessel].mean().item() == pytest.approx(-0.3, abs=0.05)
+
+
+def test_the_learning_rate_rises_then_falls_to_almost_nothing() -> None:
+    config = replace(CONFIG, steps=200, lr=1.0, warmup=10)
+    rates = [config.rate(step) for step in range(200)]
+    assert rates[0] == pytest.approx(0.1, rel=0.01)
+    assert max(rates) == pytest.approx(1, abs=0.02)
+    assert rates[-1] == pytest.approx(0.02, rel=0.02)
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+
+
+def test_coarse_levels_see_all_pairs_of_a_step_and_the_finest_a_few() -> None:
+    assert replace(CONFIG, batch=24).patches(4) == [2, 12, 24, 24]
+    assert replace(CONFIG, batch=2).patches(4) == [1, 1, 2, 2]
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    train(replace(CONFIG, steps=1), checkpoint=tmp_path / "c.pt")
+    with pytest.raises(InputError, match="other settings"):
+        train(CONFIG, checkpoint=tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch": 0}, "at least 1"),
+        ({"steps": 0}, "at least 1"),
+        ({"ema": 1.0}, "ema"),
+        ({"patch_size": (32, 30, 16)}, "multiple of 16"),
+        ({"precision": "fp8"}, "unknown precision"),
+    ],
+)
+def test_settings_that_do_not_work_are_told_in_one_line(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        AutoregressiveTrainer(replace(CONFIG, **settings), "cpu")
+
+
+def test_a_training_without_finite_likelihood_stops() -> None:
+    def broken(step: int) -> Tensor:
+        return torch.full((2, 2, *CONFIG.patch_size), float("nan"))
+
+    with pytest.raises(RuntimeError):
+        train_autoregressive(replace(CONFIG, steps=50, max_bad_steps=3), broken, device="cpu")

@@ -1,0 +1,179 @@
+"""Training of the multiscale autoregressive generator: maximum likelihood, with a learning rate that falls."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vesselgan.errors import InputError
+from vesselgan.networks import place
+from vesselgan.networks.autoregressive import AutoregressiveGenerator
+from vesselgan.training.averaging import WeightAverage, check_decay
+from vesselgan.training.checkpoint import fingerprint
+from vesselgan.training.loop import run_training
+from vesselgan.training.precision import PrecisionName, choose_precision
+from vesselgan.training.randomness import global_random
+from vesselgan.training.reporting import OnStep, gradient_norm
+
+__all__ = ["AutoregressiveConfig", "AutoregressiveTrainer", "train_autoregressive"]
+
+_LARGEST_GRADIENT = 5.0  # longer ones are shortened to it: single batches have outliers of intensity
+_LAST_RATE = 0.02  # of the first
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoregressiveConfig:
+    """Everything that decides what a training computes.
+
+    ``batch`` is how many pairs a step is given; the coarse levels, whose grids are small, see all of them, level 1 sees
+    half and the finest level a twelfth. The learning rate falls from ``lr`` along a cosine, so that ``steps``
+    belongs to the configuration. ``ema`` is the decay of an average of the weights, which is what the training gives.
+    """
+
+    patch_size: tuple[int, int, int]
+    steps: int
+    seed: int
+    filters: int = 64
+    components: int = 3
+    precision: PrecisionName = "fp32"
+    batch: int = 24
+    lr: float = 2e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup: int = 50
+    ema: float | None = 0.99
+    max_bad_steps: int = 20
+
+    def check(self) -> None:
+        """Raise InputError for settings that do not work."""
+        if self.batch < 1 or self.steps < 1 or self.warmup < 1:
+            raise InputError("batch, steps and warmup of an autoregressive training must be at least 1")
+        check_decay(self.ema)
+
+    def patches(self, levels: int) -> list[int]:
+        """How many pairs of a step each level sees, the finest first."""
+        shares = (1 / 12, 1 / 2)
+        return [max(1, round(self.batch * share)) for share in shares[:levels]] + [self.batch] * (levels - len(shares))
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step: a short rise, then a cosine to almost nothing."""
+        cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
+        return self.lr * min(1.0, (step + 1) / self.warmup) * (_LAST_RATE + (1 - _LAST_RATE) * cosine)
+
+
+class AutoregressiveTrainer:
+    """The generator and its optimiser; ``step`` is one update of all levels together.
+
+    All randomness is that of the initial weights, drawn from the seed, and the data's. So ``state_dict`` is network,
+    optimiser, scaler and step number, and a training that is resumed from it continues to the bit on the same machine
+    and thread count. Raises InputError for sizes, formats or devices that do not work.
+    """
+
+    def __init__(self, config: AutoregressiveConfig, device: torch.device | str) -> None:
+        config.check()
+        self.config = config
+        self.device = torch.device(device)
+        self.precision = choose_precision(config.precision, self.device)
+        self.steps_done = 0
+        with global_random(config.seed, 0, "weights"):
+            self.generator = AutoregressiveGenerator(config.patch_size, config.filters, config.components)
+        place(self.generator, self.device, torch.channels_last_3d)
+        self._optimiser = torch.optim.Adam(self.generator.parameters(), lr=config.lr, betas=config.betas, fused=True)
+        self._average = None if config.ema is None else WeightAverage(self.generator, config.ema)
+        self._patches = config.patches(self.generator.height)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last step is done."""
+        return self.steps_done >= self.config.steps
+
+    @property
+    def generator_for_use(self) -> AutoregressiveGenerator:
+        """The generator that the training gives: with averaged weights where ``config.ema`` asks for them."""
+        return self.generator if self._average is None else self._average.network()
+
+    def step(self, real: Tensor) -> dict[str, Tensor]:
+        """One update on real pairs (B, 2, X, Y, Z); its readings, 0-d each.
+
+        ``nll/LEVEL`` is that of `AutoregressiveGenerator.nll` before the update.
+        """
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.config.rate(self.steps_done)
+        self._optimiser.zero_grad()
+        if self.steps_done == 0:
+            self._calibrate(real)
+        with self.precision.autocast():
+            terms = self.generator.nll(real.to(self.device, non_blocking=True), self.steps_done, self._patches)
+        scaler = self.precision.scaler
+        torch.autograd.backward(scaler.scale(torch.stack(terms).sum()))
+        scaler.unscale_(self._optimiser)
+        norm = gradient_norm(self.generator)
+        torch.nn.utils.clip_grads_with_norm_(self.generator.parameters(), _LARGEST_GRADIENT, norm)
+        scaler.step(self._optimiser)
+        scaler.update()
+        self.steps_done += 1
+        if self._average is not None:
+            self._average.update(self.generator)
+        readings = {f"nll/{level}": term.detach() for level, term in enumerate(terms)}
+        return {**readings, "gradient_norm": norm}
+
+    def _calibrate(self, real: Tensor) -> None:
+        for network in (self.generator, self.generator_for_use):
+            network.calibrate(real.to(self.device))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed training needs; tensors and plain values only."""
+        return {
+            "config": fingerprint(self.config),
+            "steps_done": self.steps_done,
+            "generator": self.generator.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict``; InputError if it belongs to another configuration."""
+        if state.get("config") != fingerprint(self.config):
+            raise InputError("the checkpoint belongs to a training with other settings; delete it to start again")
+        self.steps_done = state["steps_done"]
+        self.generator.load_state_dict(state["generator"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.precision.scaler.load_state_dict(state["scaler"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+
+
+def train_autoregressive(
+    config: AutoregressiveConfig,
+    real_batch: Callable[[int], Tensor],
+    *,
+    device: torch.device | str,
+    checkpoint: Path | None = None,
+    checkpoint_every_s: float = 30.0,
+    on_step: OnStep | None = None,
+) -> AutoregressiveGenerator:
+    """Train to ``config.steps``, from ``checkpoint`` if that file exists, and return the generator.
+
+    ``real_batch(step)`` gives the pairs (B, 2, X, Y, Z) of a step, image in [-1, 1] and label (vessel above 0), and
+    must depend on the step alone. ``on_step(step, values)`` gets the readings of every step that this call makes,
+    counted from 0; after a crash, the steps since the last checkpoint come again. Raises RuntimeError after
+    ``config.max_bad_steps`` in a row without finite readings, InputError for a checkpoint of another configuration.
+    """
+    trainer = AutoregressiveTrainer(config, device)
+
+    def step(index: int) -> Mapping[str, Tensor]:
+        return trainer.step(real_batch(index))
+
+    run_training(
+        trainer,
+        step,
+        checkpoint=checkpoint,
+        checkpoint_every_s=checkpoint_every_s,
+        on_step=on_step,
+        max_bad_steps=config.max_bad_steps,
+    )
+    return trainer.generator_for_use
