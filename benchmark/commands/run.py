@@ -155,13 +155,8 @@ def _planner(asked: RunOptions) -> tuple[Path, Callable[[Findings], Plan], list[
     if chosen and (asked.weights is not None or settings.score.extractor == "medicalnet"):
         found = {"weights": str(local_weights(chosen)), "extractor": "medicalnet"}
         settings = settings.model_copy(update={"score": settings.score.model_copy(update=found)})
-<<<<<<< HEAD
-    cells = cells_of(loaded, settings)
+    cells = cells_of(loaded, settings, has_data=asked.data is not None or settings.needs_data)
     remember = None if asked.dry_run else asked.out / "runs/fingerprints"  # the hashes of files
-=======
-    cells = cells_of(loaded, settings, has_data=request.data is not None or settings.needs_data)
-    remember = request.out / "runs/fingerprints" if request.remember else None
->>>>>>> answer
     source = choose_source(
         name,
         settings,

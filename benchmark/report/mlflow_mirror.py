@@ -56,11 +56,8 @@ def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
     facts = {name: value for name, value in results["environment"].items() if name != "numerics"}
     environment = {f"environment.{key}": str(value) for key, value in flatten(facts)}
     environment["numerics"] = " ".join(numerics_sentences(results["environment"].get("numerics", [])))
-<<<<<<< HEAD
-    parent_id = _mirror(client, experiment_id, known, _Content("", name, settings, [], environment))
-=======
-    parent_id = _mirror(client, experiment_id, known, "", name, settings, answer_metrics(results), environment)
->>>>>>> answer
+    parent = _Content("", name, settings, answer_metrics(results), environment)
+    parent_id = _mirror(client, experiment_id, known, parent)
     run = load_run(out, name)
     for record, cell in zip(run.cells, results["cells"], strict=True):
         params = cell_params(cell)
@@ -141,17 +138,10 @@ def _mirror(client: MlflowClient, experiment_id: str, known: Mapping[str, Run], 
         run_tags = {MLFLOW_RUN_NAME: content.name, CELL: content.cell}
         started_ms = now_ms - int(1000 * content.seconds)  # so that the duration is the cell's, not the mirror's
         run_id = str(client.create_run(experiment_id, started_ms, run_tags).info.run_id)
-<<<<<<< HEAD
         client.log_batch(run_id, params=[Param(key, str(value)) for key, value in content.params.items()])
-        for start in range(0, len(content.metrics), BATCH):
-            part = content.metrics[start : start + BATCH]
-            client.log_batch(run_id, metrics=[Metric(key, value, now_ms, step) for key, value, step in part])
-=======
-        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
-    for start in range(0, len(metrics), BATCH):
-        part = metrics[start : start + BATCH]
+    for start in range(0, len(content.metrics), BATCH):
+        part = content.metrics[start : start + BATCH]
         client.log_batch(run_id, metrics=[Metric(key, value, now_ms, step) for key, value, step in part])
->>>>>>> answer
     # The hash comes last: a run that was cut short is written again.
     tags = {**content.tags, CONTENT: content.sha256}
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
