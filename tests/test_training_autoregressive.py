@@ -1,5 +1,6 @@
 """Training of the autoregressive generator: resume, learning, and what it refuses."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 from vesselgan.errors import InputError
 from vesselgan.networks.autoregressive import AutoregressiveGenerator
 from vesselgan.training.autoregressive import AutoregressiveConfig, AutoregressiveTrainer, train_autoregressive
+from vesselgan.training.guard import Outcome
 
 CONFIG = AutoregressiveConfig(patch_size=(32, 16, 16), steps=12, seed=5, filters=8, batch=8)
 
@@ -115,6 +117,22 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
 def test_settings_that_do_not_work_are_told_in_one_line(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         AutoregressiveTrainer(replace(CONFIG, **settings), "cpu")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_rejected_step_changes_nothing_and_a_training_that_diverges_is_told(precision: str) -> None:
+    trainer = AutoregressiveTrainer(replace(CONFIG, precision=precision), "cpu")
+    for step in range(3):
+        trainer.step(real_batch(step))
+    before = copy.deepcopy(trainer.state_dict())
+    log = trainer.step(real_batch(3) * float("nan"))
+    assert int(log["outcome"]) == Outcome.NOT_FINITE
+    after = trainer.state_dict()
+    for name in ("generator", "average"):
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=0, equal_nan=True)
+    diverging = replace(CONFIG, precision=precision, lr=1e30, warmup=1, steps=40, max_bad_steps=3)
+    with pytest.raises(RuntimeError, match="lower the learning rates"):
+        train_autoregressive(diverging, real_batch, device="cpu")
 
 
 def test_a_training_without_finite_likelihood_stops() -> None:

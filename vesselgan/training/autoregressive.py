@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,19 @@ from vesselgan.networks import place
 from vesselgan.networks.autoregressive import AutoregressiveGenerator
 from vesselgan.training.averaging import WeightAverage, check_decay
 from vesselgan.training.checkpoint import fingerprint
+from vesselgan.training.diagnosis import diagnose
+from vesselgan.training.guard import (
+    GuardedOptimiser,
+    KeptBuffers,
+    Outcome,
+    gradient_norm,
+    loss_scale,
+    update_scale,
+)
 from vesselgan.training.loop import run_training
 from vesselgan.training.precision import PrecisionName, choose_precision
 from vesselgan.training.randomness import global_random
-from vesselgan.training.reporting import OnStep, gradient_norm
+from vesselgan.training.reporting import OnStep
 
 __all__ = ["AutoregressiveConfig", "AutoregressiveTrainer", "train_autoregressive"]
 
@@ -72,7 +81,9 @@ class AutoregressiveTrainer:
     and thread count. Raises InputError for sizes, formats or devices that do not work.
     """
 
-    def __init__(self, config: AutoregressiveConfig, device: torch.device | str) -> None:
+    def __init__(
+        self, config: AutoregressiveConfig, device: torch.device | str, *, dtype: torch.dtype = torch.float32
+    ) -> None:
         config.check()
         self.config = config
         self.device = torch.device(device)
@@ -80,10 +91,19 @@ class AutoregressiveTrainer:
         self.steps_done = 0
         with global_random(config.seed, 0, "weights"):
             self.generator = AutoregressiveGenerator(config.patch_size, config.filters, config.components)
-        place(self.generator, self.device, torch.channels_last_3d)
+        self._dtype = dtype
+        place(self.generator, self.device, torch.channels_last_3d, dtype)
         self._optimiser = torch.optim.Adam(self.generator.parameters(), lr=config.lr, betas=config.betas, fused=True)
         self._average = None if config.ema is None else WeightAverage(self.generator, config.ema)
         self._patches = config.patches(self.generator.height)
+        # Its losses: a likelihood per level, the coarsest included, and the norm of the gradients before it is cut.
+        self._guarded = GuardedOptimiser(
+            self.generator,
+            self._optimiser,
+            self.precision.scaler,
+            KeptBuffers(self.generator),
+            losses=self.generator.height + 2,
+        )
 
     @property
     def finished(self) -> bool:
@@ -102,27 +122,37 @@ class AutoregressiveTrainer:
         """
         for group in self._optimiser.param_groups:
             group["lr"] = self.config.rate(self.steps_done)
-        self._optimiser.zero_grad()
         if self.steps_done == 0:
             self._calibrate(real)
+        self._guarded.begin()
         with self.precision.autocast():
-            terms = self.generator.nll(real.to(self.device, non_blocking=True), self.steps_done, self._patches)
+            pairs = real.to(self.device, self._dtype, non_blocking=True)
+            terms = self.generator.nll(pairs, self.steps_done, self._patches)
         scaler = self.precision.scaler
         torch.autograd.backward(scaler.scale(torch.stack(terms).sum()))
-        scaler.unscale_(self._optimiser)
-        norm = gradient_norm(self.generator)
-        torch.nn.utils.clip_grads_with_norm_(self.generator.parameters(), _LARGEST_GRADIENT, norm)
-        scaler.step(self._optimiser)
-        scaler.update()
+        scale = loss_scale(scaler, self.device)
+        norm = gradient_norm(self.generator) / scale
+        gradients = [parameter.grad for parameter in self.generator.parameters() if parameter.grad is not None]
+        torch._foreach_mul_(gradients, (_LARGEST_GRADIENT / norm).clamp(max=1.0))
+        update = self._guarded.step(*terms, norm)
+        update_scale(scaler, update.outcome, self.device)
         self.steps_done += 1
         if self._average is not None:
-            self._average.update(self.generator)
+            self._average.update(self.generator, update.outcome > Outcome.LOSS_SCALE)
         readings = {f"nll/{level}": term.detach() for level, term in enumerate(terms)}
-        return {**readings, "gradient_norm": norm}
+        return {**readings, "gradient_norm": norm, "loss_scale": scale, "outcome": update.outcome}
 
     def _calibrate(self, real: Tensor) -> None:
         for network in (self.generator, self.generator_for_use):
-            network.calibrate(real.to(self.device))
+            network.calibrate(real.to(self.device, self._dtype))
+
+    def in_a_wider_format(self, step: int) -> "AutoregressiveTrainer":
+        """A copy to make this step with: the present weights, arithmetic of ``diagnosis.WIDER``."""
+        dtype = torch.float64 if self.config.precision == "fp32" else torch.float32
+        twin = AutoregressiveTrainer(replace(self.config, precision="fp32", ema=None), self.device, dtype=dtype)
+        twin.load_state_dict(self.state_dict() | {"config": fingerprint(twin.config)})
+        twin.steps_done = step
+        return twin
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed training needs; tensors and plain values only."""
@@ -132,6 +162,7 @@ class AutoregressiveTrainer:
             "generator": self.generator.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
+            "guard": self._guarded.guard.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
         }
 
@@ -143,6 +174,7 @@ class AutoregressiveTrainer:
         self.generator.load_state_dict(state["generator"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.precision.scaler.load_state_dict(state["scaler"])
+        self._guarded.guard.load_state_dict(state["guard"])
         if self._average is not None:
             self._average.load_state_dict(state["average"])
 
@@ -161,12 +193,23 @@ def train_autoregressive(
     ``real_batch(step)`` gives the pairs (B, 2, X, Y, Z) of a step, image in [-1, 1] and label (vessel above 0), and
     must depend on the step alone. ``on_step(step, values)`` gets the readings of every step that this call makes,
     counted from 0; after a crash, the steps since the last checkpoint come again. Raises RuntimeError after
-    ``config.max_bad_steps`` in a row without finite readings, InputError for a checkpoint of another configuration.
+    ``config.max_bad_steps`` in a row or BAD_SHARE of all that had to be rejected, InputError for a checkpoint of
+    another configuration.
     """
     trainer = AutoregressiveTrainer(config, device)
 
     def step(index: int) -> Mapping[str, Tensor]:
         return trainer.step(real_batch(index))
+
+    def explain(index: int, overflows: bool) -> str:
+        real = real_batch(index)
+        return diagnose(
+            config.precision,
+            [real],
+            lambda: trainer.in_a_wider_format(index).step(real)["outcome"],
+            rates=f"lr {config.lr:g}",
+            loss_scale=overflows,
+        )
 
     run_training(
         trainer,
@@ -175,5 +218,6 @@ def train_autoregressive(
         checkpoint_every_s=checkpoint_every_s,
         on_step=on_step,
         max_bad_steps=config.max_bad_steps,
+        explain=explain,
     )
     return trainer.generator_for_use

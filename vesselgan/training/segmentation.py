@@ -126,9 +126,7 @@ class UNetTrainer:
         with global_random(config.seed, 0, "weights"):
             self.unet = UNet(filters=config.filters, dropout=config.dropout)
         self._dtype = dtype
-        if dtype != torch.float32:  # `to` refuses the fake tensors that operations are recorded on
-            self.unet.to(dtype)
-        place(self.unet, self.device, torch.channels_last_3d)
+        place(self.unet, self.device, torch.channels_last_3d, dtype)
         self.stopping = EarlyStopping(config.patience, config.min_delta)
         self.history: list[Validation] = []
         self.steps_done = 0
