@@ -100,7 +100,7 @@ def test_a_numerics_check_that_fails_stops_only_what_computes_so(plan: Plan, tmp
     plan = build_plan(plan.protocol, "smoke", plan.profile, cells, plan.source, "cpu", {}, found)
     outcome, engine, listener = run(plan, tmp_path, fail=dict.fromkeys(mixed, "failed"))
     done = {cell for cell, status in listener.cells.items() if status == "done"}
-    assert done == {"real_s0", "GP_f16_s0", "SN_f16_s0"}
+    assert done == {"real_s0", "threshold", "vesselness", "GP_f16_s0", "SN_f16_s0"}
     trained = {plan.specs[key].options["wgan"]["precision"] for key in engine.order if key.startswith("train_gan")}
     assert trained == {"fp32"}
     (measured,) = (spec for spec in plan.specs.values() if spec.stage == "measure")
@@ -133,7 +133,7 @@ def test_what_gets_round_a_wrong_kernel_is_in_the_key_of_what_computes_so(plan: 
 
 def test_a_failed_stage_stops_only_what_needs_it(plan: Plan, tmp_path: Path) -> None:
     outcome, _, listener = run(plan, tmp_path, fail={"synthesise": "failed"})
-    assert listener.cells.pop("real_s0") == "done"
+    assert {listener.cells.pop(cell) for cell in ("real_s0", "threshold", "vesselness")} == {"done"}
     assert set(listener.cells.values()) == {"failed"}
     assert len(outcome.failed) == 4
     assert {key.rpartition("-")[0] for key in outcome.not_run} == {"score", "train_unet", "evaluate"}

@@ -28,7 +28,7 @@ from benchmark.report.run_page import render_report
 from benchmark.report.sections.claims import claim_views
 from benchmark.report.sections.median_patches import median_patches
 from benchmark.report.sections.segmentations import segmented_subjects
-from benchmark.report.sections.text import label_marks
+from benchmark.report.sections.text import label_marks, number
 from benchmark.results.run_folder import Run, load_run
 from benchmark.results.summary import subject_rows, summarise
 from benchmark.run.scheduler import write_run_folder
@@ -580,6 +580,19 @@ def test_the_answer_shows_patches_of_median_distance_and_not_the_best(run: Run, 
         for index in range(len(made))
     ]
     assert f"{sorted(distances)[1]:.3g} away" in shown.patches[1].about, "the middle one of three"
+
+
+def test_every_label_has_its_share_of_the_real_gain_on_the_page(run: Run, page: str) -> None:
+    section = page.partition('<section id="segmentation">')[2].partition("</section>")[0]
+    rows = section.partition("The share of the real gain")[2].partition("</table>")[0].split("<tr")
+    gains = results_of(run)["gain"]
+    assert len(gains) == 4, "two labels in two regions"
+    for gain in gains:
+        (row,) = (row for row in rows if f"</span>{gain['label']}</span>" in row)
+        assert gain["untrained"] in row
+        assert ("n/a" in row) == any(g["value"] is None for g in gains if g["label"] == gain["label"])
+        if gain["value"] is not None:
+            assert number(gain["value"], 2) in row
 
 
 def test_bad_news_stand_before_every_number_and_picture_of_the_answer(run: Run, tmp_path: Path) -> None:

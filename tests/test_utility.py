@@ -12,7 +12,7 @@ from benchmark.artifacts.store import Spec
 from benchmark.claims.utility import utility_of, worth_in_words, worth_of
 from benchmark.datasets.source import choose_source
 from benchmark.plan import Plan, build_plan
-from benchmark.protocol.cells import cells_of, labels_of, select
+from benchmark.protocol.cells import UNTRAINED, cells_of, labels_of, select
 from benchmark.protocol.load import find_protocol, load_protocol
 from benchmark.protocol.schema import Profile, Protocol
 from vesselgan.errors import InputError
@@ -49,10 +49,10 @@ def unet_of(plan: Plan, cell_id: str) -> Spec:
 
 def test_arms_are_cells_with_labels_that_say_what_a_unet_learns_from() -> None:
     protocol = protocol_with(ARMS)
-    expected = ["real", "real n=1", "real n=3", "SN", "SN-MP", "real n=3 + SN", "real + SN"]
-    assert labels_of(protocol) == expected
+    expected = ["real", "real n=1", "real n=3", "SN", "SN-MP", "procedural", "real n=3 + SN", "real + SN"]
+    assert [label for label in labels_of(protocol) if label not in UNTRAINED] == expected
     cells = cells_of(protocol, protocol.profiles["laptop"])
-    assert len(cells) == 2 * len(expected)
+    assert len([cell for cell in cells if not cell.untrained]) == 2 * (len(expected) - 1), "phantoms want real data"
     assert [cell.id for cell in select(cells, "n=3 and s1")] == ["real_n3_s1", "real_n3+SN_f16_s1"]
     assert [cell.id for cell in cells if cell.label == "real + SN"] == ["real+SN_f16_s0", "real+SN_f16_s1"]
     assert {cell.label for cell in cells if cell.is_real} == {"real", "real n=1", "real n=3"}
@@ -60,7 +60,8 @@ def test_arms_are_cells_with_labels_that_say_what_a_unet_learns_from() -> None:
 
 def test_a_profile_may_have_arms_of_its_own() -> None:
     protocol = protocol_with(ARMS, arms={"real": [2]})
-    assert labels_of(protocol) == ["real", "real n=2", "SN", "SN-MP"]
+    labels = [label for label in labels_of(protocol) if label not in UNTRAINED]
+    assert labels == ["real", "real n=2", "SN", "SN-MP", "procedural"]
 
 
 def test_arms_follow_the_recipes_of_the_matrix() -> None:
@@ -142,7 +143,9 @@ def test_utility_shares_its_stages_with_the_paper_protocol() -> None:
             plan = build_plan(protocol, name, profile, cells_of(protocol, profile), source, "cpu")
             keys.append({planned.cell.id: planned.stages for planned in plan.cells})
         both = [cell for cell in keys[0] if cell in keys[1]]
-        assert len({cell.rpartition("_")[0] for cell in both}) == 2, "the baseline and a generator"
+        learned = [cell for cell in both if cell not in UNTRAINED]
+        assert len(both) - len(learned) == 2
+        assert len({cell.rpartition("_")[0] for cell in learned}) == 2, "the baseline and a generator"
         for cell in both:
             assert [keys[0][cell].get(role) for role in shared] == [keys[1][cell].get(role) for role in shared]
 
@@ -153,7 +156,7 @@ def test_the_laptop_profile_asks_for_four_points_and_three_seeds_at_least() -> N
         cells = cells_of(protocol, protocol.profiles[name])
         real = [cell for cell in cells if cell.is_real]
         assert len({cell.real_subjects for cell in real}) >= 4
-        assert all(sum(other.label == cell.label for other in cells) >= 3 for cell in cells)
+        assert all(sum(other.label == cell.label for other in cells) >= 3 for cell in cells if not cell.untrained)
 
 
 def levels(*means: float, seeds: int = 3, subjects: int = 10, noise: float = 0.0) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from benchmark.report.sections.figures import (
     subject_figures,
     training_figures,
 )
+from benchmark.report.sections.gain import gain_table
 from benchmark.report.sections.headline import headline, page_header, published_rows
 from benchmark.report.sections.labels_and_audit import audit_views, label_table
 from benchmark.report.sections.median_patches import median_patches
@@ -75,6 +76,7 @@ def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "untrained": join(cell["label"] for cell in results["cells"] if cell["untrained"]),
         "segmentation": segmentation_table(results, marks, "bavd_voxel"),
         "segmentation_mm": segmentation_table(results, marks, "bavd_mm"),
+        "gains": gain_table(results, marks),
         "subject_charts": subject_figures(results, marks),
         "utility": utility_view(run, results, marks),
         "distances": distance_table(results, marks),

@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmark.claims.realism import RULE
 from benchmark.claims.statistics import LEAST_SEEDS
+from benchmark.report.sections.gain import share_entry
 from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table
 from benchmark.report.sections.text import LabelMark, deviation, interval, metric_phrase, number, unit_of
 from benchmark.results.run_folder import Run
@@ -211,7 +212,7 @@ def _answer_table(regions: Sequence[Mapping[str, Any]], marks: Mapping[str, Labe
         Row(marks[label], [Entry(number(region["synthetic"], 3)) for region in regions]),
         Row(marks[real], [Entry(number(region["real"], 3)) for region in regions]),
         Row(None, [_gap_entry(region) for region in regions], "real minus synthetic"),
-        Row(None, [_share_entry(region["share"], notes) for region in regions], "share of the real gain"),
+        Row(None, [share_entry(region["share"], notes) for region in regions], "share of the real gain"),
     ]
     return Table(columns, rows, notes.lines())
 
@@ -221,12 +222,6 @@ def _gap_entry(region: Mapping[str, Any]) -> Entry:
     if gap is None:
         return Entry(number(region["real"] - region["synthetic"], 3))
     return Entry(number(gap["value"], 3), interval(gap["ci_low"], gap["ci_high"], 3))
-
-
-def _share_entry(share: Mapping[str, Any], notes: Footnotes) -> Entry:
-    if share["value"] is None:
-        return Entry("n/a", "", notes.mark(share["reason"]))
-    return Entry(number(share["value"], 2), interval(share["ci_low"], share["ci_high"], 2), notes.mark(share["reason"]))
 
 
 def _about_choice(best: Mapping[str, Any], regions: Sequence[Mapping[str, Any]]) -> str:
