@@ -3,7 +3,7 @@
 __all__ = ["STAGE_VERSIONS"]
 
 STAGE_VERSIONS = {
-    "prepare": 3,
+    "prepare": 4,
     "train_gan": 2,
     "synthesise": 2,
     "import_pairs": 1,
