@@ -1,6 +1,5 @@
 """What is bright on time-of-flight images and yet no vessel: choroid plexus, pituitary, small spots of short T1."""
 
-
 import numpy as np
 from numpy.typing import NDArray
 

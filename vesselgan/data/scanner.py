@@ -16,18 +16,19 @@ SLAB_MM = 30.0
 _SLAB_STEP = 0.12  # standard deviation of the slabs' gains
 _EDGE_LOSS = 0.25  # of the gain at a slab's edges, where the pulse turns the magnetisation less
 _COIL_RISE = (0.42, 0.62)  # from the head's centre to its surface, which is nearer to the coils
-_UNEVENNESS = 0.3
+_UNEVENNESS = 0.28
 _UNEVEN_MM = 60.0
 _GHOST = 0.035  # standard deviation of a ghost's amplitude
 _GHOSTS = (1, 2)  # multiples of the distance between ghosts, on both sides
 _WHITE_MATTER = 110.0  # scanner units
 _BRIGHTEST = 4095  # 12 bits
-_NOISE = 0.055  # of white matter
+_NOISE = 0.045  # of white matter
 
 
 def coil_field(head: Head, shape: Sequence[int], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Sensitivity (X, Y, Z) of the receiving coils, about 1 at the brain's surface and least in its middle."""
+    """Sensitivity (X, Y, Z) of the receiving coils, about 1 from the brain's surface on and least in its middle."""
     field = head.coil_profile(shape, rng.uniform(*_COIL_RISE))
+    np.minimum(field, np.float32(1), out=field)  # the coils lie around the head, not on it
     uneven = smooth_noise(shape, _UNEVEN_MM, rng)
     uneven *= np.float32(_UNEVENNESS)
     uneven += np.float32(1)
