@@ -20,25 +20,13 @@ _SPOT_RADII_MM = (1.0, 2.5)
 _SPOT_BRIGHTNESS = (1.8, 3.6)
 
 
-def add_bright_tissue(
-    tissue: NDArray[np.float32], head: Head, rng: np.random.Generator, *, smallest_mm: float = 0.0
-) -> None:
-    """Blend bright tissue into the brightness (X, Y, Z) of a head, in place; nothing is thinner than *smallest_mm*."""
+def add_bright_tissue(tissue: NDArray[np.float32], head: Head, rng: np.random.Generator) -> None:
+    """Blend bright tissue into the brightness (X, Y, Z) of a head, in place; a spot between voxel centres is lost."""
     for centre, radii_mm, brightness in _FIXED:
         where = head.place(np.array(centre) + rng.normal(scale=1.0, size=3))
-        _blend(tissue, where, np.array(radii_mm) * rng.uniform(0.8, 1.2), rng.uniform(*brightness), smallest_mm)
+        blend_ellipsoid(tissue, where, np.array(radii_mm) * rng.uniform(0.8, 1.2), rng.uniform(*brightness))
     places = head.sample_brain(200, (0.0, 0.98), rng)
     count = int(rng.integers(*_SPOTS))
     for where in places[:count]:
-        radii_mm = rng.uniform(*_SPOT_RADII_MM) * rng.uniform(0.7, 1.3, size=3)
-        _blend(tissue, where, radii_mm, rng.uniform(*_SPOT_BRIGHTNESS), smallest_mm)
-
-
-def _blend(
-    tissue: NDArray[np.float32],
-    where: NDArray[np.float64],
-    radii_mm: NDArray[np.float64],
-    brightness: float,
-    smallest_mm: float,
-) -> None:
-    blend_ellipsoid(tissue, where, np.maximum(radii_mm, smallest_mm), brightness)
+        size_mm = rng.uniform(*_SPOT_RADII_MM)
+        blend_ellipsoid(tissue, where, size_mm * rng.uniform(0.7, 1.3, size=3), rng.uniform(*_SPOT_BRIGHTNESS))

@@ -3,8 +3,8 @@
 Blood that stays in the slab is saturated: each pulse leaves the cosine of the flip angle of its magnetisation,
 which then recovers with T1. So its signal falls towards that of still blood with the time constant
 1 / (1/T1 - ln(cos(flip)) / TR), 0.5 s at T1 = 1.6 s, a flip angle of 15 degrees and TR = 25 ms. Slabs are acquired one
-after the other, so blood is fresh in each. In laminar flow the inner half of the cross-section is three times as fast as
-the outer one, so a vessel is darker near its wall.
+after the other, so blood is fresh in each. In laminar flow the inner half of the cross-section is three times as fast
+as the outer one, so a vessel is darker near its wall.
 """
 
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from vesselgan.data.vessel_tree import Branch
 
 __all__ = ["blood_signals", "draw_speeds"]
 
-_FRESH = 5.2  # brightness of blood that enters a slab, white matter being 1
-_STILL = 2.4  # of saturated blood
+_FRESH = 4.5  # brightness of blood that enters a slab, white matter being 1
+_STILL = 2.6  # of saturated blood
 _SATURATION_S = 0.5
 _FASTEST_MM_PER_S = 250.0  # in the widest artery; by Murray's law speed goes with the radius
 _SPEEDS = (0.5, 1.3)  # of what the calibre says, in an artery that enters the head
 _CHANGE = (0.8, 1.2)  # from a branch to the next
 _SLOW, _SLOWER = 0.08, 0.4  # share of the branches with slow flow, and how slow it is
-_FAINTEST = 1.7  # also in the tightest bend, so that what the label names can be told from tissue
-_TURBULENCE = 0.7  # share of the signal lost where the centreline bends as tightly as the vessel is wide
+_FAINTEST = 1.8  # also in the tightest bend, so that what the label names can be told from tissue
+_TURBULENCE = 0.6  # share of the signal lost where the centreline bends as tightly as the vessel is wide
 
 # Speed in a parabolic profile is 2 (1 - (r / radius)^2) times the mean: this in the inner and outer half of the lumen.
 _LAYERS = np.array([1.5, 0.5])

@@ -1,8 +1,8 @@
 """Synthetic TOF-MRA with exact vessel labels and brain masks, for when there are no patient data.
 
-Arteries grow by Murray's law from a circle of Willis; partial volume, saturated slow blood, flow voids, faint veins,
-bright fat, uneven coils and Rician noise keep a plain threshold from finding them. PHANTOM.md, beside this file, says
-how hard it is and how its anatomy compares with published values.
+Arteries grow by Murray's law from a circle of Willis. Partial volume, slow or saturated blood, veins, bright tissue,
+uneven coils, slabs, ghosts and noise keep a threshold and a vesselness filter from finding them. PHANTOM.md, beside
+this file, says how hard it is and how its anatomy compares with published values.
 """
 
 from collections.abc import Iterator, Sequence
