@@ -71,7 +71,7 @@ def test_no_global_threshold_finds_the_vessels(shape):
     made = [make_phantom(shape, subject=subject, seed=0) for subject in range(4)]
     everywhere = [best_threshold_dice(one.image, one.label) for one in made]
     inside = [best_threshold_dice(one.image[one.brain_mask], one.label[one.brain_mask]) for one in made]
-    assert 0.2 < np.mean(everywhere) <= 0.55
+    assert 0.2 < np.mean(everywhere) <= 0.5
     assert 0.4 < np.mean(inside) <= 0.75
 
 

@@ -28,9 +28,9 @@ _LAYERS = (
     (1.03, 0.45, 0.10),
     (1.05, 0.30, 0.25),  # bone
     (1.10, 0.35, 0.30),
-    (1.13, 1.30, 0.08),  # fat
-    (1.19, 1.30, 0.08),
-    (1.21, 1.10, 0.16),  # skin
+    (1.13, 1.60, 0.08),  # fat
+    (1.19, 1.60, 0.08),
+    (1.21, 1.20, 0.16),  # skin
     (1.23, 0.04, 0.00),  # air
     (1.60, 0.04, 0.00),
 )
@@ -121,9 +121,9 @@ class Head:
         return np.ascontiguousarray(points.T[inside])
 
     def sample_scalp(self, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Points (n, 3), n <= count, in the scalp."""
+        """Points (n, 3), n <= count, in the upper scalp, up to which its arteries run."""
         points = self.onto_scalp(self._sample_box(count, rng).T)
-        return points[(points[:, 2] > 15) & (points[:, 2] < FIELD_OF_VIEW_MM[2])]
+        return points[(points[:, 2] > 45) & (points[:, 2] < FIELD_OF_VIEW_MM[2])]
 
     def _rescale(self, points: NDArray[np.float64], depth: NDArray[np.float64]) -> NDArray[np.float64]:
         centre = np.array([0, 0, self.centre_z_mm])

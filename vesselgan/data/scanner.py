@@ -15,8 +15,9 @@ __all__ = ["SLAB_MM", "add_ghosts", "add_rician_noise", "coil_field", "slab_gain
 SLAB_MM = 30.0
 _SLAB_STEP = 0.12  # standard deviation of the slabs' gains
 _EDGE_LOSS = 0.25  # of the gain at a slab's edges, where the pulse turns the magnetisation less
-_COIL_RISE = (0.42, 0.62)  # from the head's centre to its surface, which is nearer to the coils
+_COIL_RISE = (0.5, 0.68)  # from the head's centre to its surface, which is nearer to the coils
 _UNEVENNESS = 0.27
+_MOST_UNEVEN = 2.0  # times that: a bound, since no scanner's field is without one
 _UNEVEN_MM = 60.0
 _GHOST = 0.035  # standard deviation of a ghost's amplitude
 _GHOSTS = (1, 2)  # multiples of the distance between ghosts, on both sides
@@ -30,9 +31,9 @@ def coil_field(head: Head, shape: Sequence[int], rng: np.random.Generator) -> ND
     field = head.coil_profile(shape, rng.uniform(*_COIL_RISE))
     np.minimum(field, np.float32(1), out=field)  # the coils lie around the head, not on it
     uneven = smooth_noise(shape, _UNEVEN_MM, rng)
+    uneven /= np.float32(1) + np.abs(uneven) / np.float32(_MOST_UNEVEN)
     uneven *= np.float32(_UNEVENNESS)
     uneven += np.float32(1)
-    np.maximum(uneven, np.float32(0.3), out=uneven)
     field *= uneven
     return field
 
