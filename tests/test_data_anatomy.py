@@ -15,7 +15,7 @@ from benchmark.cli import main
 from vesselgan.data import arteries, make_phantom, phantom
 from vesselgan.data.arteries import grow_arteries
 from vesselgan.data.head import FIELD_OF_VIEW_MM, Head, draw_head
-from vesselgan.data.inflow import blood_signals
+from vesselgan.data.inflow import blood_signals, draw_speeds
 from vesselgan.data.partial_volume import fill_voxels
 from vesselgan.data.veins import draw_veins, vein_signals
 from vesselgan.data.vessel_tree import Branch, path_lengths
@@ -124,7 +124,7 @@ def test_circles_of_willis_vary_and_every_tree_is_fed():
 def test_a_tube_fills_its_own_volume_on_any_grid():
     for shape in ((156, 192, 89), (78, 192, 45)):
         tube = straight((-40.3, -51, 20.2), (40.1, 44, 61.7), radius_mm=2.5)
-        _, share, mean = fill_voxels([tube], [np.full(200, 3.0)], shape)
+        _, share, mean = fill_voxels([tube], [np.full((200, 2), 3.0)], shape)
         volume = share.sum() * np.prod(np.array(FIELD_OF_VIEW_MM) / shape)
         ends = 4 / 3 * np.pi * 2.5**3
         assert volume == pytest.approx(np.pi * 2.5**2 * length(tube) + ends, rel=0.03)
@@ -134,7 +134,7 @@ def test_a_tube_fills_its_own_volume_on_any_grid():
 
 
 def test_tubes_are_cut_at_the_edge_of_the_grid():
-    voxels, share, _ = fill_voxels([straight((-90, 0, 40), (0, 0, 95))], [np.ones(200)], (78, 96, 45))
+    voxels, share, _ = fill_voxels([straight((-90, 0, 40), (0, 0, 95))], [np.ones((200, 2))], (78, 96, 45))
     assert voxels.min() >= 0
     assert voxels.max() < 78 * 96 * 45
     assert share.max() <= 1
@@ -142,23 +142,69 @@ def test_tubes_are_cut_at_the_edge_of_the_grid():
 
 def test_where_two_tubes_meet_blood_is_counted_once():
     one, two = straight((-20, 0, 40), (20, 0, 40), 3.0), straight((0, -20, 40), (0, 20, 40), 3.0)
-    _, share, mean = fill_voxels([one, two], [np.full(200, 2.0), np.full(200, 5.0)], (78, 96, 45))
+    _, share, mean = fill_voxels([one, two], [np.full((200, 2), 2.0), np.full((200, 2), 5.0)], (78, 96, 45))
     assert share.max() == 1
     assert 2.0 == mean.min() < mean.max() == 5.0
+
+
+def test_blood_near_the_wall_counts_only_where_no_tube_has_its_inner_half():
+    one, two = straight((-20, 0, 40), (20, 0, 40), 3.0), straight((0, -20, 40), (0, 20, 40), 3.0)
+    layers = np.tile([5.0, 2.0], (200, 1))
+    voxels, _, mean = fill_voxels([one, two], [layers, layers], (156, 192, 89))
+    x, y, z = (
+        (index + 0.5) * fov / size - start
+        for index, fov, size, start in zip(
+            np.unravel_index(voxels, (156, 192, 89)), FIELD_OF_VIEW_MM, (156, 192, 89), (78, 96, 0), strict=True
+        )
+    )
+    along_x, along_y = np.hypot(y, z - 40), np.hypot(x, z - 40)
+    nearest = np.minimum(np.where(np.abs(x) < 20, along_x, 9), np.where(np.abs(y) < 20, along_y, 9))
+    inner = nearest < 3.0 * 0.5**0.5 - 1
+    assert inner.sum() > 100
+    np.testing.assert_allclose(mean[inner], 5.0)
+    outer = (nearest > 3.0 * 0.5**0.5 + 0.9) & (nearest < 9)
+    np.testing.assert_allclose(mean[outer], 2.0)
 
 
 def test_blood_fades_along_the_way_sooner_where_it_is_slow_and_is_fresh_in_the_next_slab():
     wide = straight((0, 0, 6), (60, 0, 6), 2.0)
     thin = straight((60, 0, 6), (90, 0, 6), 0.5, parent=0, distance_mm=60.0)
     up = straight((90, 0, 6), (90, 0, 50), 0.5, parent=1, distance_mm=90.0)
-    first, second, third = blood_signals([wide, thin, up], 5.0)
+    first, second, third = blood_signals([wide, thin, up], [250.0, 60.0, 60.0], 5.0)
     for signal in (first, second):
-        assert (np.diff(signal) < 0).all()
-    assert second[0] == pytest.approx(first[-1], rel=1e-6)
-    assert (second[0] - second[-1]) / 30 > (first[0] - first[-1]) / 60
+        assert (np.diff(signal, axis=0) < 0).all()
+    np.testing.assert_allclose(second[0], first[-1], rtol=1e-6)
+    assert ((second[0] - second[-1]) / 30 > (first[0] - first[-1]) / 60).all()
     next_slab = np.flatnonzero(up.points_mm[:, 2] >= 35)[0]
-    assert third[next_slab] == pytest.approx(first[0], rel=0.05)
-    assert third[next_slab - 1] < second[-1] < third[next_slab]
+    np.testing.assert_allclose(third[next_slab], first[0], rtol=0.05)
+    assert (third[next_slab - 1] < second[-1]).all()
+    assert (second[-1] < third[next_slab]).all()
+
+
+def test_blood_is_darker_near_the_wall_and_in_a_slow_artery():
+    artery = straight((0, 0, 6), (60, 0, 6), 2.0)
+    (fast,), (slow,) = (blood_signals([artery], [speed], 5.0) for speed in (200.0, 80.0))
+    assert (fast[1:, 0] > fast[1:, 1]).all()
+    assert fast[0, 0] == fast[0, 1]  # fresh at the entrance
+    np.testing.assert_allclose(  # three times as fast, so as fresh after three times the way
+        np.interp(45, artery.distance_mm, fast[:, 0]), np.interp(15, artery.distance_mm, fast[:, 1]), rtol=1e-4
+    )
+    assert (slow[1:] < fast[1:]).all()
+
+
+def test_speeds_go_with_the_calibre_and_some_branches_are_slow(subjects):
+    slow, quick = [], []
+    for branches in subjects:
+        speeds = draw_speeds(branches, np.random.default_rng(0))
+        widest_mm = max(branch.radius_mm for branch in branches)
+        factor = [speed / branch.radius_mm * widest_mm / 250 for speed, branch in zip(speeds, branches, strict=True)]
+        assert 0.1 < min(factor) <= max(factor) < 1.51
+        for own, branch in zip(factor, branches, strict=True):
+            if branch.parent >= 0:
+                ratio = own / factor[branch.parent]
+                (slow if ratio < 0.6 else quick).append(ratio)
+    assert 0.02 < len(slow) / (len(slow) + len(quick)) < 0.15
+    assert np.median(quick) == pytest.approx(1, abs=0.05)
 
 
 def test_signal_is_lost_in_tight_bends():
@@ -166,22 +212,23 @@ def test_signal_is_lost_in_tight_bends():
     bent = np.stack([4 * np.cos(turn), 4 * np.sin(turn), np.full(200, 10.0)], axis=1)
     bend = Branch(bent, 2.0, path_lengths(bent, 0.0), -1)
     along = straight((0, 0, 10), (length(bend), 0, 10), 2.0)
-    lost = 1 - blood_signals([bend], 0.0)[0] / blood_signals([along], 0.0)[0]
+    lost = 1 - blood_signals([bend], [250.0], 0.0)[0] / blood_signals([along], [250.0], 0.0)[0]
     assert lost[100] == pytest.approx(0.6 * 2 / 4, abs=0.01)
 
 
-def test_veins_are_faint_and_no_vessels_of_the_label(monkeypatch):
+def test_veins_are_faint_and_those_of_the_cortex_lie_on_its_surface():
     rng = np.random.default_rng(3)
-    veins = draw_veins(draw_head(rng), step_mm=0.5, thinnest_mm=0.5, rng=rng)
-    assert len(veins) == 6
-    assert max(signal.max() for signal in vein_signals(veins, rng)) < 2
-    made = make_phantom(MEDIUM, subject=0, seed=0)
-    monkeypatch.setattr(phantom, "vein_signals", lambda *args: [np.ones_like(each) for each in vein_signals(*args)])
-    without = make_phantom(MEDIUM, subject=0, seed=0)
-    np.testing.assert_array_equal(made.label, without.label)
-    brighter = (made.image - without.image)[made.image != without.image]
-    assert brighter.size > 500
-    assert 5 < brighter.mean() < 0.5 * np.median(made.image[made.brain_mask])
+    head = draw_head(rng)
+    veins = draw_veins(head, step_mm=0.5, widening=1.0, rng=rng)
+    assert len(veins) == 26
+    assert all(1 < signal.min() <= signal.max() < 2 for signal in vein_signals(veins, rng))
+    for cortical in veins[12:]:
+        depth = head.depth(*cortical.points_mm.T)
+        assert 0.95 < np.median(depth) < 1.02  # arteries are kept below 0.97
+        assert cortical.radius_mm < 1
+    wider = draw_veins(head, step_mm=0.5, widening=2.4, rng=rng)
+    assert max(vein.radius_mm for vein in wider) < 3.5  # sinuses keep their real size
+    assert np.median([vein.radius_mm for vein in wider[12:]]) > 1.1
 
 
 @pytest.mark.parametrize("shape", [SMALL, MEDIUM])

@@ -4,7 +4,7 @@ __all__ = ["STAGE_VERSIONS"]
 
 STAGE_VERSIONS = {
     "verify": 1,
-    "prepare": 4,
+    "prepare": 5,
     "train_gan": 2,
     "synthesise": 2,
     "import_pairs": 1,

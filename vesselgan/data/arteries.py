@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from vesselgan.data.head import Head
 from vesselgan.data.vessel_tree import Branch, Trunk, grow_tree, path_lengths, smooth_path
 
-__all__ = ["grow_arteries"]
+__all__ = ["calibre_widening", "grow_arteries"]
 
 _SMALLEST_RADIUS_MM = 0.33  # about what TOF-MRA shows at 0.5 mm
 _FINE_MM = 0.6  # voxels up to this size show the real calibres
@@ -99,8 +99,8 @@ def grow_arteries(head: Head, *, voxel_mm: float, rng: np.random.Generator) -> l
         voxel_mm: mean edge length of a voxel.
         rng: draws everything that differs between subjects.
     """
-    smallest_mm = _SMALLEST_RADIUS_MM if voxel_mm <= _FINE_MM else _THINNEST_VOXELS * voxel_mm / 2
-    widening = (smallest_mm / _SMALLEST_RADIUS_MM) ** 0.5
+    smallest_mm = _smallest_radius_mm(voxel_mm)
+    widening = calibre_widening(voxel_mm)
     step_mm = 0.4 * voxel_mm
     nodes = _subject_nodes(head, rng)
     branches, fed_by = _draw_circle(nodes, widening, step_mm, rng)
@@ -130,6 +130,15 @@ def grow_arteries(head: Head, *, voxel_mm: float, rng: np.random.Generator) -> l
                 settle=head.onto_scalp if on_scalp else head.into_brain,
             )
     return branches
+
+
+def calibre_widening(voxel_mm: float) -> float:
+    """How many times wider than real ones vessels are on a grid with voxels of this size; 1 on fine grids."""
+    return float((_smallest_radius_mm(voxel_mm) / _SMALLEST_RADIUS_MM) ** 0.5)
+
+
+def _smallest_radius_mm(voxel_mm: float) -> float:
+    return _SMALLEST_RADIUS_MM if voxel_mm <= _FINE_MM else _THINNEST_VOXELS * voxel_mm / 2
 
 
 def _draw_circle(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FIELD_OF_VIEW_MM", "Head", "draw_head", "render_tissue", "smooth_noise"]
+__all__ = ["FIELD_OF_VIEW_MM", "Head", "blend_ellipsoid", "draw_head", "render_tissue", "smooth_noise"]
 
 FIELD_OF_VIEW_MM = (156.0, 192.0, 89.0)
 
@@ -28,8 +28,8 @@ _LAYERS = (
     (1.03, 0.45, 0.10),
     (1.05, 0.30, 0.25),  # bone
     (1.10, 0.35, 0.30),
-    (1.13, 1.70, 0.08),  # fat
-    (1.19, 1.70, 0.08),
+    (1.13, 1.60, 0.08),  # fat
+    (1.19, 1.60, 0.08),
     (1.21, 1.20, 0.16),  # skin
     (1.23, 0.04, 0.00),  # air
     (1.60, 0.04, 0.00),
@@ -103,7 +103,11 @@ class Head:
 
     def onto_scalp(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Move points (..., 3) away from the head's centre into the fat under the skin."""
-        return self._rescale(points, np.full(points.shape[:-1], _SCALP_DEPTH))
+        return self.onto_depth(points, _SCALP_DEPTH)
+
+    def onto_depth(self, points: NDArray[np.float64], depth: float) -> NDArray[np.float64]:
+        """Move points (..., 3) to and from the head's centre to one depth."""
+        return self._rescale(points, np.full(points.shape[:-1], depth))
 
     def into_brain(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Move points (..., 3) that left the brain back to just below its surface."""
@@ -117,9 +121,9 @@ class Head:
         return np.ascontiguousarray(points.T[inside])
 
     def sample_scalp(self, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Points (n, 3), n <= count, in the scalp."""
+        """Points (n, 3), n <= count, in the upper scalp, up to which its arteries run."""
         points = self.onto_scalp(self._sample_box(count, rng).T)
-        return points[(points[:, 2] > 15) & (points[:, 2] < FIELD_OF_VIEW_MM[2])]
+        return points[(points[:, 2] > 45) & (points[:, 2] < FIELD_OF_VIEW_MM[2])]
 
     def _rescale(self, points: NDArray[np.float64], depth: NDArray[np.float64]) -> NDArray[np.float64]:
         centre = np.array([0, 0, self.centre_z_mm])
@@ -139,7 +143,7 @@ def draw_head(rng: np.random.Generator) -> Head:
 
 def render_tissue(head: Head, shape: Sequence[int], rng: np.random.Generator) -> tuple[_Field, NDArray[np.bool_]]:
     """Brightness (X, Y, Z), white matter being 1, before coil sensitivity and noise; and the brain mask (X, Y, Z)."""
-    x, y, z = grid = _grid(shape)
+    x, y, z = _grid(shape)
     warp = smooth_noise(shape, 25, rng)
     below = z + np.float32(_BASE_ROUGHNESS_MM) * warp < head.base_mm(y) + head.petrous_mm(x, y)
     warp *= np.float32(_WARP)
@@ -175,7 +179,8 @@ def render_tissue(head: Head, shape: Sequence[int], rng: np.random.Generator) ->
         ((33, 6, 33), (12, 8, 4)),  # Sylvian fissures
         ((-33, 6, 33), (12, 8, 4)),
     ):
-        _fill_with_fluid(tissue, grid, head.place(np.array(centre) + rng.normal(scale=1.0, size=3)), np.array(radii))
+        where = head.place(np.array(centre) + rng.normal(scale=1.0, size=3))
+        blend_ellipsoid(tissue, where, np.array(radii), _FLUID_BRIGHTNESS)
     return np.maximum(tissue, np.float32(0.02), out=tissue), mask
 
 
@@ -223,8 +228,11 @@ def _share_below(values: NDArray[np.float64], ends: NDArray[np.float64]) -> NDAr
     return np.clip(0.5 + (ends[:, None] - values) / 0.25, 0, 1)
 
 
-def _fill_with_fluid(tissue: _Field, grid: tuple[_Field, ...], centre: NDArray[np.float64], radii_mm: _Field) -> None:
-    """Blend a soft-edged ellipsoid of fluid into the tissue, in place."""
+def blend_ellipsoid(
+    tissue: _Field, centre: NDArray[np.float64], radii_mm: NDArray[np.float64], brightness: float
+) -> None:
+    """Blend a soft-edged ellipsoid of one brightness into the tissue (X, Y, Z), in place."""
+    grid = _grid(tissue.shape)
     near = [
         np.flatnonzero(np.abs(axis.ravel() - c) < 1.3 * r) for axis, c, r in zip(grid, centre, radii_mm, strict=True)
     ]
@@ -236,7 +244,7 @@ def _fill_with_fluid(tissue: _Field, grid: tuple[_Field, ...], centre: NDArray[n
     ]
     distance = np.sqrt(squares[0][:, None, None] + squares[1][:, None] + squares[2])
     share = np.clip((1.15 - distance) / 0.3, 0, 1).astype(np.float32)
-    tissue[box] += share * (np.float32(_FLUID_BRIGHTNESS) - tissue[box])
+    tissue[box] += share * (np.float32(brightness) - tissue[box])
 
 
 def _grid(shape: Sequence[int]) -> tuple[_Field, ...]:

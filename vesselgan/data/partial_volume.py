@@ -11,8 +11,12 @@ from vesselgan.data.vessel_tree import Branch
 __all__ = ["fill_voxels"]
 
 _FINER = 3  # parts of a voxel per axis
+_CORE = 0.5  # of the cross-section, and of the squared radius
 _STEP = 0.4  # of the radius: distance of neighbouring balls in a tube, which then narrows by 2 % between them
 _PAIRS_AT_ONCE = 1_000_000  # of ball and part of a voxel: bounds memory
+
+
+_Parts = tuple[NDArray[np.intp], NDArray[np.float64]]  # flat indices (k,) and the blood's signal there (k,)
 
 
 def fill_voxels(
@@ -22,7 +26,8 @@ def fill_voxels(
 
     Args:
         branches: centrelines in the head's frame; where two overlap, the first one's blood counts.
-        signals: of the blood at each centreline point, one array (n,) per branch.
+        signals: of the blood at each centreline point, one array (n, 2) per branch: in the inner half of the
+            cross-section, which counts before any outer half, and in the outer one.
         shape: of the grid, which shows the whole field of view.
 
     Returns:
@@ -31,12 +36,10 @@ def fill_voxels(
     """
     fine_shape = np.array(shape) * _FINER
     part_mm = np.array(FIELD_OF_VIEW_MM) / fine_shape
-    parts, signal = zip(
-        *(_tube(branch, values, fine_shape, part_mm) for branch, values in zip(branches, signals, strict=True)),
-        strict=True,
-    )
-    flat, first = np.unique(np.concatenate(parts), return_index=True)
-    blood = np.concatenate(signal)[first]
+    tubes = [_tube(branch, values, fine_shape, part_mm) for branch, values in zip(branches, signals, strict=True)]
+    halves = [tube[half] for half in (0, 1) for tube in tubes]
+    flat, first = np.unique(np.concatenate([parts for parts, _ in halves]), return_index=True)
+    blood = np.concatenate([values for _, values in halves])[first]
     coarse = np.ravel_multi_index(tuple(i // _FINER for i in np.unravel_index(flat, fine_shape)), tuple(shape))
     voxels, owner = np.unique(coarse, return_inverse=True)
     count = np.bincount(owner)
@@ -46,8 +49,8 @@ def fill_voxels(
 
 def _tube(
     branch: Branch, signal: NDArray[np.float64], fine_shape: NDArray[np.int_], part_mm: NDArray[np.float64]
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Parts of voxels inside one tube, as flat indices (k,), and the blood's signal there (k,)."""
+) -> list[_Parts]:
+    """Parts of voxels inside the inner and the outer half of one tube."""
     centreline_step = (branch.distance_mm[-1] - branch.distance_mm[0]) / (len(branch.points_mm) - 1)
     every = max(1, int(_STEP * branch.radius_mm / max(centreline_step, 1e-9)))
     chosen = np.append(np.arange(0, len(branch.points_mm) - 1, every), len(branch.points_mm) - 1)
@@ -66,20 +69,24 @@ def _tube(
     middles_flat = middles @ np.array(strides)
     all_within = not ((middles < reach) | (middles + reach >= fine_shape)).any()
     at_once = max(1, _PAIRS_AT_ONCE // offsets.size)
-    found, values = [], []
+    halves: tuple[list[_Parts], list[_Parts]] = ([], [])
     for start in range(0, len(centres), at_once):
         x, y, z = (square[start : start + at_once] for square in squares)
-        hits = np.flatnonzero(
-            x[:, :, None, None] + (y[:, :, None] + z[:, None, :])[:, None] <= np.float32(branch.radius_mm**2)
-        )
+        distance = x[:, :, None, None] + (y[:, :, None] + z[:, None, :])[:, None]
+        hits = np.flatnonzero(distance <= np.float32(branch.radius_mm**2))
+        outer = distance.reshape(-1)[hits] > np.float32(_CORE * branch.radius_mm**2)
         ball, offset = np.divmod(hits, offsets.size)
         flat = middles_flat[start + ball] + offsets.ravel()[offset]
-        blood = signal[chosen[start + ball]]
+        blood = signal[chosen[start + ball], outer.astype(np.intp)]
         if not all_within:
             place = np.stack(np.unravel_index(offset, offsets.shape), axis=1) - reach + middles[start + ball]
             within = ((place >= 0) & (place < fine_shape)).all(axis=1)
-            flat, blood = flat[within], blood[within]
-        found.append(flat)
-        values.append(blood)
-    flat, first = np.unique(np.concatenate(found), return_index=True)
-    return flat, np.concatenate(values)[first]
+            flat, blood, outer = flat[within], blood[within], outer[within]
+        halves[0].append((flat[~outer], blood[~outer]))
+        halves[1].append((flat[outer], blood[outer]))
+    return [_first_of_each(parts) for parts in halves]
+
+
+def _first_of_each(found: Sequence[_Parts]) -> _Parts:
+    flat, first = np.unique(np.concatenate([parts for parts, _ in found]), return_index=True)
+    return flat, np.concatenate([blood for _, blood in found])[first]

@@ -1,8 +1,8 @@
 """Synthetic TOF-MRA with exact vessel labels and brain masks, for when there are no patient data.
 
-Arteries grow by Murray's law from a circle of Willis; partial volume, saturated slow blood, flow voids, faint veins,
-bright fat, uneven coils and Rician noise keep a plain threshold from finding them. PHANTOM.md, beside this file, says
-how hard it is and how its anatomy compares with published values.
+Arteries grow by Murray's law from a circle of Willis. Partial volume, slow or saturated blood, veins, bright tissue,
+uneven coils, slabs, ghosts and noise keep a threshold and a vesselness filter from finding them. PHANTOM.md, beside
+this file, says how hard it is and how its anatomy compares with published values.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vesselgan.data.arteries import grow_arteries
+from vesselgan.data.arteries import calibre_widening, grow_arteries
+from vesselgan.data.bright_tissue import add_bright_tissue
 from vesselgan.data.datasets import LoadedSubject
-from vesselgan.data.head import FIELD_OF_VIEW_MM, draw_head, render_tissue, smooth_noise
-from vesselgan.data.inflow import blood_signals
+from vesselgan.data.head import FIELD_OF_VIEW_MM, draw_head, render_tissue
+from vesselgan.data.inflow import blood_signals, draw_speeds
 from vesselgan.data.partial_volume import fill_voxels
+from vesselgan.data.scanner import add_ghosts, add_rician_noise, coil_field, slab_gains
 from vesselgan.data.veins import draw_veins, vein_signals
 from vesselgan.data.vessel_tree import Branch
 from vesselgan.errors import InputError
@@ -23,11 +25,6 @@ from vesselgan.errors import InputError
 __all__ = ["Phantom", "make_phantom", "phantom_subjects"]
 
 _SMALLEST_SHAPE = (32, 32, 16)
-_WHITE_MATTER = 110.0  # scanner units
-_BRIGHTEST = 4095  # 12 bits
-_NOISE = 0.07  # of white matter
-_COIL_UNEVENNESS = 0.2
-_COIL_RISE = 0.4  # from the head's centre to its surface, which is nearer to the coils
 _LEAST_BLOOD = 0.15  # of a voxel that annotators mark: about where its edge is seen, and thin vessels stay in one piece
 
 
@@ -63,17 +60,22 @@ def make_phantom(
     rng = np.random.default_rng([seed, subject, *shape])
     head = draw_head(rng)
     voxel_mm = np.array(FIELD_OF_VIEW_MM) / shape
-    branches = grow_arteries(head, voxel_mm=float(voxel_mm.mean()), rng=rng)
+    mean_mm = float(voxel_mm.mean())
+    branches = grow_arteries(head, voxel_mm=mean_mm, rng=rng)
     image, brain_mask = render_tissue(head, shape, rng)
-    veins = draw_veins(head, step_mm=0.4 * float(voxel_mm.mean()), thinnest_mm=0.5 * float(voxel_mm.mean()), rng=rng)
+    add_bright_tissue(image, head, rng)
+    veins = draw_veins(head, step_mm=0.4 * mean_mm, widening=calibre_widening(mean_mm), rng=rng)
     _add_blood(image, *fill_voxels(veins, vein_signals(veins, rng), shape))
-    voxels, share, signal = fill_voxels(branches, blood_signals(branches, rng.uniform(5, 25)), shape)
+    first_slab_mm = float(rng.uniform(5, 25))
+    signals = blood_signals(branches, draw_speeds(branches, rng), first_slab_mm)
+    voxels, share, signal = fill_voxels(branches, signals, shape)
     _add_blood(image, voxels, share, signal)
     label = np.zeros(shape, dtype=bool)
     label.ravel()[voxels[share >= _LEAST_BLOOD]] = True
-    image *= head.coil_profile(shape, _COIL_RISE)
-    image *= 1 + np.float32(_COIL_UNEVENNESS) * smooth_noise(shape, 70, rng)
-    _add_rician_noise(image, rng)
+    add_ghosts(image, voxels, share * signal, rng)
+    image *= coil_field(head, shape, rng)
+    image *= slab_gains(shape[2], first_slab_mm, rng)
+    add_rician_noise(image, rng)
 
     spacing = tuple(float(mm) for mm in (voxel_mm if spacing_mm is None else spacing_mm))
     affine = np.diag([*spacing, 1.0])
@@ -101,13 +103,3 @@ def _add_blood(
     """Replace a share of each of some voxels, in place: what is not blood remains tissue."""
     flat = image.reshape(-1)
     flat[voxels] += share * (signal - flat[voxels])
-
-
-def _add_rician_noise(image: NDArray[np.float32], rng: np.random.Generator) -> None:
-    """Magnitude of signal plus complex noise, in whole scanner units, in place."""
-    image += np.float32(_NOISE) * rng.standard_normal(image.shape, dtype=np.float32)
-    imaginary = np.float32(_NOISE) * rng.standard_normal(image.shape, dtype=np.float32)
-    np.hypot(image, imaginary, out=image)
-    image *= np.float32(_WHITE_MATTER)
-    np.rint(image, out=image)
-    np.clip(image, 0, _BRIGHTEST, out=image)
