@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from paths import HELPERS
 from safetensors.torch import save_file
 
 from vesselgan import Generator
@@ -54,7 +55,7 @@ def written(checkpoint: Path, out: Path, layout: str, count: int) -> tuple[float
         "corrected",
     ]
     command = [sys.executable, "-c", MEASURED, "synthesise", str(checkpoint), "--out", str(out), *options]
-    output = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(command, cwd=HELPERS, capture_output=True, text=True, check=True).stdout
     speed, peak = re.search(r"(\d+) a second", output), re.search(r"peak (\d+)", output)
     assert speed
     assert peak

@@ -5,11 +5,11 @@ import subprocess
 import sys
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from paths import HELPERS
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from vesselgan.networks import place
@@ -130,8 +130,8 @@ def test_peak_memory_of_the_fast_step_and_its_share_of_the_plain_fp32_one(
 
     def growth_mib(precision: str, plain: bool) -> float:
         code = GROWTH.format(batch=BATCH, size=SIZE, precision=precision, plain=plain)
-        command, tests = [sys.executable, "-c", code], Path(__file__).parent
-        return float(subprocess.run(command, cwd=tests, check=True, capture_output=True, text=True).stdout)
+        command = [sys.executable, "-c", code]
+        return float(subprocess.run(command, cwd=HELPERS, check=True, capture_output=True, text=True).stdout)
 
     fast, plain = tensor_mib(precision, False), tensor_mib("fp32", True)
     benchmark.extra_info.update(tensor_mib=fast, plain_fp32_tensor_mib=plain, share=fast / plain)

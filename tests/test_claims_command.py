@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_results import make_run
+from run_folders import make_run
 from typer.testing import CliRunner, Result
 
 from benchmark.commands import app

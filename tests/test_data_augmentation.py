@@ -1,6 +1,5 @@
 """Varied patches: the same for the same seed and step, image and label together, on whatever scale intensities are."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,15 +148,3 @@ def test_a_unets_batch_is_varied_only_where_the_stage_says_so(pairs: tuple[Array
     expected = augment(*pairs, Augmentation(flips=("x",), share=1), seed=2, step=5)
     np.testing.assert_array_equal(images[:, 0], expected[0])
     np.testing.assert_array_equal(labels[:, 0], expected[1])
-
-
-@pytest.mark.benchmark
-def test_a_laptop_batch_takes_about_two_milliseconds() -> None:
-    images = np.random.default_rng(0).random((8, 32, 32, 16), dtype=np.float32)
-    labels = (images > 0.97).astype(np.float32)
-    times = []
-    for step in range(200):
-        start = time.perf_counter()
-        augment(images, labels, Augmentation(), seed=0, step=step)
-        times.append(time.perf_counter() - start)
-    assert np.median(times) < 3e-3

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_networks_importing import one_number, paper_generator
+from paper_checkpoints import one_number, paper_generator
 from typer.testing import CliRunner
 
 from benchmark.commands import app

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import HELPERS
 
 PROTOCOL = """
 protocol: planted
@@ -58,7 +59,7 @@ def test_a_run_with_a_wrong_kernel_finds_it_goes_round_it_and_tells(tmp_path: Pa
     (tmp_path / "planted.yaml").write_text(PROTOCOL)
     plant = tmp_path / "plant"
     plant.mkdir()
-    (plant / "sitecustomize.py").write_text(PLANT.format(tests=str(Path(__file__).parent)))
+    (plant / "sitecustomize.py").write_text(PLANT.format(tests=str(HELPERS)))
     environment = {**os.environ, "PYTHONPATH": str(plant)}
     command = [sys.executable, "-m", "benchmark", "run", str(tmp_path / "planted.yaml"), "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parent.parent)

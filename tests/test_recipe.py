@@ -1,10 +1,10 @@
 """Recipes and the table of variants."""
 
 from dataclasses import FrozenInstanceError, fields
-from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import TESTS
 
 from vesselgan.errors import InputError
 from vesselgan.recipe import CORRECTED, PAPER_CODE, Recipe, as_dict, resolve_recipe
@@ -71,7 +71,7 @@ def test_a_deviation_is_switched_by_its_number_and_has_a_test_of_its_own(deviati
     else:
         switched = as_dict(resolve_recipe(f"paper_code+{deviation}"))
         assert switched == as_dict(PAPER_CODE) | {name: PAPER_VALUES[name][2] for name in options}
-    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    tests = "".join(path.read_text() for path in TESTS.rglob("test_*.py"))
     assert f"def test_{deviation.lower()}_" in tests
 
 
