@@ -1,6 +1,6 @@
 """The share of the real gain: its value by hand, its interval against known ones, and its coverage by simulation.
 
-`python tests/test_metrics_gain.py` prints the table of coverages.
+`python tests/vesselgan/metrics/test_gain.py` prints the table of coverages.
 """
 
 from collections.abc import Iterator

@@ -96,7 +96,7 @@ def stage_versions() -> dict[str, dict[str, object]]:
 def test_code_that_a_stage_runs_does_not_change_without_its_version() -> None:
     """After a change that alters results: raise the number in benchmark/artifacts/versions.py.
 
-    Then, or where results stay the same to the bit: `python tests/test_package.py` records the new code.
+    Then, or where results stay the same to the bit: `python tests/project/test_package.py` records the new code.
     """
     recorded = json.loads(VERSIONS.read_text())
     current = stage_versions()

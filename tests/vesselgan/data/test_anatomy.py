@@ -6,10 +6,10 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import TESTS
 
 from benchmark.cli import main
 from vesselgan.data import arteries, make_phantom, phantom
@@ -230,7 +230,7 @@ def test_a_processor_without_vector_instructions_makes_the_same_phantom(tmp_path
 
 def test_every_platform_makes_the_phantom_that_is_kept():
     """A change here changes every phantom: raise the number of the stage `prepare`, measure the difficulty anew."""
-    with np.load(Path(__file__).parent / "golden" / "phantom.npz") as kept:
+    with np.load(TESTS / "golden" / "phantom.npz") as kept:
         image, label = kept["image"], np.unpackbits(kept["label"]).astype(bool)
     made = make_phantom(image.shape, subject=0, seed=0)
     difference = np.abs(made.image - image)

@@ -1,19 +1,19 @@
 """Parity with the paper's own networks: outputs, penalties, gradients and parameter counts."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from paths import TESTS
 from torch import Tensor, nn
 
 from vesselgan.networks import Critic, Generator
 from vesselgan.networks.upsampling import Upsampling
 from vesselgan.training.losses import CriticLoss, critic_loss, gradient_penalty
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "model.json").read_text())
+GOLDEN = json.loads((TESTS / "golden" / "model.json").read_text())
 NORMS = {"GP": "instance", "SN": "spectral"}
 LAYOUTS = {"default": torch.contiguous_format, "channels last": torch.channels_last_3d}
 

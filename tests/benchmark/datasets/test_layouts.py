@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 from data_trees import TREES, image_of, label_of, make_tree, nifti
+from paths import ROOT
 
 from benchmark.datasets.layouts import choose_layout, load_layout, packaged_layouts
 from benchmark.datasets.source import Source, choose_source
@@ -229,7 +230,7 @@ def test_the_layout_that_says_more_of_the_same_files_is_taken(tmp_path: Path) ->
 
 
 def test_the_readmes_example_is_a_layout(tmp_path: Path) -> None:
-    readme = (Path(__file__).parent.parent / "docs/your-data.md").read_text(encoding="utf-8")
+    readme = (ROOT / "docs/your-data.md").read_text(encoding="utf-8")
     (text,) = [block for block in readme.split("```yaml\n") if block.startswith("layout:")]
     path = tmp_path / "mine.yaml"
     path.write_text(text.partition("```")[0], encoding="utf-8")

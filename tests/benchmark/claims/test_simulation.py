@@ -1,6 +1,6 @@
 """Claims judged on simulated runs whose truth is known: level, power and coverage.
 
-`python tests/test_claims_simulation.py` prints the tables.
+`python tests/benchmark/claims/test_simulation.py` prints the tables.
 """
 
 from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from paths import HELPERS
+from paths import HELPERS, ROOT
 
 PROTOCOL = """
 protocol: planted
@@ -62,7 +62,7 @@ def test_a_run_with_a_wrong_kernel_finds_it_goes_round_it_and_tells(tmp_path: Pa
     (plant / "sitecustomize.py").write_text(PLANT.format(tests=str(HELPERS)))
     environment = {**os.environ, "PYTHONPATH": str(plant)}
     command = [sys.executable, "-m", "benchmark", "run", str(tmp_path / "planted.yaml"), "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parent.parent)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr + done.stdout
     results = json.loads((tmp_path / "reports/planted-tiny/results.json").read_text())
     assert {cell["status"] for cell in results["cells"]} == {"done"}

@@ -6,8 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from paths import ROOT
 
 # From the roof to the ground. `vesselgan` alone is its `__init__`, and so is `benchmark` alone, which has the version.
 FLOORS = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("```floors\n")[2].partition("```")[0]

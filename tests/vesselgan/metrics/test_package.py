@@ -2,10 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 from vesselgan import metrics
 
@@ -109,5 +109,5 @@ def test_all_public_names_exist_and_the_contract_is_among_them():
 
 def test_importing_the_metrics_imports_neither_torch_nor_scikit_image():
     code = "import sys, vesselgan.metrics; sys.exit(bool({'torch', 'skimage'} & set(sys.modules)))"
-    root = Path(__file__).parent.parent
+    root = ROOT
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False, timeout=60).returncode == 0

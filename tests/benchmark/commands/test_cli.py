@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 from typer.testing import CliRunner
 
 from benchmark.commands import app
@@ -187,7 +188,7 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_batch_larger_than_the_patches_is_refused(tmp_path: Path) -> None:
-    text = (Path(__file__).parent.parent / "protocols/paper.yaml").read_text()
+    text = (ROOT / "protocols/paper.yaml").read_text()
     (tmp_path / "p.yaml").write_text(text.replace("    batch: 4\n    steps: 12", "    batch: 4000\n    steps: 12"))
     line = refused("run", "p.yaml", "--profile", "smoke", cwd=tmp_path)
     assert "batch 4000 of 64 training patches" in line
@@ -240,7 +241,7 @@ STRANGERS = "lambda path: int(path.name[5:8]) * (-1 if path.parent.name == 'labe
 @pytest.fixture
 def tiny_paper(tmp_path: Path) -> Path:
     """The protocol of the paper, whose profile `paper` is as small as `smoke`; its recipe is kept."""
-    text = (Path(__file__).parent.parent / "protocols/paper.yaml").read_text()
+    text = (ROOT / "protocols/paper.yaml").read_text()
     of_smoke = text.partition("  smoke:\n")[2].partition("\nmatrix:")[0].replace("    recipe: corrected\n", "")
     start = text.partition("    requires: {data: true}\n    recipe: paper_code\n")
     assert all(start)

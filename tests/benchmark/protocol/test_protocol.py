@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from benchmark.claims.family import LEVEL
 from benchmark.metric_names import COST_METRICS
@@ -10,7 +11,7 @@ from benchmark.protocol.load import find_protocol, load_protocol
 from benchmark.protocol.schema import Profile
 from vesselgan.errors import InputError
 
-PROTOCOLS = sorted((Path(__file__).parent.parent / "protocols").glob("*.yaml"))
+PROTOCOLS = sorted((ROOT / "protocols").glob("*.yaml"))
 VALID = """\
 protocol: tiny
 title: A test

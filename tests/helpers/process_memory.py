@@ -1,4 +1,4 @@
-"""What a process of a test's own has in memory: for scripts that are run with this folder as the current one."""
+"""What a process of a test's own has in memory: for scripts that are run in this folder."""
 
 from pathlib import Path
 

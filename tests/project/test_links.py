@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 MARKDOWN = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "reports/README.md"]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import ROOT
 from typer.testing import CliRunner
 
 from benchmark.artifacts.store import Spec, Store
@@ -27,7 +28,6 @@ from vesselgan.data import save_volume, scan_folder
 from vesselgan.metrics import dice
 from vesselgan.variants import VARIANTS
 
-ROOT = Path(__file__).parent.parent
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("ARCHITECTURE.md", "CONTRIBUTING.md")}
 HOW_TO = PAGES["ARCHITECTURE.md"].partition("## How to add\n")[2]
 SNIPPETS = {

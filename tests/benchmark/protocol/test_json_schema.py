@@ -6,6 +6,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from paths import ROOT
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
@@ -13,7 +14,7 @@ from benchmark.commands import app
 from benchmark.protocol.json_schema import FILE, protocol_json_schema
 from benchmark.protocol.load import find_protocol
 
-PROTOCOLS = sorted((Path(__file__).parent.parent / "protocols").glob("*.yaml"))
+PROTOCOLS = sorted((ROOT / "protocols").glob("*.yaml"))
 VALID = {
     "protocol": "tiny",
     "title": "A test",

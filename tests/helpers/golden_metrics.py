@@ -3,9 +3,10 @@
 import functools
 import importlib.util
 import json
-from pathlib import Path
 
-_FOLDER = Path(__file__).parent / "golden"
+from paths import TESTS
+
+_FOLDER = TESTS / "golden"
 _spec = importlib.util.spec_from_file_location("golden_cases", _FOLDER / "cases.py")
 cases = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(cases)

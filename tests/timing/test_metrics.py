@@ -1,6 +1,6 @@
 """Speed and memory of the metrics against their peers, interleaved in one run, one thread on either side.
 
-`pytest --benchmark tests/test_benchmark_metrics.py`; what needs torch-fidelity (extra `peers`) is skipped without it.
+`pytest --benchmark tests/timing/test_metrics.py`; what needs torch-fidelity (extra `peers`) is skipped without it.
 Ratios are peer over ours, round by round.
 """
 

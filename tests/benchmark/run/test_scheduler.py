@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from benchmark.artifacts.store import Store, environment_for
 from benchmark.datasets.source import choose_source
@@ -16,7 +17,7 @@ from benchmark.run.scheduler import Outcome, execute, write_run_folder
 from vesselgan.errors import InputError
 from vesselgan.recipe import as_dict, resolve_recipe
 
-PAPER = Path(__file__).parent.parent / "protocols" / "paper.yaml"
+PAPER = ROOT / "protocols" / "paper.yaml"
 
 
 class PretendEngine:

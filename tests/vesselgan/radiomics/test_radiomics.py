@@ -1,8 +1,8 @@
 """Radiomics features and their Fréchet distance beside frd-score 1.0.1, and by their laws.
 
 The peer needs pyradiomics, whose releases cannot be installed any more (frd-score asks for its main branch), so what it
-found is kept in golden/frd.npz. Where both are installed, `python tests/test_radiomics.py` makes that file anew, and
-compares every feature on the way.
+found is kept in golden/frd.npz. Where both are installed, this makes that file anew, and compares every feature on the
+way: `PYTHONPATH=tests/helpers python tests/vesselgan/radiomics/test_radiomics.py`.
 """
 
 import sys
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from paths import TESTS
 from scipy import ndimage
 
 import vesselgan.radiomics.images
@@ -20,7 +21,7 @@ from vesselgan.metrics import frechet_distance, frechet_radiomics_distance
 from vesselgan.radiomics import RadiomicsFeatures, feature_names, radiomics_features
 from vesselgan.radiomics.matrices import cooccurrences, neighbour_differences, runs, zones
 
-GOLDEN = Path(__file__).parent / "golden" / "frd.npz"
+GOLDEN = TESTS / "golden" / "frd.npz"
 SPACING = (1.625, 2.0, 1.875)  # exact in single precision; the last slice of 2 mm lies outside the volume
 COUNT = 6
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from paths import ROOT
 from typer.testing import CliRunner
 
 import benchmark.run.forecast as prediction
@@ -18,7 +19,7 @@ from vesselgan.data import save_volume
 from vesselgan.profiling.step_counter import StepCost, predict_step
 from vesselgan.training import WGANConfig, WGANTrainer
 
-PROTOCOLS = sorted((Path(__file__).parent.parent / "protocols").glob("*.yaml"))
+PROTOCOLS = sorted((ROOT / "protocols").glob("*.yaml"))
 ALL = [(path.stem, profile) for path in PROTOCOLS for profile in load_protocol(path).profiles]
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from paper_checkpoints import one_number, paper_generator
+from paths import ROOT
 from typer.testing import CliRunner
 
 from benchmark.commands import app
 from vesselgan.data import open_store, save_volume
 
-ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAM = "python -m benchmark "
 MARK = "# not run"

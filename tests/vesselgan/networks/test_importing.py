@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from paper_checkpoints import Shapes, batch_norm, one_number, paper_critic, paper_generator
+from paths import TESTS
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -20,7 +21,7 @@ from benchmark.stages.synthesise import load_generator
 from vesselgan.errors import InputError
 from vesselgan.networks import import_gan, import_medicalnet
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "model.json").read_text())
+GOLDEN = json.loads((TESTS / "golden" / "model.json").read_text())
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
