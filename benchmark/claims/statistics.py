@@ -27,8 +27,8 @@ label varies far more than the other, which an unpaired permutation test would n
 Why no bootstrap, neither BCa nor studentised: both are right for many units, and here there are 5 to 20. BCa draws from
 the few values at hand, whose variance is too small by (n - 1) / n and whose tails are missing: it covered 80-93 %. The
 studentised bootstrap divides by the spread of each resample, which of few values may be almost nothing: 90-98 %. These
-cover 95 +- 2 % of symmetric differences (`tests/test_claims_simulation.py`). No method keeps 95 % for strongly skewed
-differences of so few units; there these cover 82-93 %.
+cover 95 +- 2 % of symmetric differences (`tests/benchmark/claims/test_simulation.py`). No method keeps 95 % for
+strongly skewed differences of so few units; there these cover 82-93 %.
 
 Every class takes leading batch axes, so that thousands of samples are analysed at once.
 """

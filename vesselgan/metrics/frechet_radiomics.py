@@ -20,8 +20,9 @@ def frechet_radiomics_distance(*, real: ArrayLike, generated: ArrayLike) -> floa
 
     As in the peer: features count in single precision; a sample with a NaN feature is left out; so is a feature that is
     constant among real samples, or not finite once scaled. Equal to the peer's `compute_frd` to 1e-6 relative (measured
-    on its own features: `tests/test_radiomics.py`). The paper's eq. 3 is ln of the distance itself, half of this; the
-    peer gives that with use_paper_log. v0 (94 features, joint min-max scaling, no logarithm) is not offered.
+    on its own features: `tests/vesselgan/radiomics/test_radiomics.py`). The paper's eq. 3 is ln of the distance itself,
+    half of this; the peer gives that with use_paper_log. v0 (94 features, joint min-max scaling, no logarithm) is not
+    offered.
     Empty case: fewer than two samples without NaN, or no feature that varies, is an error.
     Source: Konz, Osuala et al. 2026, Med Image Anal 110:103943; frd-score 1.0.1.
     """

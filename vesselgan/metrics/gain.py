@@ -47,7 +47,7 @@ def real_gain_share(
     estimates stands in for one. Of several seeds, both seeds and subjects are drawn anew: variance of seeds plus that
     of subjects beyond the residual, Satterthwaite's degrees of freedom (half-widths of both combined for 2 seeds). Of
     one seed, or of means over seeds as (1, subjects), it speaks of these trained models alone, for other subjects.
-    It covers 93 to 98 % in simulations of 3 and more seeds, and more of 2 (`tests/test_metrics_gain.py`).
+    It covers 93 to 98 % in simulations of 3 and more seeds, and more of 2 (`tests/vesselgan/metrics/test_gain.py`).
 
     Undefined, with a reason: no value where real does not beat untrained; no interval where that gain is within chance
     of 0 (then no share can be ruled out), or of a single subject. NaN is an error: leave out what not all have.

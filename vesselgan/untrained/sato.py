@@ -2,7 +2,8 @@
 
 scikit-image's `sato` counts in voxels: its Gaussian is a ball of voxels, and in millimetres an ellipsoid wherever
 voxels are not cubes. Here scales are millimetres, and the Gaussian is a ball of those. On cubic voxels both agree, away
-from the border (`tests/test_untrained.py`); at it scikit-image mirrors first derivatives as if they were even.
+from the border (`tests/vesselgan/untrained/test_untrained.py`); at it scikit-image mirrors first derivatives as if they
+were even.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,0 +1,258 @@
+"""The scheduler with an engine that only pretends: order, reuse, failure, exclusiveness, exit status."""
+
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+
+from benchmark.artifacts.store import Store, environment_for
+from benchmark.datasets.source import choose_source
+from benchmark.plan import CellPlan, Plan, build_plan
+from benchmark.protocol.cells import cells_of
+from benchmark.protocol.load import load_protocol
+from benchmark.run.engine import Event
+from benchmark.run.scheduler import Outcome, execute, write_run_folder
+from vesselgan.errors import InputError
+from vesselgan.recipe import as_dict, resolve_recipe
+
+PAPER = ROOT / "protocols" / "paper.yaml"
+
+
+class PretendEngine:
+    """Finishes stages in the order in which they came, except those that it is told to fail."""
+
+    def __init__(self, store: Store, workers: int = 2, fail: dict[str, str] | None = None) -> None:
+        self.store, self.workers, self.fail = store, workers, fail or {}
+        self.running: deque[str] = deque()
+        self.order: list[str] = []
+        self.together: list[set[str]] = []
+
+    @property
+    def free(self) -> int:
+        return self.workers - len(self.running)
+
+    def submit(self, key: str) -> None:
+        assert self.free > 0
+        missing = [need for need in self.store.spec(key).needs if not self.store.done(need)]
+        assert not missing, f"{key} was started before {missing}"
+        self.running.append(key)
+        self.together.append(set(self.running))
+
+    def next_event(self) -> Event:
+        key = self.running.popleft()
+        self.order.append(key)
+        stage = key.rpartition("-")[0]
+        if how := self.fail.get(stage) or self.fail.get(key):
+            return Event(how, key, text=f"{stage} broke")
+        self.store.finish(key, {}, {"seconds": 0.0})
+        return Event("done", key)
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.cells: dict[str, str] = {}
+
+    def stage_started(self, key: str) -> None: ...
+    def stage_event(self, event: Event) -> None: ...
+    def cell_finished(self, cell: CellPlan, status: str) -> None:
+        assert cell.cell.id not in self.cells, "a cell ends once"
+        self.cells[cell.cell.id] = status
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    protocol = load_protocol(PAPER)
+    profile = protocol.profiles["smoke"]
+    source = choose_source("smoke", profile, None)
+    return build_plan(protocol, "smoke", profile, cells_of(protocol, profile), source, "cpu")
+
+
+def run(plan: Plan, out: Path, **engine: object) -> tuple[Outcome, PretendEngine, Listener]:
+    store = Store(out / "runs")
+    write_run_folder(plan, store, out, "")
+    pretend, listener = PretendEngine(store, **engine), Listener()
+    return execute(plan, plan.cells, store, pretend, listener), pretend, listener
+
+
+def test_everything_is_computed_once_and_then_reused(plan: Plan, tmp_path: Path) -> None:
+    outcome, engine, listener = run(plan, tmp_path)
+    assert sorted(outcome.computed) == sorted(plan.specs) == sorted(engine.order)
+    assert set(listener.cells.values()) == {"done"}
+    assert outcome.exit_status == 0
+    again, engine, listener = run(plan, tmp_path)
+    assert (again.computed, sorted(again.reused), engine.order) == ([], sorted(plan.specs), [])
+    assert len(listener.cells) == len(plan.cells)
+
+
+def test_the_cost_measurement_has_the_machine_for_itself(plan: Plan, tmp_path: Path) -> None:
+    _, engine, _ = run(plan, tmp_path, workers=4)
+    crowds = [keys for keys in engine.together if any(key.startswith("measure") for key in keys)]
+    assert [len(keys) for keys in crowds] == [1]
+    assert max(len(keys) for keys in engine.together) > 1
+
+
+def test_a_numerics_check_that_fails_stops_only_what_computes_so(plan: Plan, tmp_path: Path) -> None:
+    mixed = {key for key, spec in plan.specs.items() if spec.stage == "verify" and spec.options["precision"] == "bf16"}
+    assert len(mixed) == 2
+    found = {key: {"refused": "bf16 is wrong"} for key in mixed}
+    cells = [cell.cell for cell in plan.cells]
+    plan = build_plan(plan.protocol, "smoke", plan.profile, cells, plan.source, "cpu", {}, found)
+    outcome, engine, listener = run(plan, tmp_path, fail=dict.fromkeys(mixed, "failed"))
+    done = {cell for cell, status in listener.cells.items() if status == "done"}
+    assert done == {"real_s0", "threshold", "vesselness", "GP_f16_s0", "SN_f16_s0"}
+    trained = {plan.specs[key].options["wgan"]["precision"] for key in engine.order if key.startswith("train_gan")}
+    assert trained == {"fp32"}
+    (measured,) = (spec for spec in plan.specs.values() if spec.stage == "measure")
+    assert measured.options["configurations"].keys() == {"GP", "SN"}
+    assert outcome.exit_status == 1
+
+
+def test_what_gets_round_a_wrong_kernel_is_in_the_key_of_what_computes_so(plan: Plan) -> None:
+    def planned(found: dict[str, dict[str, object]]) -> Plan:
+        cells = [cell.cell for cell in plan.cells]
+        return build_plan(plan.protocol, "smoke", plan.profile, cells, plan.source, "cpu", {}, found)
+
+    checks = {key: spec for key, spec in plan.specs.items() if spec.stage == "verify"}
+    mixed = next(key for key, spec in checks.items() if spec.options["precision"] == "bf16")
+    right = {key: {"remedy": None, "faults": []} for key in checks}
+    assert planned(right).specs.keys() == plan.specs.keys(), "right kernels leave every key as it was"
+    way = {"operations": {"convolution, bf16": "float32"}}
+    other = planned(right | {mixed: {"remedy": way, "faults": []}})
+    for before, after in zip(plan.cells, other.cells, strict=True):
+        own = mixed in before.stages.values()
+        changed = {role for role in before.stages if before.stages[role] != after.stages[role]}
+        behind = {"gan", "pairs", "score", "unet", "evaluate"} if own else set()
+        assert changed == behind | ({"measure"} if before.cell.has_gan else set())
+    spec = next(spec for spec in other.specs.values() if spec.stage == "train_gan" and mixed in spec.checks)
+    assert spec.runtime["remedy"] == way
+    narrow = planned({key: {"remedy": {"instructions": name}} for key, name in zip(checks, ["AVX2"] * 9, strict=False)})
+    trained = [spec for spec in narrow.specs.values() if spec.stage == "train_unet"]
+    assert all(environment_for(spec) == {"ONEDNN_MAX_CPU_ISA": "AVX2"} for spec in trained)
+
+
+def test_a_failed_stage_stops_only_what_needs_it(plan: Plan, tmp_path: Path) -> None:
+    outcome, _, listener = run(plan, tmp_path, fail={"synthesise": "failed"})
+    assert {listener.cells.pop(cell) for cell in ("real_s0", "threshold", "vesselness")} == {"done"}
+    assert set(listener.cells.values()) == {"failed"}
+    assert len(outcome.failed) == 4
+    assert {key.rpartition("-")[0] for key in outcome.not_run} == {"score", "train_unet", "evaluate"}
+    assert outcome.exit_status == 1
+
+
+def test_a_failure_is_retried_by_the_next_run(plan: Plan, tmp_path: Path) -> None:
+    run(plan, tmp_path, fail={"score": "failed"})
+    outcome, engine, _ = run(plan, tmp_path)
+    assert {key.rpartition("-")[0] for key in engine.order} == {"score"}
+    assert outcome.exit_status == 0
+
+
+def test_bad_input_found_by_a_stage_ends_with_status_two(plan: Plan, tmp_path: Path) -> None:
+    outcome, _, _ = run(plan, tmp_path, fail={"prepare": "bad_input"})
+    assert outcome.bad_input == ["prepare broke"]
+    assert outcome.exit_status == 2
+
+
+def test_only_the_chosen_cells_are_computed(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    write_run_folder(plan, store, tmp_path, "")
+    real = [cell for cell in plan.cells if cell.cell.is_real]
+    outcome = execute(plan, real, store, PretendEngine(store), Listener())
+    assert {key.rpartition("-")[0] for key in outcome.computed} == {"prepare", "verify", "train_unet", "evaluate"}
+
+
+def test_cells_share_what_is_equal(plan: Plan) -> None:
+    kinds = [spec.stage for spec in plan.specs.values()]
+    counts = {kind: kinds.count(kind) for kind in kinds}
+    assert counts["prepare"] == counts["reference"] == counts["measure"] == 1
+    assert counts["train_gan"] == counts["synthesise"] == counts["score"] == 4
+    assert counts["train_unet"] == counts["evaluate"] == 5
+
+
+def test_the_resolved_recipe_is_in_the_specs(plan: Plan, tmp_path: Path) -> None:
+    """Every option stands in the spec of each stage that reads it, with its value; on files, D6 too."""
+    source = replace(plan.source, listed_options={"files": {}})
+    for name in ("corrected", "paper_code", "corrected+D6"):
+        profile = plan.profile.model_copy(update={"recipe": name, "filters": 16})
+        matrix = plan.protocol.matrix.model_copy(update={"variant": ["DP"], "seed": [0]})
+        cells = cells_of(plan.protocol, profile.model_copy(update={"matrix": matrix}))
+        built = build_plan(plan.protocol, "smoke", profile, cells, source, "cpu")
+        options: dict[str, object] = {}
+        for spec in built.specs.values():
+            recipe = spec.options.get("recipe") or {}
+            assert all(options.get(key, value) == value for key, value in recipe.items())
+            options |= recipe
+        assert options == as_dict(resolve_recipe(name))
+
+
+def test_private_settings_replace_those_of_the_profile(plan: Plan) -> None:
+    matrix = plan.protocol.matrix.model_copy(update={"variant": ["SN", "DP"], "seed": [0]})
+    profile = plan.profile.model_copy(update={"matrix": matrix, "lr_critic": 1.0, "ema": 0.99, "max_bad_steps": 5})
+    cells = cells_of(plan.protocol, profile)
+    built = build_plan(plan.protocol, "smoke", profile, cells, plan.source, "cpu")
+    plain, private = (spec.options["wgan"] for spec in built.specs.values() if spec.stage == "train_gan")
+    patches = plan.source.training_patches(plan.profile)
+    assert plain["privacy"] is None
+    expected = {"noise_multiplier": 0.3, "clip_norm": 1.0, "weight_clip": 0.01, "delta": 1 / patches}
+    assert private["privacy"] == expected
+    assert (plain["lr_critic"], plain["critic_steps"]) == (1.0, 1)
+    assert (private["lr_critic"], private["critic_steps"]) == (1e-4, 5)
+    assert plain["ema"] == private["ema"] == 0.99
+    assert {spec.options["unet"]["max_bad_steps"] for spec in built.specs.values() if "unet" in spec.options} == {5}
+
+
+def test_the_dp_variant_without_opacus_is_refused_before_anything_runs(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = plan.protocol.matrix.model_copy(update={"variant": ["DP"]})
+    cells = cells_of(plan.protocol, plan.profile.model_copy(update={"matrix": matrix}))
+    monkeypatch.setattr("benchmark.plan.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs opacus .* pip install 'opacus>=1\.5\.4,<2'"):
+        build_plan(plan.protocol, "smoke", plan.profile, cells, plan.source, "cpu")
+
+
+def test_a_protocol_of_costs_plans_one_measurement_and_nothing_else() -> None:
+    protocol = load_protocol(PAPER.with_name("precision.yaml"))
+    profile = protocol.profiles["smoke"]
+    source = choose_source("smoke", profile, None, scored=False)
+    built = build_plan(protocol, "smoke", profile, cells_of(protocol, profile), source, "cpu")
+    assert {spec.stage for spec in built.specs.values()} == {"verify", "measure"}
+    (key,) = (key for key, spec in built.specs.items() if spec.stage == "measure")
+    assert all(cell.stages["measure"] == key for cell in built.cells)
+    assert len(built.specs[key].options["configurations"]) == len(built.cells) == 8
+
+
+def test_the_deviations_are_switched_one_at_a_time_beside_both_recipes() -> None:
+    protocol = load_protocol(PAPER.with_name("deviations.yaml"))
+    for name, profile in protocol.profiles.items():
+        cells = [cell for cell in cells_of(protocol, profile) if cell.has_gan and cell.seed == 0]
+        recipes = {(cell.variant, cell.recipe_name) for cell in cells}
+        alone = {("DP" if number == 14 else "SN-MP", f"corrected+D{number}") for number in range(1, 16)}
+        both = {(variant, recipe) for variant in ("SN-MP", "DP") for recipe in ("corrected", "paper_code")}
+        assert recipes == alone | both, name
+
+
+def test_a_deviation_changes_only_the_stages_that_read_it(plan: Plan, tmp_path: Path) -> None:
+    def keys(recipe: dict[str, object]) -> dict[str, str]:
+        profile = plan.profile.model_copy(update={"recipe": {"base": "corrected", **recipe}})
+        cells = cells_of(plan.protocol, profile)
+        source = choose_source("smoke", profile, None)
+        built = build_plan(plan.protocol, "smoke", profile, cells, source, "cpu")
+        return dict(next(cell for cell in built.cells if cell.cell.label == "SN").stages)
+
+    def changed(recipe: dict[str, object]) -> set[str]:
+        before, after = keys({}), keys(recipe)
+        return {role for role in before if before[role] != after[role]}
+
+    everything_behind = {"pairs", "score", "unet", "evaluate"}
+    assert changed({"penalty_norm": "batch"}) == {"gan", "measure", *everything_behind}
+    assert changed({"drop_last": False}) == {"gan", *everything_behind}
+    assert changed({"resume_state": "nets_only"}) == {"gan", *everything_behind}
+    assert changed({"label_metrics": "none"}) == {"score"}
+    assert changed({"pairing": "listing_order"}) == set()  # the phantom has no files
+    assert changed({"dp_updates": "two"}) == set()  # nor SN privacy
+    assert changed({"generation_statistics": "batch"}) == everything_behind
+    assert changed({"prd_arguments": "swapped"}) == {"score"}
+    assert changed({"reference": "train"}) == {"reference", "score"}
+    assert changed({"intensity_scaling": "patch"}) == {"gan", "reference", *everything_behind}
