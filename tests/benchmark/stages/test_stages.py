@@ -22,7 +22,7 @@ from benchmark.stages import STAGES, Context
 from benchmark.stages import train_gan as gan
 from benchmark.stages import train_unet as segmentation
 from benchmark.stages.context import rejected_steps, step_record
-from benchmark.stages.evaluate import _rows
+from benchmark.stages.evaluate import score_rows
 from benchmark.stages.train_gan import real_pairs
 from benchmark.stages.train_unet import (
     _real_batch,
@@ -620,7 +620,7 @@ def subject_rows(
 ) -> dict[str, Any]:
     affine = tuple(tuple(row) for row in np.eye(4))
     subject = StoredSubject("s", "test", truth.shape, affine, (0.5, 0.5, 2.0), (0.0, 1.0), "image", "label", None)
-    return {row["metric"]: (row["value"], row["empty"]) for row in _rows(subject, truth, prediction, mask)}
+    return {row["metric"]: (row["value"], row["empty"]) for row in score_rows(subject, truth, prediction, mask)}
 
 
 def test_rows_measure_inside_the_mask_and_in_both_units() -> None:
