@@ -74,8 +74,9 @@ def predict(plan: Plan, keys: Collection[str]) -> Prediction:
     torch.set_num_threads(plan.profile.threads)
     specs = [plan.specs[key] for key in plan.specs if key in keys]
     gans = [spec for spec in specs if spec.stage == "train_gan"]
-    if plan.protocol.only == "costs" and specs:
-        return _of_measurement(plan, specs[0])
+    measurements = [spec for spec in specs if spec.stage == "measure"]
+    if plan.protocol.only == "costs" and measurements:
+        return _of_measurement(plan, measurements[0])
     hours_by_label: dict[str, float] = {}
     total_hours, peak = 0.0, 0
     for spec in gans:

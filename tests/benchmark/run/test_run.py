@@ -172,7 +172,7 @@ def test_one_stage_runs_by_itself_and_gives_the_same_bytes(finished: Path, tmp_p
 
 def test_every_stage_has_a_log_that_says_what_it_did(finished: Path) -> None:
     logs = {path.parent.name: path.read_text() for path in (finished / "runs/stages").glob("*/log.txt")}
-    assert len(logs) == 29
+    assert len(logs) == 35
     for key, text in logs.items():
         lines = text.splitlines()
         assert f"{key} starts" in lines[0]
