@@ -296,5 +296,5 @@ def test_a_unet_finds_what_no_threshold_does(tmp_path, monkeypatch):
     results = json.loads((tmp_path / "reports" / "paper-laptop" / "results.json").read_text())
     trained = [cell for cell in results["cells"] if cell["status"] == "done"]
     assert [cell["id"] for cell in trained] == ["real_s0", "real_s1"]
-    for metric in ("dsc/all", "dsc/intracranial"):
-        assert np.mean([cell["metrics"][metric]["value"] for cell in trained]) >= 0.85
+    for metric, least in (("dsc/all", 0.84), ("dsc/intracranial", 0.88)):  # means of both seeds: 0.863 and 0.900
+        assert np.mean([cell["metrics"][metric]["value"] for cell in trained]) >= least

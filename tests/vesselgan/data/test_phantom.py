@@ -7,7 +7,17 @@ import pytest
 from scipy import ndimage
 from skimage.filters import frangi, sato
 
-from vesselgan.data import load_mask, load_volume, make_phantom, open_store, phantom_subjects, save_volume, write_store
+from vesselgan.data import (
+    Phantom,
+    load_mask,
+    load_volume,
+    make_phantom,
+    open_store,
+    phantom_subjects,
+    save_volume,
+    split_subjects,
+    write_store,
+)
 from vesselgan.data.head import smooth_noise
 from vesselgan.data.vessel_tree import Trunk, bifurcation_angles, grow_tree
 from vesselgan.errors import InputError
@@ -49,7 +59,7 @@ def test_types_and_ranges_hold_for_any_shape(shape):
     assert (made.image.dtype, made.label.dtype, made.brain_mask.dtype) == (np.float32, np.bool_, np.bool_)
     assert 0 <= made.image.min() < made.image.max() <= 4095
     np.testing.assert_array_equal(made.image, np.rint(made.image))
-    assert 0.005 < made.label.mean() < 0.035
+    assert 0.005 < made.label.mean() < 0.04
     assert 0.25 < made.brain_mask.mean() < 0.5
 
 
@@ -66,23 +76,41 @@ def test_vessels_are_brighter_than_brain_and_the_thinnest_least_so(phantom):
     assert np.median(brain) + brain.std() / 2 < np.median(phantom.image[rest]) < np.median(phantom.image[core])
 
 
-@pytest.mark.parametrize("shape", [SMALL, MEDIUM])
-def test_no_global_threshold_finds_the_vessels(shape):
-    made = [make_phantom(shape, subject=subject, seed=0) for subject in range(4)]
-    everywhere = [best_threshold_dice(one.image, one.label) for one in made]
-    inside = [best_threshold_dice(one.image[one.brain_mask], one.label[one.brain_mask]) for one in made]
-    assert 0.2 < np.mean(everywhere) <= 0.5
-    assert 0.4 < np.mean(inside) <= 0.75
+@pytest.fixture(scope="module")
+def held_out():
+    """Those of the laptop profile, whose difficulty PHANTOM.md states."""
+    keys = [f"phantom-{subject:03d}" for subject in range(38)]
+    chosen = split_subjects(keys, train=24, validation=4, test=10, seed=0)["test"]
+    return [make_phantom(MEDIUM, subject=int(key[-3:]), seed=0) for key in chosen]
 
 
-def test_no_vesselness_filter_finds_the_vessels():
-    made = [make_phantom(MEDIUM, subject=subject, seed=0) for subject in range(4)]
-    for measure, scales in ((sato, (1, 2)), (sato, (1.5,)), (frangi, (1, 2)), (frangi, (1.5,))):
-        inside = []
-        for one in made:
-            tubes = measure(one.image, sigmas=scales, black_ridges=False)
-            inside.append(best_threshold_dice(tubes[one.brain_mask], one.label[one.brain_mask]))
-        assert 0.4 < np.mean(inside) <= 0.75
+def best_inside(filtered: np.ndarray, made: Phantom) -> float:
+    return best_threshold_dice(filtered[made.brain_mask], made.label[made.brain_mask])
+
+
+def test_no_threshold_finds_the_vessels(held_out):
+    assert 0.2 < np.mean([best_threshold_dice(made.image, made.label) for made in held_out]) <= 0.45
+    assert 0.5 < np.mean([best_inside(made.image, made) for made in held_out]) <= 0.7
+
+
+def test_no_threshold_finds_the_vessels_where_the_field_is_levelled(held_out):
+    scores = []
+    for made in held_out:
+        level = ndimage.gaussian_filter(made.image, 20 / np.array(made.spacing_mm), truncate=2)
+        scores.append(best_inside(made.image / (level + 20), made))
+    assert 0.5 < np.mean(scores) <= 0.76
+
+
+@pytest.mark.parametrize(("measure", "scales"), [(sato, (1, 2)), (sato, (1, 2, 3)), (sato, (1.5,)), (frangi, (1.5,))])
+def test_no_vesselness_filter_finds_the_vessels(measure, scales, held_out):
+    filtered = [measure(made.image, sigmas=scales, black_ridges=False) for made in held_out]
+    scores = [best_inside(tubes, made) for tubes, made in zip(filtered, held_out, strict=True)]
+    assert 0.5 < np.mean(scores) <= 0.75
+
+
+def test_a_coarser_grid_is_not_much_easier():
+    made = [make_phantom(SMALL, subject=subject, seed=0) for subject in range(4)]
+    assert 0.5 < np.mean([best_inside(one.image, one) for one in made]) <= 0.8
 
 
 def test_vessels_are_one_to_a_few_voxels_thick(phantom):
