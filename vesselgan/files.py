@@ -28,7 +28,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # a write that fails, on a full disk, does not name its file
+        # A write that fails, on a full disk, does not name its file. One without a number is not the system's.
+        if error.errno is not None and error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
     finally:

@@ -214,9 +214,9 @@ def _execute(
     from benchmark.commands.progress import RunDisplay
     from benchmark.results.run_folder import load_run
     from benchmark.run.local_engine import LocalEngine
-    from benchmark.run.scheduler import default_workers, execute, first_stages
+    from benchmark.run.scheduler import default_workers, execute, first_stages, needed_stages
 
-    keys = {key for cell in chosen for key in cell.stages.values()}
+    keys = needed_stages(plan, chosen)
     to_do = sum(not store.done(key) for key in keys)
     workers = workers or default_workers(plan)
     target = Console(quiet=True) if quiet else console
@@ -237,7 +237,7 @@ def _execute(
             complain("\n".join(outcome.bad_input))
             return outcome.exit_status
         plan, chosen = settle()
-        to_do = len(_left(chosen, store))
+        to_do = sum(not store.done(key) for key in needed_stages(plan, chosen))
         with RunDisplay(plan, load_run(out, plan.name), target, to_do, len(chosen)) as display:
             outcome = execute(plan, chosen, store, engine, display)
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,16 @@ from benchmark.run.engine import Engine, Observer
 from vesselgan.errors import InputError
 from vesselgan.files import write_text
 
-__all__ = ["Outcome", "default_workers", "execute", "findings", "first_stages", "refuse_other_data", "write_run_folder"]
+__all__ = [
+    "Outcome",
+    "default_workers",
+    "execute",
+    "findings",
+    "first_stages",
+    "needed_stages",
+    "refuse_other_data",
+    "write_run_folder",
+]
 
 LOCK_WAIT_S = 1.0
 ALONE = {"measure"}  # stages that must have the machine for themselves
@@ -102,13 +111,23 @@ def first_stages(plan: Plan, cells: Sequence[CellPlan]) -> list[CellPlan]:
     Those that read a user's files, so that bad ones end a run before anything of it is written; and numerics checks,
     which decide how the others compute.
     """
-    keys = {key for cell in cells for key in cell.stages.values()}
+    keys = needed_stages(plan, cells)
     first = [
         key
         for key, spec in plan.specs.items()
         if key in keys and ((spec.where and not spec.inputs) or spec.stage == "verify")
     ]
     return [CellPlan(cells[0].cell, {key: key}) for key in first]
+
+
+def needed_stages(plan: Plan, cells: Iterable[CellPlan]) -> set[str]:
+    """Keys of these cells' stages and of all that they need: a measurement rests on the checks of other cells, too."""
+    needed: set[str] = set()
+    left = {key for cell in cells for key in cell.stages.values()}
+    while left:
+        needed |= left
+        left = {need for key in left for need in plan.specs[key].needs} - needed
+    return needed
 
 
 def _data(plan: Plan) -> dict[str, Any]:
@@ -141,7 +160,7 @@ def execute(plan: Plan, cells_wanted: Sequence[CellPlan], store: Store, engine: 
     """Compute every stage of these cells that is not done. A failed stage stops only what needs it."""
     outcome = Outcome()
     cells = _CellWatch(cells_wanted, observer.cell_finished)
-    wanted = {key for cell in cells_wanted for key in cell.stages.values()}
+    wanted = needed_stages(plan, cells_wanted)
     waiting: list[str] = []
     for key in (key for key in plan.specs if key in wanted):
         if store.done(key):
@@ -157,6 +176,8 @@ def execute(plan: Plan, cells_wanted: Sequence[CellPlan], store: Store, engine: 
             running.add(key)
             observer.stage_started(key)
             engine.submit(key)
+        if not running:  # nothing would ever happen again
+            raise RuntimeError(f"{', '.join(waiting)}: what they need is not in the plan")
         event = engine.next_event()
         observer.stage_event(event)
         if event.kind == "progress":

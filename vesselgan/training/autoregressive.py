@@ -81,9 +81,7 @@ class AutoregressiveTrainer:
     and thread count. Raises InputError for sizes, formats or devices that do not work.
     """
 
-    def __init__(
-        self, config: AutoregressiveConfig, device: torch.device | str, *, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, config: AutoregressiveConfig, device: torch.device | str) -> None:
         config.check()
         self.config = config
         self.device = torch.device(device)
@@ -91,8 +89,7 @@ class AutoregressiveTrainer:
         self.steps_done = 0
         with global_random(config.seed, 0, "weights"):
             self.generator = AutoregressiveGenerator(config.patch_size, config.filters, config.components)
-        self._dtype = dtype
-        place(self.generator, self.device, torch.channels_last_3d, dtype)
+        place(self.generator, self.device, torch.channels_last_3d)
         self._optimiser = torch.optim.Adam(self.generator.parameters(), lr=config.lr, betas=config.betas, fused=True)
         self._average = None if config.ema is None else WeightAverage(self.generator, config.ema)
         self._patches = config.patches(self.generator.height)
@@ -126,7 +123,7 @@ class AutoregressiveTrainer:
             self._calibrate(real)
         self._guarded.begin()
         with self.precision.autocast():
-            pairs = real.to(self.device, self._dtype, non_blocking=True)
+            pairs = real.to(self.device, non_blocking=True)
             terms = self.generator.nll(pairs, self.steps_done, self._patches)
         scaler = self.precision.scaler
         torch.autograd.backward(scaler.scale(torch.stack(terms).sum()))
@@ -144,12 +141,11 @@ class AutoregressiveTrainer:
 
     def _calibrate(self, real: Tensor) -> None:
         for network in (self.generator, self.generator_for_use):
-            network.calibrate(real.to(self.device, self._dtype))
+            network.calibrate(real.to(self.device))
 
     def in_a_wider_format(self, step: int) -> "AutoregressiveTrainer":
-        """A copy to make this step with: the present weights, arithmetic of ``diagnosis.WIDER``."""
-        dtype = torch.float64 if self.config.precision == "fp32" else torch.float32
-        twin = AutoregressiveTrainer(replace(self.config, precision="fp32", ema=None), self.device, dtype=dtype)
+        """A copy to make this step with: the present weights, float32, in which a density is computed at the most."""
+        twin = AutoregressiveTrainer(replace(self.config, precision="fp32", ema=None), self.device)
         twin.load_state_dict(self.state_dict() | {"config": fingerprint(twin.config)})
         twin.steps_done = step
         return twin

@@ -162,6 +162,24 @@ def test_only_the_chosen_cells_are_computed(plan: Plan, tmp_path: Path) -> None:
     assert {key.rpartition("-")[0] for key in outcome.computed} == {"prepare", "verify", "train_unet", "evaluate"}
 
 
+def test_one_cell_alone_is_computed_with_the_checks_of_all_that_are_timed_beside_it(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    write_run_folder(plan, store, tmp_path, "")
+    chosen = [cell for cell in plan.cells if cell.cell.label == "SN-MP"]
+    outcome = execute(plan, chosen, store, PretendEngine(store), Listener())
+    kinds = [key.rpartition("-")[0] for key in outcome.computed]
+    assert (kinds.count("train_gan"), kinds.count("measure"), kinds.count("verify")) == (1, 1, 6)
+    assert outcome.exit_status == 0
+
+
+def test_a_run_that_could_never_end_is_an_error(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    write_run_folder(plan, store, tmp_path, "")
+    idle = PretendEngine(store, workers=0)  # takes nothing
+    with pytest.raises(RuntimeError, match="what they need is not in the plan"):
+        execute(plan, plan.cells, store, idle, Listener())
+
+
 def test_cells_share_what_is_equal(plan: Plan) -> None:
     kinds = [spec.stage for spec in plan.specs.values()]
     counts = {kind: kinds.count(kind) for kind in kinds}

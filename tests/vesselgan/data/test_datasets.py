@@ -80,7 +80,7 @@ def test_what_file_managers_leave_behind_is_no_subject(tmp_path):
 def test_a_missing_folder_says_how_to_point_to_data(tmp_path):
     message = refused(lambda: find_subjects(tmp_path / "absent", NNUNET))
     assert str(tmp_path / "absent") in message
-    assert "--data DIR" in message
+    assert "give the path of a folder of labelled scans" in message
 
 
 def test_a_folder_without_such_files_names_the_layout(tmp_path):
