@@ -53,7 +53,7 @@ class AutoregressiveConfig:
     lr: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.99)
     warmup: int = 50
-    ema: float | None = 0.99
+    ema: float | None = 0.995
     max_bad_steps: int = 20
 
     def check(self) -> None:
