@@ -1,5 +1,6 @@
 """The README and the pages under docs/ are true: every command on them runs, in the smoke profile, or is marked."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -107,7 +108,9 @@ def test_the_patches_of_a_run_are_those_that_its_scores_compare_with(
     monkeypatch.chdir(folder)
     result = CliRunner().invoke(app, ["patches", "paper-smoke", "--out", str(tmp_path / "test")])
     assert result.exit_code == 0, result.output
-    store = open_store(next((folder / "runs/stages").glob("prepare-*")) / "store")
+    # Commands of other pages have run here too, on other data.
+    cell = json.loads((folder / "runs/paper-smoke/cells/real_s0.json").read_text())
+    store = open_store(folder / "runs/stages" / cell["stages"]["data"] / "store")
     images, labels = store.cut_pairs(store.patches("test"), "volume")
     written = [np.load(tmp_path / "test" / key / "patches.npz") for key in store.keys("test")]
     np.testing.assert_array_equal(np.concatenate([file["images"] for file in written]), images)
