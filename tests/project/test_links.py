@@ -14,7 +14,7 @@ MARKDOWN = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), R
 
 
 class Page:
-    """What a page can be entered at, and where it leads to; the parser of the standard library takes a minute for it."""
+    """What a page can be entered at, and where it leads; the standard library's parser takes a minute for it."""
 
     def __init__(self, path: Path) -> None:
         found = re.findall(r'\s(id|href|src|xlink:href)="([^"]*)"', path.read_text(encoding="utf-8"))
