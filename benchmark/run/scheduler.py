@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 LOCK_WAIT_S = 1.0
+TIMED = "speed_against_wider_format"  # of a numerics check
 ALONE = {"measure"}  # stages that must have the machine for themselves
 
 
@@ -69,7 +70,9 @@ def write_run_folder(plan: Plan, store: Store, out: Path, protocol_text: str) ->
     """Write the protocol, the resolved settings, the environment, each cell's stage keys, and every stage's spec."""
     folder = out / "runs" / plan.name
     write_text(folder / "protocol.lock.yaml", protocol_text)
-    numerics = [found for key in sorted(plan.specs) if "faults" in (found := plan.findings.get(key, {}))]
+    checks = [plan.findings[key] for key in sorted(plan.specs) if "faults" in plan.findings.get(key, {})]
+    # Without what was timed, which no other run of the same would repeat.
+    numerics = [{name: value for name, value in check.items() if name != TIMED} for check in checks]
     write_text(folder / "environment.json", json.dumps(environment(plan.device) | {"numerics": numerics}, indent=1))
     cells = folder / "cells"
     names = {f"{cell_plan.cell.id}.json" for cell_plan in plan.cells}
