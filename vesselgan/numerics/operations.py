@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["OVERLOADS", "Operation", "OperationRecorder", "TensorSpec", "operation_of"]
+__all__ = ["OVERLOADS", "Operation", "OperationRecorder", "TensorSpec", "operation_of", "tensors_of"]
 
 Argument: TypeAlias = "TensorSpec | bool | int | float | tuple[Argument, ...] | None"
 
@@ -107,9 +107,7 @@ class Operation:
 
     def __call__(self, arguments: Iterable[Any]) -> list[Tensor]:
         """Call the kernel; the tensors that it gives."""
-        result = OVERLOADS[self.name](*self.unpacked(arguments))
-        results = result if isinstance(result, tuple) else (result,)
-        return [tensor for tensor in results if tensor is not None]
+        return tensors_of(OVERLOADS[self.name](*self.unpacked(arguments)))
 
     def unpacked(self, arguments: Iterable[Any]) -> list[Any]:
         """Arguments as PyTorch takes them: lists of numbers, which here are tuples."""
@@ -154,6 +152,12 @@ class OperationRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             with self:
                 return func.decompose(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+def tensors_of(result: Any) -> list[Tensor]:
+    """The tensors that a kernel gave, without the gradients that nobody asked for."""
+    results = result if isinstance(result, tuple) else (result,)
+    return [tensor for tensor in results if tensor is not None]
 
 
 def operation_of(name: str, arguments: Iterable[Any]) -> Operation:

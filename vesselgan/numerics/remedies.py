@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vesselgan.numerics.check import Finding, check_operations
-from vesselgan.numerics.operations import OVERLOADS, Operation, operation_of
+from vesselgan.numerics.operations import OVERLOADS, Operation, operation_of, tensors_of
 
 __all__ = ["Remedied", "find_remedies", "remedied"]
 
@@ -75,9 +75,7 @@ def find_remedies(findings: Sequence[Finding], device: torch.device | str, *, tf
 
 
 def _by(way: Way, operation: Operation, arguments: list[Any]) -> list[Tensor]:
-    result = way(operation, OVERLOADS[operation.name], operation.unpacked(arguments))
-    results = result if isinstance(result, tuple) else (result,)
-    return [tensor for tensor in results if tensor is not None]
+    return tensors_of(way(operation, OVERLOADS[operation.name], operation.unpacked(arguments)))
 
 
 @contextmanager

@@ -199,6 +199,8 @@ def train_autoregressive(
 
     def explain(index: int, overflows: bool) -> str:
         real = real_batch(index)
+        if config.precision == "fp32" and real.isfinite().all():  # no wider format to compare with
+            return f"its densities are computed in float32 at the most: lower the learning rates (lr {config.lr:g})"
         return diagnose(
             config.precision,
             [real],
