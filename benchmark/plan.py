@@ -13,6 +13,7 @@ from benchmark.artifacts.store import Spec
 from benchmark.artifacts.versions import STAGE_VERSIONS
 from benchmark.datasets.source import ExternalSource, Source
 from benchmark.environment import library_versions, machine, torch_minor
+from benchmark.metrics.asking import stage_options
 from benchmark.protocol.cells import Cell
 from benchmark.protocol.schema import Profile, Protocol
 from vesselgan.errors import InputError
@@ -342,19 +343,27 @@ def _add_simulation(plan: Plan, data: str) -> str:
 def _add_untrained(plan: Plan, method: str, data: str) -> dict[str, str]:
     """The rule is fitted on training subjects, and scored as U-Nets are."""
     rules = plan.add("fit_untrained", {"method": method}, {"data": data}, None)
-    return {"rules": rules, "evaluate": plan.add("evaluate_untrained", {}, {"data": data, "rules": rules}, None)}
+    evaluated = plan.add("evaluate_untrained", _own_subject_metrics(plan), {"data": data, "rules": rules}, None)
+    return {"rules": rules, "evaluate": evaluated}
+
+
+def _own_subject_metrics(plan: Plan) -> dict[str, Any]:
+    """Metrics of somebody's own that the protocol asks for; all others are always computed, and not named in a key."""
+    named = stage_options(plan.protocol.metrics.model_dump(), "subject")
+    return {"metrics": named} if named else {}
 
 
 def _add_scores(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, str]:
-    profile = plan.profile
+    profile, asked = plan.profile, plan.protocol.metrics.model_dump()
     score: dict[str, Any] = {
         "extractor": profile.score.extractor,
         "samples": profile.score.samples,
         "seed": profile.score.seed,
-        "metrics": plan.protocol.metrics.model_dump(),
+        "metrics": stage_options(asked, "set", "labels", "audit"),
         "recipe": _recipe(cell, SCORE_RECIPE),
     }
-    reference_options = {**score, "recipe": _recipe(cell, REFERENCE_RECIPE)}
+    floor = stage_options(asked, "set")
+    reference_options = {**score, "metrics": floor, "recipe": _recipe(cell, REFERENCE_RECIPE)}
     weights = {"weights": profile.score.weights} if profile.score.weights else {}
     if weights:
         score["weights_sha256"] = reference_options["weights_sha256"] = plan.source.weights_sha256
@@ -389,6 +398,7 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
     trained = {"unet": unet, "recipe": recipe, **chosen, **arm, **varied}
     net = plan.add("train_unet", trained, needs, profile.threads, checks)
     options = {"inference": profile.inference.model_dump(), "patch": profile.patch, "recipe": recipe}
+    options |= _own_subject_metrics(plan)
     evaluated = plan.add("evaluate", options, {"data": roles["data"], "unet": net}, profile.threads, checks)
     return {"verify_unet": checks[0], "unet": net, "evaluate": evaluated}
 

@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 
 from benchmark.claims.evidence import Evidence, MissingDataError, Pairs, effect_of, obstacle_of, within_range
-from benchmark.metric_names import DSC_METRICS, trained_on
+from benchmark.metrics.segmentation import DSC_METRICS
 from benchmark.protocol.cells import BASELINE_RECIPE
 from benchmark.protocol.claim import CHOSEN
+from benchmark.results.arms import trained_on
 
 __all__ = ["best_synthetic", "with_choice"]
 

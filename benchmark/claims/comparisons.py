@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.claims.evidence import COUNT, Evidence, MissingDataError, Pairs, effect_of, obstacle_of
 from benchmark.claims.statistics import Effect
-from benchmark.metric_names import CLAIM_METRICS
+from benchmark.metrics.registry import find
 from benchmark.protocol.claim import Claim, split_side
 
 __all__ = ["INFINITE", "Assessment", "Comparison", "comparison_of", "comparisons_of"]
@@ -135,7 +135,9 @@ def comparison_of(pairs: Pairs, low: float, high: float, *, strict: bool = False
 
 
 def _better(metric: str) -> tuple[float, float]:
-    return (-INFINITE, 0.0) if CLAIM_METRICS[metric] == "lower" else (0.0, INFINITE)
+    found = find(metric)
+    assert found is not None  # or the protocol had been refused
+    return (-INFINITE, 0.0) if found.metric.better == "lower" else (0.0, INFINITE)
 
 
 def _range(claim: Claim) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.claims.statistics import LEAST_PAIRS, LEAST_SEEDS, Crossed, Effect, SignFlip, Student
-from benchmark.metric_names import COST_METRICS, DISTANCES, UNBIASED, has_subjects, range_of
+from benchmark.metrics.registry import every, find, has_subjects, is_cost, range_of
 from benchmark.protocol.claim import Scope
 
 __all__ = [
@@ -30,8 +30,6 @@ Array = NDArray[np.float64]
 SUBJECT, SEED, ROUND, COUNT = "test subject", "seed", "interleaved round", "exact count"
 PUBLISHED = "published"
 ROUNDING = 1e-12  # of a value: what two ways of adding the same numbers may differ by
-# These grow or shrink with the number of patches, so that unequal numbers alone make a difference.
-BIASED = ("fid", "prd_f8", "prd_f1_8", "prd_auc", "precision", "recall", "density", "coverage")
 LEAST_SUBJECTS = 5  # beside seeds: fewer say too little about other subjects
 
 
@@ -169,7 +167,7 @@ class Evidence:
 
     def pairs(self, metric: str, left: str, right: str, scope: Scope) -> Pairs:
         """The values of two labels. Raises MissingDataError where one has none, or no seed is on both sides."""
-        if metric in COST_METRICS:
+        if is_cost(metric):
             return self._cost_pairs(metric, left, right)
         both = (left, right), (right, left)
         sides = [self._values(metric, label) for label in (left, right)]
@@ -229,15 +227,17 @@ class Evidence:
 
     def _refuse_unlike(self, metric: str, left: str, right: str) -> None:
         """Raises MissingDataError where both sides were not measured alike, as far as their cells say."""
-        if metric not in (*BIASED, *UNBIASED):
+        found = find(metric)
+        if found is None or found.kind != "set":
             return
-        for fact in ("extractor", "reference", *(("n",) if metric in BIASED else ())):
+        for fact in ("extractor", "reference", *(("n",) if found.metric.biased_by_n else ())):
             one, other = (self._facts(metric, label, fact) for label in (left, right))
             if len({*one, *other}) < 2 or (fact == "reference" and self._only_reference_differs(left, right)):
                 continue
             seen = " and ".join(map(str, sorted({*one, *other})))
             if fact == "n":
-                remedy = "claim fid_infinite or kid instead, or give both sides as many"
+                unbiased = [name for name, each in every("set").items() if not each.metric.biased_by_n]
+                remedy = f"claim {' or '.join(unbiased)} instead, or give both sides as many"
                 raise MissingDataError(f"n of {metric} differs between {left} and {right}: {seen} patches; {remedy}")
             raise MissingDataError(f"{metric} of {left} and {right} cannot be compared: the {fact} differs, {seen}")
 
@@ -287,7 +287,8 @@ class Evidence:
             raise MissingDataError(f"no seed of {labels[0]} and {labels[1]} has {metric} on both sides")
         # An empty prediction overlaps with nothing, a DSC of 0, and its Betti numbers are 0. A distance from it does
         # not exist, nor does the share of its voxels that are right.
-        undefined = empty & (metric.split("/")[0] in (*DISTANCES, "precision"))
+        found = find(metric)
+        undefined = empty & (found is not None and found.metric.empty_is_undefined)
         return Pairs(
             metric,
             labels,
@@ -312,7 +313,7 @@ class Evidence:
             if reason := entry.get("busy"):
                 raise MissingDataError(f"the machine was busy while {label} was timed ({reason})")
             entries.append(entry)
-        if metric == "peak_memory_mib":  # tensor bytes, the same at every repeat
+        if "rounds" not in entries[0]:  # such as tensor bytes, the same at every repeat
             values, unit = np.array([[[entry["value"]]] for entry in entries], dtype=np.float64), COUNT
         else:
             values, unit = np.array([[entry["rounds"]] for entry in entries], dtype=np.float64), ROUND

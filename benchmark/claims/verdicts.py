@@ -33,7 +33,7 @@ from benchmark.claims.wording import (
     too_many,
     uncertain,
 )
-from benchmark.metric_names import has_subjects
+from benchmark.metrics.registry import has_subjects
 from benchmark.protocol.claim import Claim, split_side
 
 __all__ = ["judge_claims"]

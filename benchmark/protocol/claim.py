@@ -2,10 +2,20 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from typing_extensions import TypeAliasType
 
-from benchmark.metric_names import CLAIM_METRICS, COST_METRICS, has_subjects
+from benchmark.metrics.registry import claimable, find, has_subjects, is_cost
 from vesselgan.errors import did_you_mean
 
 __all__ = ["CHOSEN", "Claim", "ClaimLine", "MetricAtLabel", "Scope", "split_side"]
@@ -27,8 +37,8 @@ def _metric_at_label(text: str) -> str:
     metric, at, label = (part.strip() for part in text.partition("@"))
     if not at or not label:
         raise ValueError(f"{text!r} is not of the form 'metric @ label', for example 'dsc/intracranial @ SN-MP'")
-    if metric not in CLAIM_METRICS:
-        raise ValueError(f"unknown metric {metric!r}{did_you_mean(metric, list(CLAIM_METRICS))}")
+    if metric not in claimable():
+        raise ValueError(f"unknown metric {metric!r}{did_you_mean(metric, claimable())}")
     return f"{metric} @ {label}"
 
 
@@ -66,12 +76,15 @@ def _one_name(item: Any) -> Any:
     raise ValueError("a claim is one line: 'what is claimed: {less: [metric @ label, metric @ label]}'")
 
 
-_PATTERN = rf"^\s*({'|'.join(CLAIM_METRICS)})\s*@\s*\S.*$"  # for editors
+class _ForEditors:
+    """The pattern of what is accepted, made of the metrics that are loaded when it is asked for."""
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "pattern": rf"^\s*({'|'.join(claimable())})\s*@\s*\S.*$"}
+
+
 # An alias of its own, so that the JSON Schema has the pattern once.
-MetricAtLabel = TypeAliasType(
-    "MetricAtLabel",
-    Annotated[str, AfterValidator(_metric_at_label), WithJsonSchema({"type": "string", "pattern": _PATTERN})],
-)
+MetricAtLabel = TypeAliasType("MetricAtLabel", Annotated[str, AfterValidator(_metric_at_label), _ForEditors()])
 Pair = Annotated[tuple[MetricAtLabel, MetricAtLabel], BeforeValidator(_two)]
 One = MetricAtLabel | Annotated[list[MetricAtLabel], Field(min_length=1, max_length=1)]
 Some = MetricAtLabel | Annotated[list[MetricAtLabel], Field(min_length=1)]
@@ -113,6 +126,7 @@ class Claim(BaseModel):
                 raise ValueError(f"{given}, for example {{difference: [...], at_most: 0.06}}")
         self._refuse_mixtures()
         self._refuse_foreign_scope()
+        self._refuse_best_without_better()
         return self
 
     def _refuse_mixtures(self) -> None:
@@ -130,12 +144,18 @@ class Claim(BaseModel):
 
     def _refuse_foreign_scope(self) -> None:
         for metric in self.metrics:
-            if metric in COST_METRICS and (self.scope == "training procedure" or self.kind == "compatible"):
+            if is_cost(metric) and (self.scope == "training procedure" or self.kind == "compatible"):
                 raise ValueError(f"{metric} is measured in rounds on one machine: leave out 'scope' and 'compatible'")
             if _usual_scope(metric) == "training procedure" and self.scope == "trained models":
                 raise ValueError(f"{metric} has one value per trained model: only scope 'training procedure' fits")
         if len({_usual_scope(metric) for metric in self.metrics}) > 1 and self.scope is None:
             raise ValueError("its metrics have different units: give 'scope: training procedure', or make two claims")
+
+    def _refuse_best_without_better(self) -> None:
+        for metric in self.metrics:
+            found = find(metric)
+            if self.kind == "best" and found is not None and found.metric.better is None:
+                raise ValueError(f"no side of {metric} is better: 'best' means nothing there")
 
     @property
     def kind(self) -> str:
@@ -177,4 +197,4 @@ ClaimLine = Annotated[Claim, BeforeValidator(_one_name)]
 
 
 def _usual_scope(metric: str) -> Scope:
-    return "trained models" if has_subjects(metric) or metric in COST_METRICS else "training procedure"
+    return "trained models" if has_subjects(metric) or is_cost(metric) else "training procedure"

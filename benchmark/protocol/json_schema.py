@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from benchmark.protocol.schema import Protocol
+from benchmark.protocol.schema import protocol_model
 
 __all__ = ["FILE", "protocol_json_schema"]
 
@@ -12,8 +12,8 @@ FILE = "protocol.schema.json"  # beside the shipped protocols, which name it in 
 
 
 def protocol_json_schema() -> dict[str, Any]:
-    """The schema (draft 2020-12) of a protocol as it stands in YAML, in plain JSON values."""
-    schema = Protocol.model_json_schema(schema_generator=_Untitled)
+    """The schema (draft 2020-12) of a protocol as it stands in YAML, in plain JSON values, with the metrics loaded."""
+    schema = protocol_model().model_json_schema(schema_generator=_Untitled)
     # In YAML a claim stands under its name; the model has the name inside.
     claim = schema["$defs"]["Claim"]
     del claim["properties"]["name"], claim["required"]

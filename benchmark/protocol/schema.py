@@ -3,15 +3,16 @@
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, create_model, model_validator
 from typing_extensions import TypeAliasType
 
+from benchmark.metrics.registry import measurements
 from benchmark.protocol.claim import ClaimLine, MetricAtLabel
 from vesselgan.recipe import DEVIATIONS, RECIPES, resolve_recipe
 from vesselgan.recipe import Recipe as RecipeOptions
 from vesselgan.variants import VARIANTS
 
-__all__ = ["AXES", "Matrix", "Profile", "Protocol", "Reference"]
+__all__ = ["AXES", "Matrix", "Metrics", "Profile", "Protocol", "Reference", "protocol_model"]
 
 AXES = ("variant", "norm", "precision", "filters", "batch", "recipe", "seed")
 
@@ -261,30 +262,8 @@ class External(Strict):
         return self
 
 
-class KernelPRD(Strict):
-    """Options of PRD."""
-
-    clusters: Positive = 20
-    runs: Positive = 10
-
-
-class Neighbours(Strict):
-    """Options of k-nearest-neighbour precision, recall, density and coverage."""
-
-    k: Positive = 5
-
-
-class Nothing(Strict):
-    """A metric without options."""
-
-
 class Metrics(Strict):
     """Which distribution metrics are computed; a metric that is left out is not."""
-
-    fid: Nothing | None = None
-    kid: Nothing | None = None
-    prd: KernelPRD | None = None
-    neighbours: Neighbours | None = None
 
 
 class Reference(Strict):
@@ -295,7 +274,7 @@ class Reference(Strict):
 
 
 class Protocol(Strict):
-    """A whole protocol file."""
+    """A whole protocol file. `protocol_model` knows which metrics it can ask for."""
 
     protocol: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     title: str
@@ -310,3 +289,10 @@ class Protocol(Strict):
     metrics: Metrics = Metrics()
     reference: dict[MetricAtLabel, Reference] = {}
     claims: list[ClaimLine] = []
+
+
+def protocol_model() -> type[Protocol]:
+    """A protocol that can ask for every metric that is loaded now."""
+    asked: dict[str, Any] = {each.name: (each.options | None, None) for each in measurements() if each.is_asked_for}
+    metrics = create_model("Metrics", __base__=Metrics, __doc__=Metrics.__doc__, **asked)
+    return create_model("Protocol", __base__=Protocol, __doc__="A whole protocol file.", metrics=(metrics, metrics()))

@@ -23,7 +23,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from benchmark.artifacts.store import canonical_json, file_lock
 from benchmark.claims.realism import THRESHOLDS
-from benchmark.metric_names import GAIN
+from benchmark.metrics.gain import GAIN
 from benchmark.report.exports import flatten
 from benchmark.report.sections.numerics import numerics_sentences
 from benchmark.results.run_folder import load_run

@@ -49,6 +49,7 @@ _SCORING = (
     "benchmark.stages.score",
     "benchmark.artifacts.pairs",
     "benchmark.scoring.patch_sets",
+    "benchmark.metrics",
     "vesselgan.features",
     "vesselgan.networks.importing",
     "vesselgan.networks.resnet3d",
@@ -61,8 +62,8 @@ _SEGMENTATION = (
     *_NETWORKS,
 )
 _EVALUATION = (
-    *("benchmark.stages.evaluate", "benchmark.artifacts.error_maps", "benchmark.metric_names"),
-    "vesselgan.metrics",
+    *("benchmark.stages.evaluate", "benchmark.artifacts.error_maps", "benchmark.scoring.masks"),
+    *("benchmark.metrics", "vesselgan.metrics"),
 )
 
 STAGES = {

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark import __version__
 from benchmark.environment import environment
-from benchmark.metric_names import COST_METRICS, METRIC_NAMES
+from benchmark.metrics.registry import every, is_cost
 from benchmark.results.summary import subject_rows, summarise
 from benchmark.scoring.audits import audit_sentence
 from benchmark.trained.generator import FoundGenerator, Origin
@@ -181,10 +181,11 @@ def _measured(found: FoundGenerator, seed: int, batch: int) -> dict[str, Any]:
 
 def _metric_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, int]]:
     """Name, value, interval, n."""
-    for key, (title, decimals, unit) in METRIC_NAMES.items():
+    for key, named in every().items():
         entry = metrics.get(key)
-        if entry is None or entry["value"] is None or key in COST_METRICS:
+        if entry is None or entry["value"] is None or is_cost(key):
             continue
+        decimals, unit = named.metric.decimals, named.metric.unit
         low, high = entry["ci_low"], entry["ci_high"]
         interval = "" if low is None else f"{low:.{decimals}f} to {high:.{decimals}f}"
-        yield title, f"{entry['value']:.{decimals}f} {unit}".strip(), interval, entry["n"]
+        yield named.title, f"{entry['value']:.{decimals}f} {unit}".strip(), interval, entry["n"]

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from benchmark.artifacts.pairs import decoded
+from benchmark.metrics.registry import every
 from benchmark.report.charts import REAL_COLOUR, Curve, Line, prd_chart, subject_chart, training_chart
 from benchmark.report.pictures import Picture, grey_picture, mask_picture
 from benchmark.report.sections.text import LabelMark
@@ -42,12 +43,7 @@ TRAINING_PANELS = {
     "generator_gradient_norm": ("WGAN: gradient of the generator", "norm (log scale)"),
     "loss": ("U-Net: training loss, on its own data", "−soft Dice"),
 }
-PANELS = {
-    "dsc/all": ("all vessels", "DSC"),
-    "dsc/intracranial": ("intracranial vessels", "DSC"),
-    "bavd_voxel/all": ("all vessels", "bAVD (voxels)"),
-    "bavd_voxel/intracranial": ("intracranial vessels", "bAVD (voxels)"),
-}
+PANELS = ("dsc/all", "dsc/intracranial", "bavd_voxel/all", "bavd_voxel/intracranial")
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ def subject_figures(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) 
     label_of = {cell["id"]: cell["label"] for cell in results["cells"]}
     colours = {name: mark.colour for name, mark in marks.items()}
     charts = []
-    for metric, (where, what) in PANELS.items():
+    for metric in PANELS:
         values: dict[str, dict[str, list[float]]] = {name: {} for name in marks}
         for row in results["subjects"]:
             if row["metric"] == metric and row["split"] == "test" and row["value"] is not None:
@@ -84,7 +80,9 @@ def subject_figures(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) 
             if column
         }
         if means:
-            charts.append(Markup(subject_chart(means, colours, f"{what.split()[0]}, {where}", what)))
+            named = every()[metric]
+            title = f"{named.metric.title}, {named.region} vessels"
+            charts.append(Markup(subject_chart(means, colours, title, named.metric.title_with_unit)))
     return charts
 
 

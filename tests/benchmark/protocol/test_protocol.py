@@ -6,7 +6,7 @@ import pytest
 from paths import ROOT
 
 from benchmark.claims.family import LEVEL
-from benchmark.metric_names import COST_METRICS
+from benchmark.metrics.registry import is_cost
 from benchmark.protocol.load import find_protocol, load_protocol
 from benchmark.protocol.schema import Profile
 from vesselgan.errors import InputError
@@ -46,7 +46,7 @@ def test_the_rounds_of_every_shipped_protocol_can_decide_its_claims_about_time(p
     protocol = load_protocol(path)
     exact = "peak_memory_mib"  # a count, neither tested nor corrected for
     tested = [claim for claim in protocol.claims if claim.metrics != (exact,)]
-    if any(metric in COST_METRICS and metric != exact for claim in tested for metric in claim.metrics):
+    if any(is_cost(metric) and metric != exact for claim in tested for metric in claim.metrics):
         rounds = protocol.profiles[protocol.default_profile].measure.rounds
         assert 2 * 2**-rounds * len(tested) <= LEVEL
 

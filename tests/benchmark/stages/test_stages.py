@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmark.artifacts.pairs import INT16_SCALE, decoded, encoded
 from benchmark.datasets.layouts import load_layout
 from benchmark.datasets.source import choose_source
-from benchmark.metric_names import SEGMENTATION_METRICS
+from benchmark.metrics.registry import names
 from benchmark.protocol.schema import Profile, Score, Split
 from benchmark.scoring.patch_sets import compare_features
 from benchmark.stages import STAGES, Context
@@ -479,7 +479,7 @@ def test_a_unet_trains_on_every_arm_and_is_evaluated(
     options = {"inference": {"overlap": 0.0, "batch": 2}, "patch": [32, 32, 16], "recipe": {}}
     run(tmp_path / "evaluate", "evaluate", options, {"data": prepared, "unet": tmp_path / "unet"})
     lines = (tmp_path / "evaluate/subjects.csv").read_text().splitlines()
-    assert len(lines) == 1 + 2 * 2 * len(SEGMENTATION_METRICS), "two subjects, two regions"
+    assert len(lines) == 1 + 2 * len(names("subject")), "two subjects, two regions"
     assert lines[1].startswith("validation,phantom-002,dsc/all,")
     facts = json.loads((tmp_path / "unet/unet.json").read_text())
     assert (facts["patch"], facts["intensity_scaling"]) == ([32, 32, 16], "volume")
@@ -620,7 +620,7 @@ def subject_rows(
 ) -> dict[str, Any]:
     affine = tuple(tuple(row) for row in np.eye(4))
     subject = StoredSubject("s", "test", truth.shape, affine, (0.5, 0.5, 2.0), (0.0, 1.0), "image", "label", None)
-    return {row["metric"]: (row["value"], row["empty"]) for row in score_rows(subject, truth, prediction, mask)}
+    return {row["metric"]: (row["value"], row["empty"]) for row in score_rows(subject, truth, prediction, mask, {})}
 
 
 def test_rows_measure_inside_the_mask_and_in_both_units() -> None:
