@@ -11,7 +11,7 @@ from benchmark.metrics.loading import MODULES
 from benchmark.metrics.registry import MEASUREMENTS, Kind, Measurement, Named, Nothing, measurements
 from vesselgan.errors import InputError
 
-__all__ = ["Chosen", "asked_metrics", "chosen", "default_options", "stage_options", "values_of"]
+__all__ = ["Chosen", "asked_metrics", "chosen", "default_options", "refuse_unfit", "stage_options", "values_of"]
 
 
 @dataclass(frozen=True)
@@ -64,33 +64,31 @@ def default_options(*kinds: Kind) -> dict[str, Any]:
     return stage_options(asked, *kinds)
 
 
-def chosen(kind: Kind, options: Mapping[str, Any]) -> list[Chosen]:
-    """What is measured where a stage has these options, of one kind: what always is, and what was asked for.
+def refuse_unfit(options: Mapping[str, Any]) -> None:
+    """Raises InputError for a metric that is not loaded, or not in the version that the stage was planned with."""
+    for name, content in options.items():
+        measurement = MEASUREMENTS.get(name)
+        if measurement is None:
+            raise InputError(
+                f"metric {name}: is not loaded here; name the module or file that registers it in {MODULES}"
+            )
+        if not measurement.is_built_in and content["version"] != measurement.version:
+            planned = f"planned with version {content['version']}, which is {measurement.version} here"
+            raise InputError(f"metric {name}: {planned}; plan it again")
 
-    Raises InputError for a metric that is not loaded, or not in the version that the stage was planned with.
-    """
-    if unknown := sorted(options.keys() - MEASUREMENTS.keys()):
-        raise InputError(
-            f"metric {unknown[0]}: is not loaded here; name the module or file that registers it in {MODULES}"
-        )
+
+def chosen(kind: Kind, options: Mapping[str, Any]) -> list[Chosen]:
+    """What is measured where a stage has these options, of one kind: what always is, and what was asked for."""
+    refuse_unfit(options)
     found = []
     for each in measurements(kind):
         content = options.get(each.name)
         if not each.is_asked_for:
             found.append(Chosen(each, each.options()))
         elif content is not None:
-            found.append(Chosen(each, each.options.model_validate(_options_of(each, content))))
+            own = content if each.is_built_in else content["options"]
+            found.append(Chosen(each, each.options.model_validate(own)))
     return found
-
-
-def _options_of(measurement: Measurement, content: Mapping[str, Any]) -> Any:
-    """What `stage_options` wrote of its options. Raises InputError where another version was planned."""
-    if measurement.is_built_in:
-        return content
-    if content["version"] != measurement.version:
-        planned = f"planned with version {content['version']}, which is {measurement.version} here"
-        raise InputError(f"metric {measurement.name}: {planned}; plan it again")
-    return content["options"]
 
 
 def values_of(kind: Kind, given: Any, options: Mapping[str, Any]) -> dict[str, float]:

@@ -94,9 +94,9 @@ profiles:
   one:
     recipe: corrected
     phantom: {shape: [48, 48, 32]}
-    split: {train: 2, validation: 1, test: 8}
+    split: {train: 3, validation: 1, test: 8}
     patch: [32, 32, 16]
-    patches: {grid: [1, 1, 1], vessel: 3}
+    patches: {grid: [1, 1, 1], vessel: 7}
     filters: 16
     batch: 4
     steps: 2
@@ -274,17 +274,20 @@ def test_without_the_file_a_run_says_what_it_lacks(out: Path) -> None:
         register()
 
 
-def test_a_stage_that_was_planned_with_another_version_is_not_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [(None, f"is not loaded here; .* {MODULES}"), (2, "planned with version 1, which is 2 here; plan it again")],
+)
+def test_a_stage_that_was_planned_with_another_file_is_not_run(tmp_path: Path, version: int | None, why: str) -> None:
     plan, store = planned(tmp_path), Store(tmp_path / "runs")
-    evaluated = keys_of(plan)["evaluate"]
-    store.plan(plan.specs[evaluated])
-    for need in plan.specs[evaluated].needs:
-        store.plan(plan.specs[need])
-        store.finish(need, {}, {"seconds": 0.0})
-    MEASUREMENTS.pop("jaccard")
+    scored = keys_of(plan)["score"]
+    store.plan(plan.specs[scored])
+    forget()
     try:
-        with pytest.raises(InputError, match=f"metric jaccard: is not loaded here; .* {MODULES}"):
-            run_stage(store, evaluated)
+        if version:
+            register(version=version)
+        with pytest.raises(InputError, match=f"metric mean_shift: {why}"):
+            run_stage(store, scored)
     finally:
         forget()
         register()
