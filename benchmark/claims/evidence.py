@@ -187,13 +187,14 @@ class Evidence:
     def limits(self, metric: str) -> tuple[float, float]:
         """The least and the greatest value that a missing one could have had; without a limit, those of the run."""
         low, high = range_of(metric)
-        if high == math.inf:
-            labels = {*self.labels, *(label for _, label in self._by_subject)}
-            seen = [value for label in labels for value, _ in self._values(metric, label).values()]
-            high = float(np.nanmax([0.0, *seen]))
-            if low == -math.inf:
-                low = float(np.nanmin([0.0, *seen]))
-        return low, high
+        if math.isfinite(low) and math.isfinite(high):
+            return low, high
+        labels = {*self.labels, *(label for _, label in self._by_subject)}
+        seen = [value for label in labels for value, _ in self._values(metric, label).values()]
+        return (
+            low if math.isfinite(low) else float(np.nanmin([0.0, *seen])),
+            high if math.isfinite(high) else float(np.nanmax([0.0, *seen])),
+        )
 
     def kmeans_sd(self, metric: str, labels: Iterable[str]) -> float | None:
         """Root mean square of the SD over k-means runs within each trained model, for the metrics that have one."""

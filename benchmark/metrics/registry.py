@@ -178,7 +178,7 @@ def _add(measurement: Measurement) -> None:
     for each in measurement.named:
         if not KEY.fullmatch(each.name):
             raise ValueError(f"metric {each.name!r}: a key is made of small letters, digits and _")
-        if each.name in taken and taken[each.name] != measurement.name:
+        if each.name in taken:
             raise ValueError(f"metric {each.name!r}: there is one of that key, of {taken[each.name]!r}")
     if measurement.name in MEASUREMENTS:
         raise ValueError(f"metric {measurement.name!r}: there is one of that name")

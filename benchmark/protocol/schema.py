@@ -263,7 +263,7 @@ class External(Strict):
 
 
 class Metrics(Strict):
-    """Which distribution metrics are computed; a metric that is left out is not."""
+    """Which metrics are computed beside those that always are; one that is left out is not."""
 
 
 class Reference(Strict):
