@@ -1,7 +1,7 @@
 """A claim as comparisons: effects, where each has to lie for the claim to hold, and the evidence for and against it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -125,6 +125,7 @@ def comparisons_of(claim: Claim, evidence: Evidence, reference: Mapping[str, Map
         pairs = evidence.against(metric, label, published["value"], claim.about)
     else:
         pairs = evidence.pairs(metric, label, split_side(claim.sides[1])[1], claim.about)
+        pairs = replace(pairs, factors=claim.factors)
     return [comparison_of(pairs, *_range(claim), strict=claim.kind in ("less", "greater"))]
 
 

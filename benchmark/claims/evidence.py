@@ -41,7 +41,8 @@ class MissingDataError(Exception):
 class Pairs:
     """Both sides of a comparison, (seeds, columns) each; a column is a subject or a round. NaN where there is no value.
 
-    `undefined` marks values that stand for none, such as the distance of an empty prediction (2, seeds, columns).
+    `undefined` marks values that stand for none, such as the distance of an empty prediction (2, seeds, columns). Each
+    side is multiplied by its one of the `factors` before they are compared.
     """
 
     metric: str
@@ -53,6 +54,7 @@ class Pairs:
     undefined: NDArray[np.bool_]
     empty: int = 0  # predictions (or truths) without any voxel, on both sides
     failed: tuple[str, ...] = ()  # cells that failed or are unfinished
+    factors: tuple[float, float] = (1.0, 1.0)
 
     @property
     def differences(self) -> Array:
@@ -60,8 +62,9 @@ class Pairs:
 
         Values that differ by rounding are equal: a test of signs would see a direction in it.
         """
-        difference: Array = self.values[0] - self.values[1]
-        difference[np.abs(difference) <= ROUNDING * np.abs(self.values).max(axis=0)] = 0.0
+        scaled: Array = self.values * np.array(self.factors)[:, None, None]
+        difference: Array = scaled[0] - scaled[1]
+        difference[np.abs(difference) <= ROUNDING * np.abs(scaled).max(axis=0)] = 0.0
         known = ~np.isnan(difference)
         return difference[known.any(axis=1)][:, known.any(axis=0)]
 
@@ -84,7 +87,10 @@ class Pairs:
 
     def rows(self) -> list[dict[str, Any]]:
         """The pairs behind the effect, one row per unit (seeds x subjects where both vary)."""
-        names = ("left", "right", "difference")
+
+        def both_and_difference(left: float, right: float) -> dict[str, float]:
+            return {"left": left, "right": right, "difference": self.factors[0] * left - self.factors[1] * right}
+
         both = np.where(np.isnan(self.values).any(axis=0), np.nan, self.values)
         rows = []
         if self.unit == SEED:
@@ -93,14 +99,14 @@ class Pairs:
                     left, right = map(float, both[:, s, c])
                     if left == left:
                         place = {"seed": seed} | ({} if column is None else {"subject": column})
-                        rows.append(place | dict(zip(names, (left, right, left - right), strict=True)))
+                        rows.append(place | both_and_difference(left, right))
             return rows
         key = {SUBJECT: "subject", ROUND: "round", COUNT: "count"}[self.unit]
         for c, column in enumerate(self.columns):
             known = ~np.isnan(both[0, :, c])
             if known.any():
                 left, right = map(float, both[:, known, c].mean(axis=1))
-                rows.append({key: column} | dict(zip(names, (left, right, left - right), strict=True)))
+                rows.append({key: column} | both_and_difference(left, right))
         return rows
 
 
@@ -117,12 +123,12 @@ def effect_of(pairs: Pairs) -> tuple[Effect | None, int, int]:
     return Crossed(differences), seeds, columns
 
 
-def within_range(interval: tuple[Array, Array], metric: str) -> tuple[float, float]:
-    """An interval of a difference of two values of a metric, cut to what such a difference can be."""
+def within_range(interval: tuple[Array, Array], pairs: Pairs) -> tuple[float, float]:
+    """An interval of the difference of both sides, cut to what such a difference can be."""
     low, high = (float(end) for end in interval)
-    least, greatest = range_of(metric)
-    widest = greatest - least
-    return max(low, -widest), min(high, widest)
+    least, greatest = range_of(pairs.metric)
+    first, second = pairs.factors
+    return max(low, first * least - second * greatest), min(high, first * greatest - second * least)
 
 
 def obstacle_of(pairs: Pairs, seeds: int, columns: int) -> str | None:
@@ -162,8 +168,9 @@ class Evidence:
 
     def rivals(self, label: str) -> list[str]:
         """Every other synthetic label."""
-        others = {cell["label"] for cell in self.cells if cell.get("norm") is None and not cell.get("external")}
-        return [name for name in self.labels if name != label and name not in others]
+        made = ("family", "norm", "external")  # earlier runs have no families
+        synthetic = {cell["label"] for cell in self.cells if any(cell.get(name) for name in made)}
+        return [name for name in self.labels if name != label and name in synthetic]
 
     def pairs(self, metric: str, left: str, right: str, scope: Scope) -> Pairs:
         """The values of two labels. Raises MissingDataError where one has none, or no seed is on both sides."""
@@ -248,7 +255,7 @@ class Evidence:
 
     def _only_reference_differs(self, left: str, right: str) -> bool:
         """Whether the cells differ in the reference alone (D15): then the claim is about just that."""
-        axes = ("variant", "norm", "precision", "filters", "batch", "external")
+        axes = ("family", "variant", "norm", "precision", "filters", "batch", "external")
         cells = [cell for cell in self.cells if cell["label"] in (left, right)]
         if not all(cell.get("recipe_options") for cell in cells):
             return False

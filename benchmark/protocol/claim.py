@@ -15,7 +15,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from typing_extensions import TypeAliasType
 
-from benchmark.metrics.registry import claimable, find, has_subjects, is_cost
+from benchmark.metrics.registry import claimable, find, has_subjects, is_cost, range_of
 from vesselgan.errors import did_you_mean
 
 __all__ = ["CHOSEN", "Claim", "ClaimLine", "MetricAtLabel", "Scope", "split_side"]
@@ -93,9 +93,10 @@ Some = MetricAtLabel | Annotated[list[MetricAtLabel], Field(min_length=1)]
 class Claim(BaseModel):
     """One claim: exactly one comparison.
 
-    `less`, `greater`: the first side against the second. `difference` with `at_most`: first minus second. `equal` with
-    `within`: the difference either way. `best`: one label against every other synthetic one, in one metric or several.
-    `compatible` with `within`: the distance from the published value of the protocol's `reference`.
+    `less`, `greater`: the first side against the second; with `by_factor`, by that factor at least. `difference` with
+    `at_most`: first minus second. `equal` with `within`: the difference either way. `best`: one label against every
+    other synthetic one, in one metric or several. `compatible` with `within`: the distance from the published value of
+    the protocol's `reference`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -109,6 +110,7 @@ class Claim(BaseModel):
     best: Annotated[tuple[MetricAtLabel, ...], BeforeValidator(_some, json_schema_input_type=Some)] | None = None
     compatible: Annotated[MetricAtLabel, BeforeValidator(_one, json_schema_input_type=One)] | None = None
     within: Annotated[float, Field(gt=0)] | None = None
+    by_factor: Annotated[float, Field(gt=1)] | None = None
     scope: Scope | None = None
     must_hold: Annotated[bool, Field(strict=True)] = False
 
@@ -127,7 +129,16 @@ class Claim(BaseModel):
         self._refuse_mixtures()
         self._refuse_foreign_scope()
         self._refuse_best_without_better()
+        self._refuse_foreign_factor()
         return self
+
+    def _refuse_foreign_factor(self) -> None:
+        if self.by_factor is None:
+            return
+        if self.kind not in ("less", "greater"):
+            raise ValueError("'by_factor' is for 'less' and 'greater', for example {less: [...], by_factor: 2}")
+        if range_of(self.metrics[0])[0] < 0:
+            raise ValueError(f"{self.metrics[0]} may be negative, so no factor of it has a meaning; choose fid")
 
     def _refuse_mixtures(self) -> None:
         metrics, labels = ([split_side(side)[part] for side in self.sides] for part in (0, 1))
@@ -169,6 +180,12 @@ class Claim(BaseModel):
         return (value,) if isinstance(value, str) else tuple(value)
 
     @property
+    def factors(self) -> tuple[float, float]:
+        """What each side is multiplied by before they are compared."""
+        factor = self.by_factor or 1.0
+        return (1.0, factor) if self.kind == "greater" else (factor, 1.0)
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that it is about."""
         return tuple(dict.fromkeys(split_side(side)[0] for side in self.sides))
@@ -190,7 +207,8 @@ class Claim(BaseModel):
             return f"{sides[0]} equals {sides[1]} within {self.within:g}"
         if self.kind == "difference":
             return f"{sides[0]} minus {sides[1]} is at most {self.at_most:g}"
-        return f"{sides[0]} is {self.kind} than {sides[1]}"
+        by = f" by a factor of {self.by_factor:g} at least" if self.by_factor else ""
+        return f"{sides[0]} is {self.kind} than {sides[1]}{by}"
 
 
 ClaimLine = Annotated[Claim, BeforeValidator(_one_name)]

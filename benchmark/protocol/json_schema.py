@@ -5,6 +5,8 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from benchmark.protocol.schema import protocol_model
+from benchmark.protocol.sections import section_model, section_names
+from vesselgan.families import FAMILIES
 
 __all__ = ["FILE", "protocol_json_schema"]
 
@@ -20,6 +22,12 @@ def protocol_json_schema() -> dict[str, Any]:
     one = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": {"$ref": "#/$defs/Claim"}}
     schema["properties"]["claims"]["items"] = one
     schema["properties"]["arms"]["additionalProperties"] = False  # beside its pattern of keys
+    # A section of a family stands under its name; the model has all of them under one.
+    profile = schema["$defs"]["Profile"]["properties"]
+    del profile["families"]
+    for name in section_names():
+        section = section_model(FAMILIES[name]).model_json_schema(schema_generator=_Untitled)
+        profile[name] = {key: value for key, value in section.items() if key != "title"}
     return {"$schema": _Untitled.schema_dialect, **schema}
 
 

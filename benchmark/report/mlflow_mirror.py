@@ -74,7 +74,7 @@ def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
 
 def cell_params(cell: Mapping[str, Any]) -> dict[str, Any]:
     """What a cell is: its axes, every option of its recipe, and what its privacy rests on."""
-    axes = ("label", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
+    axes = ("label", "family", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
     params = {key: cell[key] for key in axes}
     params |= {f"recipe.{key}": value for key, value in cell["recipe_options"].items()}
     return params | {f"privacy.{key}": value for key, value in (cell["privacy"] or {}).items()}

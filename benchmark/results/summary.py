@@ -61,7 +61,7 @@ def cell_entry(run: Run, record: Mapping[str, Any], rows: pd.DataFrame) -> dict[
     segmentation = _segmentation_metrics(rows, cell["id"], reasons)
     metrics = {**_score_metrics(score), **_cost_metrics(run, record), **segmentation}
     return entry | {
-        **{name: cell.get(name) for name in ARMS},  # absent from earlier runs
+        **{name: cell.get(name) for name in ("family", *ARMS)},  # absent from earlier runs
         "recipe": cell["recipe_name"],
         "recipe_options": cell["recipe"],
         "status": run.status(record),

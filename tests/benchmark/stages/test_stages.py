@@ -19,11 +19,9 @@ from benchmark.metrics.registry import names
 from benchmark.protocol.schema import Profile, Score, Split
 from benchmark.scoring.patch_sets import compare_features
 from benchmark.stages import STAGES, Context
-from benchmark.stages import train_gan as gan
 from benchmark.stages import train_unet as segmentation
 from benchmark.stages.context import rejected_steps, step_record
 from benchmark.stages.evaluate import score_rows
-from benchmark.stages.train_gan import real_pairs
 from benchmark.stages.train_unet import (
     _real_batch,
     _real_patches,
@@ -34,6 +32,7 @@ from benchmark.stages.train_unet import (
     scaled_volume,
     volume_loss,
 )
+from vesselgan import training
 from vesselgan.data import (
     StoredSubject,
     Subject,
@@ -44,6 +43,8 @@ from vesselgan.data import (
     pair_by_listing,
     phantom_subjects,
 )
+from vesselgan.families import wgan as gan
+from vesselgan.families.wgan import real_pairs
 from vesselgan.inference import segment_volume
 from vesselgan.networks import UNet
 from vesselgan.recipe import CORRECTED, PAPER_CODE, Recipe
@@ -387,7 +388,7 @@ def test_a_gan_sees_half_of_its_pairs_mirrored_along_the_axes_named(
         drawn[flips] = torch.cat([real_batch(step) for step in range(4)])
         raise InterruptedError
 
-    monkeypatch.setattr(gan, "train_wgan", only_draw)
+    monkeypatch.setattr(training, "train_wgan", only_draw)
     wgan = {"patch_size": [32, 32, 16], "filters": 16, "batch": 4, "steps": 4, "epochs": 1, "privacy": None, "seed": 0}
     for flips in ((), ("x",)):
         with pytest.raises(InterruptedError):
