@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from benchmark.artifacts.roles import Role
 from benchmark.artifacts.store import Spec
 from benchmark.plan import Plan, gan_steps
 from benchmark.stages.context import dataclass_from
@@ -72,25 +73,33 @@ class Prediction:
 def predict(plan: Plan, keys: Collection[str]) -> Prediction:
     """Of the stages `keys` count a step of each WGAN on fake tensors, and scale by the speed of a small real step."""
     torch.set_num_threads(plan.profile.threads)
-    specs = [plan.specs[key] for key in plan.specs if key in keys]
-    gans = [spec for spec in specs if spec.stage == "train_gan"]
-    measurements = [spec for spec in specs if spec.stage == "measure"]
+    specs = {key: plan.specs[key] for key in plan.specs if key in keys}
+    gans = _filling(plan, specs, Role.GAN)
+    measurements = _filling(plan, specs, Role.MEASURE)
     if plan.protocol.only == "costs" and measurements:
         return _of_measurement(plan, measurements[0])
     hours_by_label: dict[str, float] = {}
+    owners: dict[str, str] = {}
+    for cell in plan.cells:
+        if Role.GAN in cell.stages:
+            owners.setdefault(cell.stages[Role.GAN], cell.cell.label)
     total_hours, peak = 0.0, 0
     for spec in gans:
         config = _config(spec.options["wgan"], spec.options["wgan"]["patch_size"], spec.options["recipe"])
         cost = _cost(config)
         steps = gan_steps(plan.profile, plan.source.training_patches(plan.profile), config.batch)
         hours = cost.flops * steps / _flops_per_second(config.precision, plan.device) / 3600
-        labels = [cell.cell.label for cell in plan.cells if cell.stages.get("gan") == spec.key]
-        hours_by_label[labels[0]] = hours
+        hours_by_label[owners[spec.key]] = hours
         total_hours += hours
         peak = max(peak, cost.peak_bytes)
     emulated = _emulated((spec.options["wgan"]["precision"] for spec in gans), plan.device)
     disk = _disk_bytes(plan, specs) / 2**30
     return Prediction(len(gans), hours_by_label, total_hours, peak / 2**30, disk, emulated=emulated, stages=len(specs))
+
+
+def _filling(plan: Plan, specs: Mapping[str, Spec], role: Role) -> list[Spec]:
+    """Those of the specs that fill a role in some cell."""
+    return [specs[key] for key in plan.keys_of(role) if key in specs]
 
 
 def _of_measurement(plan: Plan, spec: Spec) -> Prediction:
@@ -151,12 +160,13 @@ def _emulated(formats: Iterable[PrecisionName], device: str) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(formats) if not choose_precision(name, device).native)
 
 
-def _disk_bytes(plan: Plan, specs: Collection[Spec]) -> float:
+def _disk_bytes(plan: Plan, specs: Mapping[str, Spec]) -> float:
     """Synthetic pairs (three bytes a voxel) are nearly all of it, beside the volumes themselves."""
     profile = plan.profile
-    sets = sum(spec.stage == "synthesise" for spec in specs)
+    made = {cell.stages[Role.PAIRS] for cell in plan.cells if cell.cell.has_gan and Role.PAIRS in cell.stages}
+    sets = len(made & specs.keys())
     subjects = sum(len(keys) for keys in plan.source.split.values())
-    stores = sum(spec.stage == "prepare" for spec in specs)
+    stores = len(_filling(plan, specs, Role.DATA))
     volumes = stores * subjects * math.prod(profile.phantom.shape) * 6
     return sets * profile.pairs * math.prod(profile.patch) * 3 + volumes
 
