@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,11 @@ class Spec:
         """Keys of the stages that must be done before this one."""
         return {*self.inputs.values(), *self.checks}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """`stage-` and 12 hexadecimal digits."""
-        content = {name: value for name, value in asdict(self).items() if name not in ("where", "checks")}
+        hashed = ("stage", "version", "options", "inputs", "runtime")
+        content = {name: getattr(self, name) for name in hashed}
         return f"{self.stage}-{hashlib.sha256(canonical_json(content).encode()).hexdigest()[:12]}"
 
 

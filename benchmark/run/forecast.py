@@ -23,6 +23,7 @@ __all__ = ["Prediction", "predict"]
 # Large enough to use the machine, small enough to take a moment on two cores.
 PROBE_PATCH, PROBE_FILTERS, PROBE_BATCH = (64, 64, 32), 64, 2
 PROBE_STEPS, PROBE_SECONDS = 3, 2.5
+MOST_SIZES = 50  # of WGANs whose steps are counted: one takes about a second
 # What of a step decides its size: learning rates, seeds and the numbers of a recipe do not.
 SIZE_OPTIONS = ("filters", "norm", "batch", "critic_steps", "ema")
 SIZE_RECIPE = {"interpolate", "critic_update", "dp_updates"}
@@ -34,17 +35,23 @@ class Prediction:
 
     trainings: int
     hours_by_label: Mapping[str, float]  # of one training
-    hours: float  # of all trainings, one after the other; of the measurement where nothing else is planned
-    memory_gib: float  # of the largest step's tensors; of all configurations together where they are measured
+    hours: float | None  # of all trainings, one after the other; of the measurement where nothing else is planned
+    memory_gib: float | None  # of the largest step's tensors; of all configurations together where they are measured
     disk_gib: float
     emulated: tuple[str, ...]  # number formats that the device has no instructions for
     measured: int = 0  # configurations, where nothing else is planned
     stages: int = 0  # that are left to do
+    sizes: int = 0  # of WGANs, where they are too many to be counted: then there are neither hours nor memory
 
     def lines(self) -> list[str]:
         """For the terminal."""
         if not self.stages:
             return ["predicted: nothing is left to do"]
+        if self.hours is None or self.memory_gib is None:
+            return [
+                f"predicted: {self.sizes} WGANs of different sizes are not counted, which would take minutes; choose "
+                "some cells with -k"
+            ]
         disk = f", {_size(self.disk_gib)} of disk" if self.disk_gib else ""
         if self.measured:
             what = f"to measure {self.measured} configurations, {_size(self.memory_gib)} of tensors in memory together"
@@ -76,8 +83,14 @@ def predict(plan: Plan, keys: Collection[str]) -> Prediction:
     specs = {key: plan.specs[key] for key in plan.specs if key in keys}
     gans = _filling(plan, specs, Role.GAN)
     measurements = _filling(plan, specs, Role.MEASURE)
-    if plan.protocol.only == "costs" and measurements:
-        return _of_measurement(plan, measurements[0])
+    costs = measurements if plan.protocol.only == "costs" else []
+    configurations = [settings for spec in costs for settings in spec.options["configurations"].values()]
+    wgans = [spec.options["wgan"] | {"recipe": spec.options["recipe"]} for spec in gans]
+    sizes = len({_config(settings, (16, 16, 16), settings["recipe"]) for settings in configurations or wgans})
+    if sizes > MOST_SIZES:
+        return Prediction(len(gans), {}, None, None, 0.0, (), stages=len(specs), sizes=sizes)
+    if costs:
+        return _of_measurement(plan, costs[0])
     hours_by_label: dict[str, float] = {}
     owners: dict[str, str] = {}
     for cell in plan.cells:
