@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from benchmark.artifacts.roles import Role
 from benchmark.claims.evidence import ROUND, SEED, SUBJECT
 from benchmark.claims.statistics import (
     DRAWS,
@@ -27,7 +28,7 @@ __all__ = ["POWER", "Design", "design_of", "hours_of", "plan", "power", "units_n
 
 POWER = 0.8
 MOST = 500  # units; more is no plan
-SHARED = ("data", "reference", "measure")  # stages that a further seed does not repeat
+SHARED = (Role.DATA, Role.REFERENCE, Role.MEASURE)  # stages that a further seed does not repeat
 
 
 @dataclass(frozen=True)
@@ -136,15 +137,15 @@ def hours_of(unit: str, more: int, labels: Iterable[str], cells: Sequence[Mappin
     wanted = set(labels)
     chosen = [cell for cell in cells if cell["label"] in wanted]
     if unit == ROUND:
-        entry = next((cell for cell in chosen if "measure" in cell.get("stage_seconds", {})), None)
+        entry = next((cell for cell in chosen if Role.MEASURE in cell.get("stage_seconds", {})), None)
         rounds = len(entry["metrics"].get("step_time_ms", {}).get("rounds", ())) if entry else 0
-        return more * entry["stage_seconds"]["measure"] / rounds / 3600 if entry and rounds else None
+        return more * entry["stage_seconds"][Role.MEASURE] / rounds / 3600 if entry and rounds else None
     if unit == SUBJECT:
         seconds = 0.0
         for cell in chosen:
             subjects = cell["metrics"].get("dsc/all", {}).get("n")
-            if subjects and "evaluate" in cell.get("stage_seconds", {}):
-                seconds += cell["stage_seconds"]["evaluate"] / subjects
+            if subjects and Role.EVALUATE in cell.get("stage_seconds", {}):
+                seconds += cell["stage_seconds"][Role.EVALUATE] / subjects
         return more * seconds / 3600 if seconds else None
     per_seed = 0.0
     for label in wanted:

@@ -21,7 +21,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from benchmark.artifacts.store import canonical_json, file_lock
+from benchmark.artifacts.locks import FileLocks
+from benchmark.artifacts.store import canonical_json
 from benchmark.claims.realism import THRESHOLDS
 from benchmark.metrics.gain import GAIN
 from benchmark.report.exports import flatten
@@ -42,7 +43,7 @@ def store_uri(out: Path) -> str:
 
 def sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
     """Make MLflow show the run `name`: cells whose content is there already are left alone, others written anew."""
-    with file_lock(out / "runs" / "mlflow.lock", wait=True):  # one process makes the database, and writes to it
+    with FileLocks().hold(out / "runs" / "mlflow.lock", wait=True):  # one process makes the database, and writes to it
         _sync(out, name, results)
 
 
