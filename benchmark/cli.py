@@ -8,6 +8,7 @@ import typer
 
 from benchmark.artifacts.store import StageLockedError
 from benchmark.commands import app, complain
+from benchmark.metrics.loading import load_metrics
 from vesselgan.errors import InputError
 
 __all__ = ["main"]
@@ -19,6 +20,7 @@ UsageError: Any = typer.BadParameter.__base__  # click's, which some versions of
 def main() -> None:
     """Run the command that was typed: bad input is told in one line per error, with exit status 2."""
     try:
+        load_metrics()
         arguments = ["--help"] if len(sys.argv) == 1 else None
         sys.exit(app(arguments, prog_name=_called_as(), standalone_mode=False) or 0)
     except UsageError as error:

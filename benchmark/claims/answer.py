@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmark.claims.realism import realism_sentence
-from benchmark.metric_names import DSC_METRICS, REGION_NAMES
+from benchmark.metrics.registry import REGION_NAMES
+from benchmark.metrics.segmentation import DSC_METRICS
 from benchmark.words import join
 
 __all__ = ["answer_of", "summary_lines"]

@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 
 from benchmark.claims.evidence import Evidence, MissingDataError, Pairs, effect_of, obstacle_of, within_range
-from benchmark.metric_names import DSC_METRICS, trained_on
+from benchmark.metrics.segmentation import DSC_METRICS
 from benchmark.protocol.cells import BASELINE_RECIPE
 from benchmark.protocol.claim import CHOSEN
+from benchmark.results.arms import trained_on
 
 __all__ = ["best_synthetic", "with_choice"]
 
@@ -78,7 +79,7 @@ def _gap(pairs: Pairs) -> dict[str, Any]:
     """Real minus synthetic, paired by test subject, and the two means that it is the difference of."""
     effect, seeds, subjects = effect_of(pairs)
     too_few = effect is None or obstacle_of(pairs, seeds, subjects) is not None
-    low, high = (None, None) if effect is None or too_few else within_range(effect.interval(), pairs.metric)
+    low, high = (None, None) if effect is None or too_few else within_range(effect.interval(), pairs)
     value = float(pairs.differences.mean()) if effect is None else float(effect.effect)
     gap = {"value": value, "ci_low": low, "ci_high": high, "n": subjects, "unit": pairs.unit, "real": pairs.labels[0]}
     by_subject = pd.DataFrame(pairs.rows())

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.claims.statistics import LEAST_PAIRS, LEAST_SEEDS, Crossed, Effect, SignFlip, Student
-from benchmark.metric_names import COST_METRICS, DISTANCES, UNBIASED, has_subjects, range_of
+from benchmark.metrics.registry import every, find, has_subjects, is_cost, range_of
 from benchmark.protocol.claim import Scope
 
 __all__ = [
@@ -30,8 +30,6 @@ Array = NDArray[np.float64]
 SUBJECT, SEED, ROUND, COUNT = "test subject", "seed", "interleaved round", "exact count"
 PUBLISHED = "published"
 ROUNDING = 1e-12  # of a value: what two ways of adding the same numbers may differ by
-# These grow or shrink with the number of patches, so that unequal numbers alone make a difference.
-BIASED = ("fid", "prd_f8", "prd_f1_8", "prd_auc", "precision", "recall", "density", "coverage")
 LEAST_SUBJECTS = 5  # beside seeds: fewer say too little about other subjects
 
 
@@ -43,7 +41,8 @@ class MissingDataError(Exception):
 class Pairs:
     """Both sides of a comparison, (seeds, columns) each; a column is a subject or a round. NaN where there is no value.
 
-    `undefined` marks values that stand for none, such as the distance of an empty prediction (2, seeds, columns).
+    `undefined` marks values that stand for none, such as the distance of an empty prediction (2, seeds, columns). Each
+    side is multiplied by its one of the `factors` before they are compared.
     """
 
     metric: str
@@ -55,6 +54,7 @@ class Pairs:
     undefined: NDArray[np.bool_]
     empty: int = 0  # predictions (or truths) without any voxel, on both sides
     failed: tuple[str, ...] = ()  # cells that failed or are unfinished
+    factors: tuple[float, float] = (1.0, 1.0)
 
     @property
     def differences(self) -> Array:
@@ -62,8 +62,9 @@ class Pairs:
 
         Values that differ by rounding are equal: a test of signs would see a direction in it.
         """
-        difference: Array = self.values[0] - self.values[1]
-        difference[np.abs(difference) <= ROUNDING * np.abs(self.values).max(axis=0)] = 0.0
+        scaled: Array = self.values * np.array(self.factors)[:, None, None]
+        difference: Array = scaled[0] - scaled[1]
+        difference[np.abs(difference) <= ROUNDING * np.abs(scaled).max(axis=0)] = 0.0
         known = ~np.isnan(difference)
         return difference[known.any(axis=1)][:, known.any(axis=0)]
 
@@ -86,7 +87,10 @@ class Pairs:
 
     def rows(self) -> list[dict[str, Any]]:
         """The pairs behind the effect, one row per unit (seeds x subjects where both vary)."""
-        names = ("left", "right", "difference")
+
+        def both_and_difference(left: float, right: float) -> dict[str, float]:
+            return {"left": left, "right": right, "difference": self.factors[0] * left - self.factors[1] * right}
+
         both = np.where(np.isnan(self.values).any(axis=0), np.nan, self.values)
         rows = []
         if self.unit == SEED:
@@ -95,14 +99,14 @@ class Pairs:
                     left, right = map(float, both[:, s, c])
                     if left == left:
                         place = {"seed": seed} | ({} if column is None else {"subject": column})
-                        rows.append(place | dict(zip(names, (left, right, left - right), strict=True)))
+                        rows.append(place | both_and_difference(left, right))
             return rows
         key = {SUBJECT: "subject", ROUND: "round", COUNT: "count"}[self.unit]
         for c, column in enumerate(self.columns):
             known = ~np.isnan(both[0, :, c])
             if known.any():
                 left, right = map(float, both[:, known, c].mean(axis=1))
-                rows.append({key: column} | dict(zip(names, (left, right, left - right), strict=True)))
+                rows.append({key: column} | both_and_difference(left, right))
         return rows
 
 
@@ -119,12 +123,12 @@ def effect_of(pairs: Pairs) -> tuple[Effect | None, int, int]:
     return Crossed(differences), seeds, columns
 
 
-def within_range(interval: tuple[Array, Array], metric: str) -> tuple[float, float]:
-    """An interval of a difference of two values of a metric, cut to what such a difference can be."""
+def within_range(interval: tuple[Array, Array], pairs: Pairs) -> tuple[float, float]:
+    """An interval of the difference of both sides, cut to what such a difference can be."""
     low, high = (float(end) for end in interval)
-    least, greatest = range_of(metric)
-    widest = greatest - least
-    return max(low, -widest), min(high, widest)
+    least, greatest = range_of(pairs.metric)
+    first, second = pairs.factors
+    return max(low, first * least - second * greatest), min(high, first * greatest - second * least)
 
 
 def obstacle_of(pairs: Pairs, seeds: int, columns: int) -> str | None:
@@ -164,12 +168,13 @@ class Evidence:
 
     def rivals(self, label: str) -> list[str]:
         """Every other synthetic label."""
-        others = {cell["label"] for cell in self.cells if cell.get("norm") is None and not cell.get("external")}
-        return [name for name in self.labels if name != label and name not in others]
+        made = ("family", "norm", "external")  # earlier runs have no families
+        synthetic = {cell["label"] for cell in self.cells if any(cell.get(name) for name in made)}
+        return [name for name in self.labels if name != label and name in synthetic]
 
     def pairs(self, metric: str, left: str, right: str, scope: Scope) -> Pairs:
         """The values of two labels. Raises MissingDataError where one has none, or no seed is on both sides."""
-        if metric in COST_METRICS:
+        if is_cost(metric):
             return self._cost_pairs(metric, left, right)
         both = (left, right), (right, left)
         sides = [self._values(metric, label) for label in (left, right)]
@@ -189,13 +194,14 @@ class Evidence:
     def limits(self, metric: str) -> tuple[float, float]:
         """The least and the greatest value that a missing one could have had; without a limit, those of the run."""
         low, high = range_of(metric)
-        if high == math.inf:
-            labels = {*self.labels, *(label for _, label in self._by_subject)}
-            seen = [value for label in labels for value, _ in self._values(metric, label).values()]
-            high = float(np.nanmax([0.0, *seen]))
-            if low == -math.inf:
-                low = float(np.nanmin([0.0, *seen]))
-        return low, high
+        if math.isfinite(low) and math.isfinite(high):
+            return low, high
+        labels = {*self.labels, *(label for _, label in self._by_subject)}
+        seen = [value for label in labels for value, _ in self._values(metric, label).values()]
+        return (
+            low if math.isfinite(low) else float(np.nanmin([0.0, *seen])),
+            high if math.isfinite(high) else float(np.nanmax([0.0, *seen])),
+        )
 
     def kmeans_sd(self, metric: str, labels: Iterable[str]) -> float | None:
         """Root mean square of the SD over k-means runs within each trained model, for the metrics that have one."""
@@ -229,15 +235,17 @@ class Evidence:
 
     def _refuse_unlike(self, metric: str, left: str, right: str) -> None:
         """Raises MissingDataError where both sides were not measured alike, as far as their cells say."""
-        if metric not in (*BIASED, *UNBIASED):
+        found = find(metric)
+        if found is None or found.kind != "set":
             return
-        for fact in ("extractor", "reference", *(("n",) if metric in BIASED else ())):
+        for fact in ("extractor", "reference", *(("n",) if found.metric.biased_by_n else ())):
             one, other = (self._facts(metric, label, fact) for label in (left, right))
             if len({*one, *other}) < 2 or (fact == "reference" and self._only_reference_differs(left, right)):
                 continue
             seen = " and ".join(map(str, sorted({*one, *other})))
             if fact == "n":
-                remedy = "claim fid_infinite or kid instead, or give both sides as many"
+                unbiased = [name for name, each in every("set").items() if not each.metric.biased_by_n]
+                remedy = f"claim {' or '.join(unbiased)} instead, or give both sides as many"
                 raise MissingDataError(f"n of {metric} differs between {left} and {right}: {seen} patches; {remedy}")
             raise MissingDataError(f"{metric} of {left} and {right} cannot be compared: the {fact} differs, {seen}")
 
@@ -247,7 +255,7 @@ class Evidence:
 
     def _only_reference_differs(self, left: str, right: str) -> bool:
         """Whether the cells differ in the reference alone (D15): then the claim is about just that."""
-        axes = ("variant", "norm", "precision", "filters", "batch", "external")
+        axes = ("family", "variant", "norm", "precision", "filters", "batch", "external")
         cells = [cell for cell in self.cells if cell["label"] in (left, right)]
         if not all(cell.get("recipe_options") for cell in cells):
             return False
@@ -287,7 +295,8 @@ class Evidence:
             raise MissingDataError(f"no seed of {labels[0]} and {labels[1]} has {metric} on both sides")
         # An empty prediction overlaps with nothing, a DSC of 0, and its Betti numbers are 0. A distance from it does
         # not exist, nor does the share of its voxels that are right.
-        undefined = empty & (metric.split("/")[0] in (*DISTANCES, "precision"))
+        found = find(metric)
+        undefined = empty & (found is not None and found.metric.empty_is_undefined)
         return Pairs(
             metric,
             labels,
@@ -312,7 +321,7 @@ class Evidence:
             if reason := entry.get("busy"):
                 raise MissingDataError(f"the machine was busy while {label} was timed ({reason})")
             entries.append(entry)
-        if metric == "peak_memory_mib":  # tensor bytes, the same at every repeat
+        if "rounds" not in entries[0]:  # such as tensor bytes, the same at every repeat
             values, unit = np.array([[[entry["value"]]] for entry in entries], dtype=np.float64), COUNT
         else:
             values, unit = np.array([[entry["rounds"]] for entry in entries], dtype=np.float64), ROUND

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.metric_names import DSC_METRICS, GAIN, trained_on
+from benchmark.metrics.gain import GAIN
+from benchmark.metrics.segmentation import DSC_METRICS
 from benchmark.protocol.cells import BASELINE_RECIPE
+from benchmark.results.arms import trained_on
 from vesselgan.metrics import real_gain_share
 
 __all__ = ["add_gains", "gains_of"]

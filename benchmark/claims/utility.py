@@ -19,8 +19,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.claims.statistics import Crossed, Effect, Student
-from benchmark.metric_names import DSC_METRICS, trained_on
+from benchmark.metrics.segmentation import DSC_METRICS
 from benchmark.protocol.cells import BASELINE_RECIPE
+from benchmark.results.arms import trained_on
 from vesselgan.metrics.estimates import mean_with_interval
 
 __all__ = ["INTERPOLATION", "utility_of", "worth_in_words", "worth_of"]

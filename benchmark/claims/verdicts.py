@@ -33,7 +33,7 @@ from benchmark.claims.wording import (
     too_many,
     uncertain,
 )
-from benchmark.metric_names import has_subjects
+from benchmark.metrics.registry import has_subjects
 from benchmark.protocol.claim import Claim, split_side
 
 __all__ = ["judge_claims"]
@@ -88,6 +88,7 @@ def _entry(
         "metric": metric,
         "left": label,
         "right": second or ("published" if claim.kind == "compatible" else None),
+        "by_factor": claim.by_factor,
         "scope": claim.about,
         "must_hold": claim.must_hold,
         "verdict": verdict,
@@ -147,8 +148,9 @@ def _evidence(comparison: Comparison) -> dict[str, Any]:
     n = comparison.seeds if pairs.unit == SEED else comparison.columns
     low = high = comparison.mean if comparison.is_exact else None
     if effect is not None:
-        low, high = within_range(effect.interval(), pairs.metric)
+        low, high = within_range(effect.interval(), pairs)
     beside = _per_unit(pairs)
+    of_no_difference = not comparison.is_exact and pairs.factors == (1.0, 1.0)  # what these two test
     return {
         "effect": comparison.mean,
         "ci_low": low,
@@ -160,8 +162,8 @@ def _evidence(comparison: Comparison) -> dict[str, Any]:
         "subjects": comparison.columns if has_subjects(pairs.metric) else 0,
         "unit": pairs.unit,
         "test": effect.test if effect is not None else None,
-        "p_sign_flip": None if comparison.is_exact else sign_flip_p(beside),
-        "p_wilcoxon": None if comparison.is_exact else wilcoxon_p(beside),
+        "p_sign_flip": sign_flip_p(beside) if of_no_difference else None,
+        "p_wilcoxon": wilcoxon_p(beside) if of_no_difference else None,
         "rows": pairs.rows(),
     }
 

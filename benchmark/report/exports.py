@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmark.claims.answer import summary_lines
 from benchmark.claims.utility import worth_in_words
-from benchmark.metric_names import METRIC_NAMES
+from benchmark.metrics.registry import Named, every
 from vesselgan.files import write_text
 
 __all__ = ["cell_rows", "claim_rows", "flatten", "group_rows", "write_tables"]
@@ -66,24 +66,20 @@ def _numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _wide(groups: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """A line per label, a column per metric that any label has."""
-    metrics = [name for name in METRIC_NAMES if any(row["metric"] == name for row in groups)]
+    metrics = [named for named in every().values() if any(row["metric"] == named.name for row in groups)]
     labels = list(dict.fromkeys(row["label"] for row in groups))
     by_place = {(row["label"], row["metric"]): row for row in groups}
-    header = ["", *(_title(name) for name in metrics)]
-    return header, [[label, *(_cell(by_place.get((label, name)), name) for name in metrics)] for label in labels]
+    header = ["", *(named.title_with_unit for named in metrics)]
+    lines = [[label, *(_cell(by_place.get((label, each.name)), each) for each in metrics)] for label in labels]
+    return header, lines
 
 
-def _title(metric: str) -> str:
-    name, _, unit = METRIC_NAMES[metric]
-    return f"{name} ({unit})" if unit else name
-
-
-def _cell(row: Mapping[str, Any] | None, metric: str) -> str:
+def _cell(row: Mapping[str, Any] | None, named: Named) -> str:
     if row is None:
         return ""
     if row["value"] is None:
         return "n/a"
-    decimals = METRIC_NAMES[metric][1]
+    decimals = named.metric.decimals
     spread = f" ± {row['sd']:.{decimals}f}" if row["sd"] is not None else ""
     return f"{row['value']:.{decimals}f}{spread}"
 
@@ -119,7 +115,7 @@ def _summary(results: Mapping[str, Any], groups: list[dict[str, Any]]) -> str:
     worth = [f"  {worth_in_words(arm)}" for entry in results["utility"][:1] for arm in entry["arms"]]
     answer = summary_lines(results["answer"])
     parts = ["", *table, *notes, "", *(["the answer:", *(f"  {line}" for line in answer), ""] if answer else [])]
-    parts += [f"by {METRIC_NAMES[results['utility'][0]['metric']][0]}:", *worth, ""] if worth else []
+    parts += [f"by {every()[results['utility'][0]['metric']].title}:", *worth, ""] if worth else []
     parts += ["claims:", *claims] if claims else []
     parts += ["failed:", *failed] if failed else []
     return "\n".join(parts) + "\n"

@@ -29,7 +29,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from benchmark.artifacts.locks import FileLocks
 from benchmark.artifacts.store import canonical_json
 from benchmark.claims.realism import THRESHOLDS
-from benchmark.metric_names import GAIN
+from benchmark.metrics.gain import GAIN
 from benchmark.report.exports import flatten
 from benchmark.report.sections.numerics import numerics_sentences
 from benchmark.results.run_folder import load_run
@@ -130,7 +130,7 @@ def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
 
 def cell_params(cell: Mapping[str, Any]) -> dict[str, Any]:
     """What a cell is: its axes, every option of its recipe, and what its privacy rests on."""
-    axes = ("label", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
+    axes = ("label", "family", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
     params = {key: cell[key] for key in axes}
     params |= {f"recipe.{key}": value for key, value in cell["recipe_options"].items()}
     return params | {f"privacy.{key}": value for key, value in (cell["privacy"] or {}).items()}

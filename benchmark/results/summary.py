@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.metric_names import COST_METRICS, REGIONS, SEGMENTATION_METRICS, range_of
+from benchmark.metrics.asking import chosen
+from benchmark.metrics.given import StepCosts
+from benchmark.metrics.registry import is_cost, measurements, range_of
 from benchmark.results.run_folder import Run
 from vesselgan.metrics.estimates import mean_with_interval
 
@@ -15,6 +17,7 @@ __all__ = ["cell_entry", "subject_rows", "summarise"]
 
 ARMS = ("external", "real_subjects", "mixed_with", "untrained", "simulated")  # what a cell may be beside a generator
 NO_MASK = "the dataset has no brain mask, so intracranial vessels cannot be told apart"
+NO_VALUE = "no test subject has a value"
 
 
 def subject_rows(run: Run, records: Sequence[Mapping[str, Any]] | None = None) -> pd.DataFrame:
@@ -58,7 +61,7 @@ def cell_entry(run: Run, record: Mapping[str, Any], rows: pd.DataFrame) -> dict[
     segmentation = _segmentation_metrics(rows, cell["id"], reasons)
     metrics = {**_score_metrics(score), **_cost_metrics(run, record), **segmentation}
     return entry | {
-        **{name: cell.get(name) for name in ARMS},  # absent from earlier runs
+        **{name: cell.get(name) for name in ("family", *ARMS)},  # absent from earlier runs
         "recipe": cell["recipe_name"],
         "recipe_options": cell["recipe"],
         "status": run.status(record),
@@ -106,21 +109,17 @@ def _cost_metrics(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
     if not values:
         return {}
     measured = values["configurations"][record["cell"]["label"]]
-    batch = record["cell"]["batch"]
-    times = measured["step_time_ms"]
-    throughput = [1000 * batch / time for time in times]
-    entries = {
-        "step_time_ms": _geometric_mean(times) | {"rounds": times},
-        "patches_per_s": _geometric_mean(throughput) | {"rounds": throughput},
-        "peak_memory_mib": {"value": measured["peak_memory_mib"], "n": 1, "ci_low": None, "ci_high": None},
-    }
-    entries["peak_memory_mib"]["reason"] = values["memory_definition"]
-    if measured["emulated"]:
-        for name in ("step_time_ms", "patches_per_s"):
-            entries[name]["emulated"] = True
+    costs = StepCosts(measured["step_time_ms"], measured["peak_memory_mib"], record["cell"]["batch"])
+    marks: dict[str, Any] = {"emulated": True} if measured["emulated"] else {}
     if busy := measured.get("busy"):
-        for name in ("step_time_ms", "patches_per_s"):
-            entries[name]["busy"] = busy
+        marks["busy"] = busy
+    entries = {}
+    for name, value in (item for each in chosen("cost", {}) for item in each.by_key(each.call(costs)).items()):
+        if isinstance(value, Sequence):
+            entries[name] = _geometric_mean(value) | {"rounds": list(value)} | marks
+        else:
+            definition = values["memory_definition"] if name == "peak_memory_mib" else "an exact count"
+            entries[name] = {"value": value, "n": 1, "ci_low": None, "ci_high": None, "reason": definition}
     return entries
 
 
@@ -137,23 +136,22 @@ def _segmentation_metrics(rows: pd.DataFrame, cell_id: str, reasons: Mapping[str
     of_cell = rows[(rows["cell"] == cell_id) & (rows["split"] == "test")]
     if of_cell.empty:
         return entries
-    for metric in SEGMENTATION_METRICS:
-        for region in REGIONS:
-            name = f"{metric}/{region}"
-            of_metric = of_cell[of_cell["metric"] == name]
-            known = of_metric.dropna(subset="value")
-            if known.empty:
-                entries[name] = {
-                    "value": None,
-                    "n": 0,
-                    "ci_low": None,
-                    "ci_high": None,
-                    "reason": reasons.get(region) or NO_MASK,
-                }
-                continue
-            entries[name] = mean_with_interval(known["value"].tolist(), "test subject", range_of(name))
-            entries[name]["empty"] = int(known["empty"].sum())
+    for name in _subject_metrics(of_cell):
+        known = of_cell[of_cell["metric"] == name].dropna(subset="value")
+        if known.empty:
+            region = name.partition("/")[2]
+            reason = reasons.get(region) or (NO_VALUE if region == "all" else NO_MASK)
+            entries[name] = {"value": None, "n": 0, "ci_low": None, "ci_high": None, "reason": reason}
+            continue
+        entries[name] = mean_with_interval(known["value"].tolist(), "test subject", range_of(name))
+        entries[name]["empty"] = int(known["empty"].sum())
     return entries
+
+
+def _subject_metrics(rows: pd.DataFrame) -> list[str]:
+    """The built-in ones, and whatever else the rows have, also where it is not loaded now."""
+    built_in = (each for each in measurements("subject") if each.is_built_in)
+    return list(dict.fromkeys([*(named.name for each in built_in for named in each.named), *rows["metric"]]))
 
 
 def _brain_masks(run: Run) -> dict[str, int] | None:
@@ -190,7 +188,7 @@ def _over_seeds(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for name in names:
         metrics = [cell["metrics"][name] for cell in members if name in cell["metrics"]]
         values = [metric["value"] for metric in metrics if metric["value"] is not None]
-        if name in COST_METRICS:
+        if is_cost(name):
             entries[name] = metrics[0]  # measured once for all seeds
         elif values:
             entries[name] = mean_with_interval(values, "seed", range_of(name))

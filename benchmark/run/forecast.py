@@ -8,25 +8,19 @@ from typing import Any
 
 import torch
 
+from benchmark.artifacts.generators import step_config, trained_config
 from benchmark.artifacts.roles import Role
 from benchmark.artifacts.store import Spec
-from benchmark.plan import Plan, gan_steps
-from benchmark.stages.context import dataclass_from
-from benchmark.stages.train_gan import privacy_from
-from vesselgan.profiling.step_counter import StepCost, predict_step
+from benchmark.plan import Plan
+from vesselgan.families import Family
+from vesselgan.profiling.step_counter import StepCost
 from vesselgan.profiling.timing import seconds_per_step
-from vesselgan.recipe import resolve_recipe
-from vesselgan.training import PrecisionName, WGANConfig, WGANTrainer, choose_precision
+from vesselgan.training import PrecisionName, choose_precision
 
 __all__ = ["Prediction", "predict"]
 
-# Large enough to use the machine, small enough to take a moment on two cores.
-PROBE_PATCH, PROBE_FILTERS, PROBE_BATCH = (64, 64, 32), 64, 2
 PROBE_STEPS, PROBE_SECONDS = 3, 2.5
-MOST_SIZES = 50  # of WGANs whose steps are counted: one takes about a second
-# What of a step decides its size: learning rates, seeds and the numbers of a recipe do not.
-SIZE_OPTIONS = ("filters", "norm", "batch", "critic_steps", "ema")
-SIZE_RECIPE = {"interpolate", "critic_update", "dp_updates"}
+MOST_SIZES = 50  # of generators whose steps are counted: one takes about a second
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class Prediction:
     emulated: tuple[str, ...]  # number formats that the device has no instructions for
     measured: int = 0  # configurations, where nothing else is planned
     stages: int = 0  # that are left to do
-    sizes: int = 0  # of WGANs, where they are too many to be counted: then there are neither hours nor memory
+    sizes: int = 0  # of generators, where they are too many to be counted: then there are neither hours nor memory
 
     def lines(self) -> list[str]:
         """For the terminal."""
@@ -49,8 +43,8 @@ class Prediction:
             return ["predicted: nothing is left to do"]
         if self.hours is None or self.memory_gib is None:
             return [
-                f"predicted: {self.sizes} WGANs of different sizes are not counted, which would take minutes; choose "
-                "some cells with -k"
+                f"predicted: {self.sizes} generators of different sizes are not counted, which would take minutes; "
+                "choose some cells with -k"
             ]
         disk = f", {_size(self.disk_gib)} of disk" if self.disk_gib else ""
         if self.measured:
@@ -58,12 +52,12 @@ class Prediction:
             rest = "this is an estimate from counted operations and a timed step here; nothing is trained"
         elif self.trainings:
             each = ", ".join(f"{label} {_hours(hours)}" for label, hours in self.hours_by_label.items())
-            what = f"of WGAN training (each: {each}), {_size(self.memory_gib)} of tensors at the peak"
+            what = f"of training generators (each: {each}), {_size(self.memory_gib)} of tensors at the peak"
             rest = (
                 "these are estimates from counted operations and a timed step here; U-Nets and evaluation come on top"
             )
         else:
-            return [f"predicted: no WGAN is left to train{disk}; what is left are other stages, which is not estimated"]
+            return [f"predicted: no generator is left to train{disk}; what is left are other stages, not estimated"]
         lines = [f"predicted: {_hours(self.hours)} {what}{disk}", rest]
         if self.emulated:
             lines.append(
@@ -78,36 +72,35 @@ class Prediction:
 
 
 def predict(plan: Plan, keys: Collection[str]) -> Prediction:
-    """Of the stages `keys` count a step of each WGAN on fake tensors, and scale by the speed of a small real step."""
+    """Of the stages `keys` count a step of each generator on fake tensors; scale by the speed of a small real step."""
     torch.set_num_threads(plan.profile.threads)
     specs = {key: plan.specs[key] for key in plan.specs if key in keys}
-    gans = _filling(plan, specs, Role.GAN)
-    measurements = _filling(plan, specs, Role.MEASURE)
-    costs = measurements if plan.protocol.only == "costs" else []
-    configurations = [settings for spec in costs for settings in spec.options["configurations"].values()]
-    wgans = [spec.options["wgan"] | {"recipe": spec.options["recipe"]} for spec in gans]
-    sizes = len({_config(settings, (16, 16, 16), settings["recipe"]) for settings in configurations or wgans})
+    patches = plan.source.training_patches(plan.profile)
+    trainings = {spec.key: trained_config(spec.options, patches)[:2] for spec in _filling(plan, specs, Role.GAN)}
+    measurements = _filling(plan, specs, Role.MEASURE) if plan.protocol.only == "costs" else []
+    measured = [config for spec in measurements for config in _measured(spec)]
+    sizes = len({(family, family.sized(config)) for family, config in measured or trainings.values()})
     if sizes > MOST_SIZES:
-        return Prediction(len(gans), {}, None, None, 0.0, (), stages=len(specs), sizes=sizes)
-    if costs:
-        return _of_measurement(plan, costs[0])
+        return Prediction(len(trainings), {}, None, None, 0.0, (), stages=len(specs), sizes=sizes)
+    if measurements:
+        return _of_measurement(plan, measurements[0])
     hours_by_label: dict[str, float] = {}
     owners: dict[str, str] = {}
     for cell in plan.cells:
         if Role.GAN in cell.stages:
             owners.setdefault(cell.stages[Role.GAN], cell.cell.label)
     total_hours, peak = 0.0, 0
-    for spec in gans:
-        config = _config(spec.options["wgan"], spec.options["wgan"]["patch_size"], spec.options["recipe"])
-        cost = _cost(config)
-        steps = gan_steps(plan.profile, plan.source.training_patches(plan.profile), config.batch)
-        hours = cost.flops * steps / _flops_per_second(config.precision, plan.device) / 3600
-        hours_by_label[owners[spec.key]] = hours
+    for key, (family, config) in trainings.items():
+        cost = _cost(family, family.sized(config))
+        hours = cost.flops * config.steps / _flops_per_second(family, config.precision, plan.device) / 3600
+        hours_by_label[owners[key]] = hours
         total_hours += hours
         peak = max(peak, cost.peak_bytes)
-    emulated = _emulated((spec.options["wgan"]["precision"] for spec in gans), plan.device)
+    emulated = _emulated((config.precision for _, config in trainings.values()), plan.device)
     disk = _disk_bytes(plan, specs) / 2**30
-    return Prediction(len(gans), hours_by_label, total_hours, peak / 2**30, disk, emulated=emulated, stages=len(specs))
+    return Prediction(
+        len(trainings), hours_by_label, total_hours, peak / 2**30, disk, emulated=emulated, stages=len(specs)
+    )
 
 
 def _filling(plan: Plan, specs: Mapping[str, Spec], role: Role) -> list[Spec]:
@@ -119,49 +112,32 @@ def _of_measurement(plan: Plan, spec: Spec) -> Prediction:
     """All configurations are in memory together, and take turns."""
     steps = spec.options["warmup"] + spec.options["rounds"] * spec.options["steps"]
     seconds, state, working = 0.0, 0, 0
-    configurations = spec.options["configurations"]
-    for settings in configurations.values():
-        config = _config(settings, spec.options["patch"], settings["recipe"])
-        cost = _cost(config)
-        seconds += steps * cost.flops / _flops_per_second(config.precision, plan.device)
+    configurations = _measured(spec)
+    for family, config in configurations:
+        cost = _cost(family, family.sized(config))
+        seconds += steps * cost.flops / _flops_per_second(family, config.precision, plan.device)
         state += cost.state_bytes
         working = max(working, cost.peak_bytes - cost.state_bytes)
-    emulated = _emulated((settings["precision"] for settings in configurations.values()), plan.device)
+    emulated = _emulated((config.precision for _, config in configurations), plan.device)
     return Prediction(
         0, {}, seconds / 3600, (state + working) / 2**30, 0.0, emulated=emulated, measured=len(configurations), stages=1
     )
 
 
-def _config(settings: Mapping[str, Any], patch: Any, recipe: Mapping[str, Any]) -> WGANConfig:
-    """A training of one step; equal for all that are of one size."""
-    sizes = {name: settings[name] for name in (*SIZE_OPTIONS, "precision")}
-    options = {name: value for name, value in recipe.items() if name in SIZE_RECIPE}
-    config: WGANConfig = dataclass_from(
-        WGANConfig,
-        {
-            **sizes,
-            "patch_size": tuple(patch),
-            "steps": 1,
-            "seed": 0,
-            "privacy": privacy_from(settings["privacy"]),
-            "recipe": resolve_recipe("corrected", options),
-        },
-    )
-    return config
+def _measured(spec: Spec) -> list[tuple[Family[Any], Any]]:
+    return [step_config(one, spec.options) for one in spec.options["configurations"].values()]
 
 
 @cache
-def _cost(config: WGANConfig) -> StepCost:
-    return predict_step(config)
+def _cost(family: Family[Any], config: Any) -> StepCost:
+    return family.step_cost(config)
 
 
 @cache
-def _flops_per_second(precision: PrecisionName, device: str) -> float:
-    config = WGANConfig(
-        patch_size=PROBE_PATCH, steps=1, seed=0, filters=PROBE_FILTERS, batch=PROBE_BATCH, precision=precision
-    )
-    cost = predict_step(config)
-    trainer = WGANTrainer(config, device)
+def _flops_per_second(family: Family[Any], precision: PrecisionName, device: str) -> float:
+    config = family.probe(precision)
+    cost = family.step_cost(config)
+    trainer = family.trainer(config, device)
     real = torch.zeros(config.batch, 2, *config.patch_size)
     seconds: list[float] = []
     while len(seconds) < PROBE_STEPS and sum(seconds) < PROBE_SECONDS:
@@ -176,7 +152,7 @@ def _emulated(formats: Iterable[PrecisionName], device: str) -> tuple[str, ...]:
 def _disk_bytes(plan: Plan, specs: Mapping[str, Spec]) -> float:
     """Synthetic pairs (three bytes a voxel) are nearly all of it, beside the volumes themselves."""
     profile = plan.profile
-    made = {cell.stages[Role.PAIRS] for cell in plan.cells if cell.cell.has_gan and Role.PAIRS in cell.stages}
+    made = {cell.stages[Role.PAIRS] for cell in plan.cells if cell.cell.has_generator and Role.PAIRS in cell.stages}
     sets = len(made & specs.keys())
     subjects = sum(len(keys) for keys in plan.source.split.values())
     stores = len(_filling(plan, specs, Role.DATA))

@@ -10,34 +10,24 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark import __version__
+from benchmark.artifacts.generators import generator_options, recipe_options
 from benchmark.environment import environment
-from benchmark.metric_names import COST_METRICS, METRIC_NAMES
+from benchmark.metrics.registry import every, is_cost
 from benchmark.results.summary import subject_rows, summarise
 from benchmark.scoring.audits import audit_sentence
 from benchmark.trained.generator import FoundGenerator, Origin
 from vesselgan.export import Intensities
-from vesselgan.recipe import as_dict
 
-__all__ = ["NO_LICENCE", "REFERENCE", "Dataset", "datasheet", "render_datasheet"]
+__all__ = ["NO_LICENCE", "SOFTWARE", "Dataset", "datasheet", "render_datasheet"]
 
 NO_LICENCE = (
     "None is given. The terms of the generator's training data may bind what is made from it: "
     "ask whoever gave you the data before you pass this on."
 )
-REFERENCE = f"vesselgan-benchmark {__version__}; method: Subramaniam et al. 2022, doi 10.1016/j.media.2022.102396"
-_TRAINING_OPTIONS = (
-    "norm",
-    "batch",
-    "critic_steps",
-    "ema",
-    "flips",
-    "lr_critic",
-    "lr_generator",
-    "penalty_weight",
-    "precision",
-    "seed",
-)
-_GENERATION_OPTIONS = ("generation_statistics", "label_threshold")
+SOFTWARE = f"vesselgan-benchmark {__version__}"
+_SIZE = ("filters", "latent", "components")  # of a network
+# Of a training, what is told elsewhere: in the values that came of it, or as the generator's size.
+_TOLD = ("patch_size", "steps", "epochs", "privacy", "filters")
 
 
 @dataclass(frozen=True)
@@ -59,14 +49,15 @@ class Dataset:
 
 def datasheet(found: FoundGenerator, asked: Dataset) -> dict[str, Any]:
     """Everything that the dataset's bytes depend on, and what is known of its quality, in plain JSON values."""
-    recipe, network, known = as_dict(found.recipe), found.network, found.intensity_range is not None
+    sampler, known = found.sampler, found.intensity_range is not None
+    size = {name: value for name, value in sampler.facts.items() if name in _SIZE}
     return {
         "datasheet": 1,
         "name": asked.name,
         "synthetic": True,
         "pairs": asked.count,
         "layout": asked.layout,
-        "patch_size": list(network.patch_size),
+        "patch_size": list(sampler.patch_size),
         "spacing_mm": asked.spacing_mm and list(asked.spacing_mm),
         "spacing_from": "given"
         if asked.spacing_given
@@ -87,23 +78,24 @@ def datasheet(found: FoundGenerator, asked: Dataset) -> dict[str, Any]:
         "generation": {
             "seed": asked.seed,
             "batch": asked.batch,
-            "precision": found.precision,
-            "recipe": {name: recipe[name] for name in _GENERATION_OPTIONS},
+            "precision": sampler.precision,
+            "recipe": recipe_options(found.recipe, found.family.sampling_recipe),
             "environment": _environment(asked.device),
         },
         "generator": {
             "name": found.name,
             "sha256": found.sha256,
-            "filters": network.filters,
-            "latent": network.latent,
-            "parameters": sum(tensor.numel() for tensor in network.parameters()),
+            "kind": found.family.title,
+            "stored_patches": found.family.stored_patches,
+            **size,
+            "parameters": sum(tensor.numel() for tensor in sampler.network.parameters()),
             "source": found.source,
             **(_training(found.origin) if found.origin else {}),
         },
         "training_data": _training_data(found.origin) if found.origin else None,
         **_measured(found, asked.seed, asked.batch),
         "licence": asked.licence,
-        "reference": REFERENCE,
+        "reference": f"{SOFTWARE}; method: {found.family.reference}",
     }
 
 
@@ -131,7 +123,7 @@ def _environment(device: str) -> dict[str, Any]:
 
 
 def _training(origin: Origin) -> dict[str, Any]:
-    options = origin.spec.options["wgan"]
+    options = generator_options(origin.spec.options)
     result = origin.result("gan")
     assert result is not None  # or there would be no generator
     cell = origin.record["cell"] if origin.record else {}
@@ -140,8 +132,8 @@ def _training(origin: Origin) -> dict[str, Any]:
         "run": origin.run.name if origin.run else None,
         "cell": cell.get("id"),
         "variant": cell.get("variant"),
-        "training": {name: options[name] for name in _TRAINING_OPTIONS if name in options}
-        | {name: values[name] for name in ("steps", "epochs")}
+        "training": {name: value for name, value in options.items() if name not in _TOLD}
+        | {name: values[name] for name in ("steps", "epochs", "pairs_seen") if name in values}
         | {
             "recipe_name": cell.get("recipe_name"),
             "recipe": cell.get("recipe", origin.spec.options["recipe"]),
@@ -175,16 +167,17 @@ def _measured(found: FoundGenerator, seed: int, batch: int) -> dict[str, Any]:
         "metrics": metrics,
         "metrics_of": f"the first {scored} {which}" if score else None,
         "memorisation": score["values"]["memorisation"] if score else None,
-        "privacy": (origin.result("gan") or {"values": {"privacy": None}})["values"]["privacy"],
+        "privacy": (origin.result("gan") or {"values": {}})["values"].get("privacy"),
     }
 
 
 def _metric_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, int]]:
     """Name, value, interval, n."""
-    for key, (title, decimals, unit) in METRIC_NAMES.items():
+    for key, named in every().items():
         entry = metrics.get(key)
-        if entry is None or entry["value"] is None or key in COST_METRICS:
+        if entry is None or entry["value"] is None or is_cost(key):
             continue
+        decimals, unit = named.metric.decimals, named.metric.unit
         low, high = entry["ci_low"], entry["ci_high"]
         interval = "" if low is None else f"{low:.{decimals}f} to {high:.{decimals}f}"
-        yield title, f"{entry['value']:.{decimals}f} {unit}".strip(), interval, entry["n"]
+        yield named.title, f"{entry['value']:.{decimals}f} {unit}".strip(), interval, entry["n"]

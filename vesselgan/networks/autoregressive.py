@@ -3,7 +3,8 @@
 The probability of a patch is a product: of its coarsest cells one after another, and, at each finer level, of the eight
 children of every cell given the level above (after Reed et al. 2017, Parallel multiscale autoregressive density
 estimation). Each factor is a class of the label and then, given it, an intensity. So training is plain maximum
-likelihood, in which every voxel of every patch teaches, and sampling takes two passes a level.
+likelihood, in which every voxel of every patch teaches, and sampling takes two passes a level. All of it is given where
+the patch lies in its volume (`vesselgan.networks.places`): without that the coarse levels learn heads slowly.
 """
 
 import math
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vesselgan.networks.logistic import category_sample, mixture_nll, mixture_sample
+from vesselgan.networks.places import CELL_FEATURES, PLACE, cell_places
 from vesselgan.networks.pyramid import (
     CHILDREN,
     Level,
@@ -30,16 +32,21 @@ __all__ = ["AutoregressiveGenerator"]
 
 _FEATURES = 3  # of a voxel, see `_described`
 _HIDDEN = 32  # of each child's two small networks
+_PLACES = 1024  # of training patches, from which those of samples are drawn
+_PLACE_FEATURES = 64  # that the coarsest cells are given of their place
 
 
 class AutoregressiveGenerator(nn.Module):
     """p(coarsest cells) and, per level, p(children | parents); `filters` is the width of every level's network.
+
+    The finest level, which costs most and learns best, has half of it.
 
     The patch is halved until an axis is odd: 32 x 32 x 16 voxels have four levels above them, of which the last has 2 x
     2 x 1 cells. Raises InputError unless each axis of ``patch_size`` is a multiple of 16.
     """
 
     scale: Tensor
+    places: Tensor
 
     def __init__(self, patch_size: Sequence[int], filters: int = 64, components: int = 3) -> None:
         super().__init__()
@@ -47,38 +54,47 @@ class AutoregressiveGenerator(nn.Module):
         self.filters = filters
         self.components = components
         self.height = min(_halvings(axis) for axis in self.patch_size)
+        self.turns = len(_GROUPS)
         coarsest = [axis >> self.height for axis in self.patch_size]
         self.coarsest = _Coarsest(coarsest, self.height, components)
-        self.levels = nn.ModuleList(_Refinement(level, filters, components) for level in range(self.height))
+        widths = [max(1, filters // 2), *[filters] * (self.height - 1)]
+        self.levels = nn.ModuleList(_Refinement(level, width, components) for level, width in enumerate(widths))
         self.register_buffer("scale", torch.tensor([0.0, 1.0]))  # mean and SD of intensities, see calibrate()
+        self.register_buffer("places", torch.zeros(_PLACES, PLACE))
 
-    def calibrate(self, pairs: Tensor) -> None:
-        """Take the mean and the SD of these pairs' intensities as the zero and the unit that the networks see."""
+    def calibrate(self, pairs: Tensor, places: Tensor) -> None:
+        """Take the mean and the SD of these pairs' intensities as the zero and the unit that the networks see.
+
+        Samples get the places (N, 7) of these pairs, each as often as the others.
+        """
         sd, mean = torch.std_mean(pairs[:, 0].float())
         self.scale.copy_(torch.stack([mean, sd.clamp(min=1e-3)]))
+        self.places.copy_(places[torch.arange(_PLACES) % len(places)])
 
-    def nll(self, pairs: Tensor, turn: int, patches: Sequence[int]) -> list[Tensor]:
+    def nll(self, pairs: Tensor, places: Tensor, turn: int, patches: Sequence[int]) -> list[Tensor]:
         """Mean -log p per voxel, in nats, of each level from the finest, and of the coarsest cells; 0-d each.
 
-        Pairs are (B, 2, X, Y, Z), image in [-1, 1] and label (vessel above 0). A level predicts its groups of
-        children in turns, here that of `turn`. It looks at the first ``patches[level]`` pairs only, for a coarse
-        level costs little and teaches little.
+        Pairs are (B, 2, X, Y, Z), image in [-1, 1] and label (vessel above 0), places (B, 7). A level predicts its
+        groups of children in turns, here that of `turn`. It looks at the first ``patches[level]`` pairs only, for a
+        coarse level costs little and teaches little.
         """
         levels = pyramid(pairs, self.height)
         terms = []
         for number, refinement in enumerate(self.levels):
             count = patches[number]
             level, parent = (Level(*(part[:count] for part in levels[number + up])) for up in (0, 1))
-            terms.append(refinement(parent, level, turn % len(_GROUPS), self.scale))
-        return [*terms, self.coarsest(levels[-1], self.scale)]
+            terms.append(refinement(parent, level, places[:count], turn % len(_GROUPS), self.scale))
+        return [*terms, self.coarsest(levels[-1], places, self.scale)]
 
     @torch.no_grad()
     def sample(self, count: int, rng: torch.Generator) -> Level:
-        """Images (count, X, Y, Z) in [-1, 1] and their labels, 0 or 1."""
-        level = self.coarsest.sample(count, self.scale, rng)
+        """Images (count, X, Y, Z) in [-1, 1] and their labels, 0 or 1, of places as training patches have them."""
+        drawn = torch.randint(len(self.places), (count,), generator=rng)
+        places = self.places[drawn.to(self.places.device)]
+        level = self.coarsest.sample(places, self.scale, rng)
         for refinement in reversed(self.levels):
             assert isinstance(refinement, _Refinement)
-            level = refinement.sample(level, self.scale, rng)
+            level = refinement.sample(level, places, self.scale, rng)
         return level
 
 
@@ -93,67 +109,67 @@ class _Refinement(nn.Module):
     def __init__(self, level: int, filters: int, components: int) -> None:
         super().__init__()
         self.level = level
-        # Parents, children of the first group, and which group is next.
-        seen = _FEATURES * (1 + _GROUPS[-1].start) + len(_GROUPS)
+        # Parents, children of the first group, which group is next, and the place.
+        seen = _FEATURES * (1 + _GROUPS[-1].start) + len(_GROUPS) + CELL_FEATURES
         self.trunk = nn.Sequential(nn.Conv3d(seen, filters, 3, padding=1), _Residual(filters), _Residual(filters))
         self.head = _CellHead(filters, len(CHILDREN), level, components)
 
-    def forward(self, parent: Level, level: Level, group: int, scale: Tensor) -> Tensor:
+    def forward(self, parent: Level, level: Level, places: Tensor, group: int, scale: Tensor) -> Tensor:
         """Mean -log p of the group's voxels, 0-d."""
         children = Level(*map(split_children, level))
         with _suitable_format(parent.images):
-            context = self._context(parent, children, group, scale)
+            context = self._context(parent, children, places, group, scale)
             cells = Level(*map(_cells_first, children))
             nll: Tensor = self.head(context, _cells(parent), cells, _GROUPS[group], scale)
         return nll
 
-    def sample(self, parent: Level, scale: Tensor, rng: torch.Generator) -> Level:
+    def sample(self, parent: Level, places: Tensor, scale: Tensor, rng: torch.Generator) -> Level:
         """The level (B, 2x, 2y, 2z) under parents (B, x, y, z)."""
         shape = (len(parent.images), len(CHILDREN), *parent.images.shape[1:])
         children = Level(parent.images.new_zeros(shape), parent.labels.new_zeros(shape))
         with _suitable_format(parent.images):
             for group, members in enumerate(_GROUPS):
-                context = self._context(parent, children, group, scale)
+                context = self._context(parent, children, places, group, scale)
                 cells = Level(*map(_cells_first, children))
                 drawn = self.head.sample(context, _cells(parent), cells, members, scale, rng)
                 children = Level(*(_cells_last(part, shape) for part in drawn))
         return Level(*map(join_children, children))
 
-    def _context(self, parent: Level, children: Level, group: int, scale: Tensor) -> Tensor:
+    def _context(self, parent: Level, children: Level, places: Tensor, group: int, scale: Tensor) -> Tensor:
         """(cells, filters): what a cell's surroundings say of its children of the group."""
         known = _described(Level(*(part[:, : _GROUPS[-1].start] for part in children)), self.level, scale)
         known[:, :, _GROUPS[group].start :] = 0
         turns = known.new_zeros(len(known), len(_GROUPS), *known.shape[3:])
         turns[:, group] = 1
-        seen = torch.cat([_described(parent, self.level + 1, scale), known.flatten(1, 2), turns], dim=1)
+        where = cell_places(places, parent.images.shape[1:])
+        seen = torch.cat([_described(parent, self.level + 1, scale), known.flatten(1, 2), turns, where], dim=1)
         hidden: Tensor = self.trunk(seen.contiguous(memory_format=torch.channels_last_3d))
         return F.silu(hidden).permute(0, 2, 3, 4, 1).flatten(0, 3)
 
 
 class _Coarsest(nn.Module):
-    """p(coarsest cells): they are the children of one cell without surroundings, of which nothing is known."""
+    """p(coarsest cells): they are the children of one cell, of which nothing is known but its place."""
 
     def __init__(self, shape: Sequence[int], level: int, components: int) -> None:
         super().__init__()
         self.shape, self.level = tuple(shape), level
-        self.head = _CellHead(1, math.prod(shape), level, components)
+        self.placed = nn.Sequential(
+            nn.Linear(PLACE, 2 * _PLACE_FEATURES), nn.SiLU(), nn.Linear(2 * _PLACE_FEATURES, _PLACE_FEATURES), nn.SiLU()
+        )
+        self.head = _CellHead(_PLACE_FEATURES, math.prod(shape), level, components)
 
-    def forward(self, level: Level, scale: Tensor) -> Tensor:
+    def forward(self, level: Level, places: Tensor, scale: Tensor) -> Tensor:
         """Mean -log p of the cells, 0-d."""
         cells = Level(*(part.flatten(1) for part in level))
-        nll: Tensor = self.head(self._context(cells), None, cells, slice(0, math.prod(self.shape)), scale)
+        nll: Tensor = self.head(self.placed(places), None, cells, slice(0, math.prod(self.shape)), scale)
         return nll
 
-    def sample(self, count: int, scale: Tensor, rng: torch.Generator) -> Level:
-        """The coarsest level (count, x, y, z)."""
-        images = scale.new_zeros(count, math.prod(self.shape))
+    def sample(self, places: Tensor, scale: Tensor, rng: torch.Generator) -> Level:
+        """The coarsest level (B, x, y, z) of these places (B, 7)."""
+        images = scale.new_zeros(len(places), math.prod(self.shape))
         empty = Level(images, images.long())
-        drawn = self.head.sample(self._context(empty), None, empty, slice(0, math.prod(self.shape)), scale, rng)
-        return Level(*(part.view(count, *self.shape) for part in drawn))
-
-    @staticmethod
-    def _context(cells: Level) -> Tensor:
-        return cells.images.new_zeros(len(cells.images), 1)
+        drawn = self.head.sample(self.placed(places), None, empty, slice(0, math.prod(self.shape)), scale, rng)
+        return Level(*(part.view(len(places), *self.shape) for part in drawn))
 
 
 class _CellHead(nn.Module):

@@ -1,8 +1,7 @@
 """Training of the multiscale autoregressive generator: maximum likelihood, with a learning rate that falls."""
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ from torch import Tensor
 from vesselgan.errors import InputError
 from vesselgan.networks import place
 from vesselgan.networks.autoregressive import AutoregressiveGenerator
-from vesselgan.training.averaging import WeightAverage, check_decay
-from vesselgan.training.checkpoint import fingerprint
+from vesselgan.networks.places import PLACE
+from vesselgan.settings import AutoregressiveConfig, fingerprint
+from vesselgan.training.averaging import WeightAverage
 from vesselgan.training.diagnosis import diagnose
 from vesselgan.training.guard import (
     GuardedOptimiser,
@@ -23,54 +23,20 @@ from vesselgan.training.guard import (
     loss_scale,
     update_scale,
 )
-from vesselgan.training.loop import run_training
-from vesselgan.training.precision import PrecisionName, choose_precision
+from vesselgan.training.loop import observed, run_training
+from vesselgan.training.precision import choose_precision
 from vesselgan.training.randomness import global_random
 from vesselgan.training.reporting import OnStep
 
-__all__ = ["AutoregressiveConfig", "AutoregressiveTrainer", "train_autoregressive"]
+__all__ = ["AutoregressiveConfig", "AutoregressiveTrainer", "network_of", "train_autoregressive"]
 
+CALIBRATION = 1024  # real pairs that tell the scale of intensities, and the places that samples will have
 _LARGEST_GRADIENT = 5.0  # longer ones are shortened to it: single batches have outliers of intensity
-_LAST_RATE = 0.02  # of the first
 
 
-@dataclass(frozen=True, kw_only=True)
-class AutoregressiveConfig:
-    """Everything that decides what a training computes.
-
-    ``batch`` is how many pairs a step is given; the coarse levels, whose grids are small, see all of them, level 1 sees
-    half and the finest level a twelfth. The learning rate falls from ``lr`` along a cosine, so that ``steps``
-    belongs to the configuration. ``ema`` is the decay of an average of the weights, which is what the training gives.
-    """
-
-    patch_size: tuple[int, int, int]
-    steps: int
-    seed: int
-    filters: int = 64
-    components: int = 3
-    precision: PrecisionName = "fp32"
-    batch: int = 24
-    lr: float = 2e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    warmup: int = 50
-    ema: float | None = 0.995
-    max_bad_steps: int = 20
-
-    def check(self) -> None:
-        """Raise InputError for settings that do not work."""
-        if self.batch < 1 or self.steps < 1 or self.warmup < 1:
-            raise InputError("batch, steps and warmup of an autoregressive training must be at least 1")
-        check_decay(self.ema)
-
-    def patches(self, levels: int) -> list[int]:
-        """How many pairs of a step each level sees, the finest first."""
-        shares = (1 / 12, 1 / 2)
-        return [max(1, round(self.batch * share)) for share in shares[:levels]] + [self.batch] * (levels - len(shares))
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step: a short rise, then a cosine to almost nothing."""
-        cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
-        return self.lr * min(1.0, (step + 1) / self.warmup) * (_LAST_RATE + (1 - _LAST_RATE) * cosine)
+def network_of(config: AutoregressiveConfig) -> AutoregressiveGenerator:
+    """The network of these settings, with weights drawn from PyTorch's global generator."""
+    return AutoregressiveGenerator(config.patch_size, config.filters, config.components)
 
 
 class AutoregressiveTrainer:
@@ -88,7 +54,7 @@ class AutoregressiveTrainer:
         self.precision = choose_precision(config.precision, self.device)
         self.steps_done = 0
         with global_random(config.seed, 0, "weights"):
-            self.generator = AutoregressiveGenerator(config.patch_size, config.filters, config.components)
+            self.generator = network_of(config)
         place(self.generator, self.device, torch.channels_last_3d)
         self._optimiser = torch.optim.Adam(self.generator.parameters(), lr=config.lr, betas=config.betas, fused=True)
         self._average = None if config.ema is None else WeightAverage(self.generator, config.ema)
@@ -103,6 +69,11 @@ class AutoregressiveTrainer:
         )
 
     @property
+    def networks(self) -> tuple[AutoregressiveGenerator]:
+        """What is trained."""
+        return (self.generator,)
+
+    @property
     def finished(self) -> bool:
         """Whether the last step is done."""
         return self.steps_done >= self.config.steps
@@ -112,19 +83,24 @@ class AutoregressiveTrainer:
         """The generator that the training gives: with averaged weights where ``config.ema`` asks for them."""
         return self.generator if self._average is None else self._average.network()
 
-    def step(self, real: Tensor) -> dict[str, Tensor]:
-        """One update on real pairs (B, 2, X, Y, Z); its readings, 0-d each.
+    def calibrate(self, pairs: Tensor, places: Tensor) -> None:
+        """Before the first step: see `AutoregressiveGenerator.calibrate`."""
+        for network in (self.generator, self.generator_for_use):
+            network.calibrate(pairs.to(self.device), places.to(self.device))
+
+    def step(self, pairs: Tensor, places: Tensor | None = None) -> dict[str, Tensor]:
+        """One update on real pairs (B, 2, X, Y, Z) and their places (B, 7), or in no place; its readings, 0-d each.
 
         ``nll/LEVEL`` is that of `AutoregressiveGenerator.nll` before the update.
         """
         for group in self._optimiser.param_groups:
             group["lr"] = self.config.rate(self.steps_done)
-        if self.steps_done == 0:
-            self._calibrate(real)
+        if places is None:
+            places = pairs.new_zeros(len(pairs), PLACE)
         self._guarded.begin()
         with self.precision.autocast():
-            pairs = real.to(self.device, non_blocking=True)
-            terms = self.generator.nll(pairs, self.steps_done, self._patches)
+            real, where = (part.to(self.device, non_blocking=True) for part in (pairs, places))
+            terms = self.generator.nll(real, where, self.steps_done, self._patches)
         scaler = self.precision.scaler
         torch.autograd.backward(scaler.scale(torch.stack(terms).sum()))
         scale = loss_scale(scaler, self.device)
@@ -138,10 +114,6 @@ class AutoregressiveTrainer:
             self._average.update(self.generator, update.outcome > Outcome.LOSS_SCALE)
         readings = {f"nll/{level}": term.detach() for level, term in enumerate(terms)}
         return {**readings, "gradient_norm": norm, "loss_scale": scale, "outcome": update.outcome}
-
-    def _calibrate(self, real: Tensor) -> None:
-        for network in (self.generator, self.generator_for_use):
-            network.calibrate(real.to(self.device))
 
     def in_a_wider_format(self, step: int) -> "AutoregressiveTrainer":
         """A copy to make this step with: the present weights, float32, in which a density is computed at the most."""
@@ -177,41 +149,47 @@ class AutoregressiveTrainer:
 
 def train_autoregressive(
     config: AutoregressiveConfig,
-    real_batch: Callable[[int], Tensor],
+    real_batch: Callable[[int], tuple[Tensor, Tensor]],
     *,
     device: torch.device | str,
     checkpoint: Path | None = None,
     checkpoint_every_s: float = 30.0,
     on_step: OnStep | None = None,
+    observe: Callable[[AutoregressiveTrainer], Mapping[str, float]] | None = None,
+    observe_every: int = 1,
 ) -> AutoregressiveGenerator:
     """Train to ``config.steps``, from ``checkpoint`` if that file exists, and return the generator.
 
     ``real_batch(step)`` gives the pairs (B, 2, X, Y, Z) of a step, image in [-1, 1] and label (vessel above 0), and
-    must depend on the step alone. ``on_step(step, values)`` gets the readings of every step that this call makes,
-    counted from 0; after a crash, the steps since the last checkpoint come again. Raises RuntimeError after
-    ``config.max_bad_steps`` in a row or BAD_SHARE of all that had to be rejected, InputError for a checkpoint of
-    another configuration.
+    their places (B, 7), see `vesselgan.networks.places`. It must depend on the step alone, and may be asked for steps
+    beyond the last. ``on_step(step, values)`` gets the readings of every step that this call makes, counted from 0;
+    after a crash, the steps since the last checkpoint come again. ``observe`` and ``observe_every`` are those of
+    `observed`. Raises RuntimeError after ``config.max_bad_steps`` in a row or BAD_SHARE of all that had to be rejected,
+    InputError for a checkpoint of another configuration.
     """
     trainer = AutoregressiveTrainer(config, device)
 
     def step(index: int) -> Mapping[str, Tensor]:
-        return trainer.step(real_batch(index))
+        if index == 0:
+            first = [real_batch(step) for step in range(-(-CALIBRATION // config.batch))]
+            trainer.calibrate(*(torch.cat(parts) for parts in zip(*first, strict=True)))
+        return trainer.step(*real_batch(index))
 
     def explain(index: int, overflows: bool) -> str:
-        real = real_batch(index)
+        real, places = real_batch(index)
         if config.precision == "fp32" and real.isfinite().all():  # no wider format to compare with
             return f"its densities are computed in float32 at the most: lower the learning rates (lr {config.lr:g})"
         return diagnose(
             config.precision,
             [real],
-            lambda: trainer.in_a_wider_format(index).step(real)["outcome"],
+            lambda: trainer.in_a_wider_format(index).step(real, places)["outcome"],
             rates=f"lr {config.lr:g}",
             loss_scale=overflows,
         )
 
     run_training(
         trainer,
-        step,
+        step if observe is None else observed(trainer, step, observe, observe_every),
         checkpoint=checkpoint,
         checkpoint_every_s=checkpoint_every_s,
         on_step=on_step,

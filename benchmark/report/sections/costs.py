@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmark.metrics.registry import names
 from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table, column
 from benchmark.report.sections.text import LabelMark, interval, number, unit_of
 from benchmark.results.run_folder import Run
@@ -43,7 +44,7 @@ def cost_view(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMar
         Column("precision"),
         Column("filters"),
         Column("batch"),
-        *(column(metric) for metric in ("step_time_ms", "patches_per_s", "peak_memory_mib")),
+        *(column(metric) for metric in names("cost")),
     ]
     some = next(iter(cells.values()))
     device = results["environment"].get("device", "cpu")
@@ -72,14 +73,16 @@ def cost_view(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMar
 def _entries(cell: Mapping[str, Any], notes: Footnotes) -> Iterator[Entry]:
     yield Entry(str(cell["norm"]))
     emulated = bool(cell["metrics"]["step_time_ms"].get("emulated"))
-    busy = cell["metrics"]["step_time_ms"].get("busy")
     yield Entry(str(cell["precision"]), "emulated" if emulated else "", notes.mark(EMULATED if emulated else None))
     yield Entry(str(cell["filters"]))
     yield Entry(str(cell["batch"]))
-    for metric in ("step_time_ms", "patches_per_s", "peak_memory_mib"):
-        entry = cell["metrics"][metric]
+    for metric in names("cost"):
+        entry = cell["metrics"].get(metric)
+        if entry is None:
+            yield Entry("–")
+            continue
         decimals = unit_of(metric)[0]
-        mark = notes.mark(f"{BUSY}: {busy}" if busy and metric != "peak_memory_mib" else None)
+        mark = notes.mark(f"{BUSY}: {entry['busy']}" if entry.get("busy") else None)
         yield Entry(number(entry["value"], decimals), interval(entry["ci_low"], entry["ci_high"], decimals), mark)
 
 

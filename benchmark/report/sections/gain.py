@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from benchmark.metric_names import DSC_METRICS, REGION_NAMES
+from benchmark.metrics.registry import REGION_NAMES
+from benchmark.metrics.segmentation import DSC_METRICS
 from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table
 from benchmark.report.sections.text import LabelMark, interval, number
 

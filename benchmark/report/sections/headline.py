@@ -11,6 +11,7 @@ from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Tabl
 from benchmark.report.sections.text import LabelMark, deviation, interval, metric_phrase, number, unit_of
 from benchmark.results.run_folder import Run
 from benchmark.words import join, plural
+from vesselgan.families import family_of
 
 __all__ = ["Header", "Headline", "Note", "PublishedRow", "headline", "page_header", "published_rows"]
 
@@ -66,11 +67,7 @@ def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelM
     elsewhere = f" Pairs that were made elsewhere stand beside them ({join(external)})." if external else ""
     seeds = sorted({cell["seed"] for cell in results["cells"]})
     subjects = run.subjects()
-    models = (
-        f"{_word(len(synthetic))} variant{'s' if len(synthetic) > 1 else ''} of a 3D WGAN ({join(synthetic)})"
-        if synthetic
-        else "No generative model"
-    )
+    models = _models(results, synthetic)
     learned = (
         f"{'was' if len(synthetic) < 2 else 'were each'} trained on patches of {plural(subjects['train'], 'subject')}"
     )
@@ -93,6 +90,20 @@ def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelM
         data=str(results["data"]["description"]),
         notes=tuple(_notes(results, seeds, only_costs=only_costs)),
     )
+
+
+def _models(results: Mapping[str, Any], labels: Sequence[str]) -> str:
+    """`Two variants of a 3D WGAN (SN, SN-MP) and one of a 3D autoregressive generator (AR)`."""
+    by_kind: dict[str, list[str]] = {}
+    for cell in results["cells"]:
+        of_kind = by_kind.setdefault(family_of(cell, "family").title, []) if cell["label"] in labels else []
+        if cell["label"] not in of_kind:
+            of_kind.append(cell["label"])
+    parts = [
+        f"{_word(len(names))}{'' if at else ' variant' + 's' * (len(names) > 1)} of a 3D {title} ({join(names)})"
+        for at, (title, names) in enumerate(by_kind.items())
+    ]
+    return join([*parts[:1], *(part[:1].lower() + part[1:] for part in parts[1:])]) or "No generative model"
 
 
 def _arms(results: Mapping[str, Any]) -> str:

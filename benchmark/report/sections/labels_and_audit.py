@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.metrics.labels import STATISTICS
 from benchmark.report.pictures import Picture, grey_picture
 from benchmark.report.sections.figures import first_files, plane_spacing
 from benchmark.report.sections.tables import Column, Entry, Row, Table
@@ -13,15 +14,7 @@ from benchmark.report.sections.text import LabelMark, number
 from benchmark.results.run_folder import Run
 from benchmark.scoring.audits import audit_sentence
 
-__all__ = ["STATISTICS", "AuditView", "ClosestPair", "audit_views", "closeness", "label_table"]
-
-# Name, decimals, unit.
-STATISTICS = {
-    "volume_fraction": ("vessel share", 4, "of a patch's voxels"),
-    "radius": ("radius", 3, "voxels, along centrelines"),
-    "branch_count": ("branches", 2, "per patch"),
-    "component_count": ("pieces", 2, "per patch"),
-}
+__all__ = ["AuditView", "ClosestPair", "audit_views", "closeness", "label_table"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ def label_table(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> T
             distance = _mean([cell["metrics"].get(f"label_{name}", {}).get("value") for cell in of_label])
             entries.append(Entry(_shown(mean, name), f"W1 {_shown(distance, name)}"))
         rows.append(Row(marks[label], entries))
-    return Table([Column(title, unit) for title, _, unit in STATISTICS.values()], rows)
+    return Table([Column(statistic.title, statistic.about) for statistic in STATISTICS.values()], rows)
 
 
 def audit_views(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[AuditView]:
@@ -94,4 +87,4 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _shown(value: float | None, name: str) -> str:
-    return "n/a" if value is None else number(value, STATISTICS[name][1])
+    return "n/a" if value is None else number(value, STATISTICS[name].decimals)

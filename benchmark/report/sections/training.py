@@ -6,10 +6,9 @@ from typing import Any
 from benchmark.report.sections.text import LabelMark
 from benchmark.results.run_folder import Run
 from benchmark.words import plural
+from vesselgan.families import family_of
 
 __all__ = ["rejected_steps"]
-
-NETWORKS = {"gan": "WGAN", "unet": "U-Net"}
 
 
 def rejected_steps(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[str]:
@@ -17,7 +16,7 @@ def rejected_steps(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[str]:
     lines, told = [], set()
     for record in run.cells:
         cell = record["cell"]
-        for role, network in NETWORKS.items():
+        for role, network in (("gan", family_of(cell, "family").title), ("unet", "U-Net")):
             values = run.values(record, role) or {}
             counts = values.get("steps_rejected", {})
             if any(counts.values()) and record["stages"][role] not in told:  # cells may share a training

@@ -9,6 +9,7 @@ from torch import Tensor
 from vesselgan.errors import InputError
 from vesselgan.networks.autoregressive import AutoregressiveGenerator
 from vesselgan.networks.logistic import category_sample, mixture_nll, mixture_sample
+from vesselgan.networks.places import PLACE, cell_places, place_of
 from vesselgan.networks.pyramid import (
     Level,
     join_children,
@@ -30,6 +31,10 @@ def random_pairs(count: int, seed: int = 0) -> Tensor:
     pairs = torch.rand(count, 2, *PATCH, generator=seeded(seed)) * 2 - 1
     pairs[:, 1] -= 0.8  # little vessel
     return pairs
+
+
+def random_places(count: int, seed: int = 0) -> Tensor:
+    return torch.rand(count, PLACE, generator=seeded(seed)) * 2 - 1
 
 
 def test_a_pyramid_holds_means_and_the_share_of_vessel() -> None:
@@ -151,7 +156,7 @@ def test_samples_are_labelled_patches_and_depend_on_the_random_numbers_alone() -
 
 def restless(generator: AutoregressiveGenerator) -> AutoregressiveGenerator:
     """With weights that make every input count, and intensities that are seldom clipped."""
-    generator.calibrate(0.1 * random_pairs(4))
+    generator.calibrate(0.1 * random_pairs(4), random_places(4))
     for number, parameter in enumerate(generator.parameters()):
         torch.nn.init.normal_(parameter, 0, 0.1, generator=seeded(number))
     return generator
@@ -160,9 +165,10 @@ def restless(generator: AutoregressiveGenerator) -> AutoregressiveGenerator:
 def test_every_level_of_a_sample_agrees_with_the_level_above_it() -> None:
     generator = restless(AutoregressiveGenerator(PATCH, filters=8))
     rng = seeded()
-    level = generator.coarsest.sample(4, generator.scale, rng)
+    places = random_places(4)
+    level = generator.coarsest.sample(places, generator.scale, rng)
     for number in reversed(range(generator.height)):
-        parent, level = level, generator.levels[number].sample(level, generator.scale, rng)
+        parent, level = level, generator.levels[number].sample(level, places, generator.scale, rng)
         means = torch.nn.functional.avg_pool3d(level.images[:, None], 2)[:, 0]
         clipped = split_children(level.images).abs().amax(dim=1) == 1
         assert clipped.float().mean() < 1
@@ -185,7 +191,7 @@ def test_a_voxel_is_predicted_from_nothing_that_comes_after_it(level: int, group
 
     def predicted(images: Tensor, labels: Tensor, child: int) -> tuple[Tensor, Tensor]:
         children, own = Level(images, labels), slice(child, child + 1)
-        context = refinement._context(parent, children, group, generator.scale)
+        context = refinement._context(parent, children, random_places(1), group, generator.scale)
         rows = Level(*(part.movedim(1, -1).flatten(0, 3) for part in children))
         above = Level(*(part.flatten() for part in parent))
         parts = (refinement.head._label_logits, refinement.head._mixture)
@@ -217,17 +223,49 @@ def test_a_voxel_is_predicted_from_nothing_that_comes_after_it(level: int, group
 def test_the_coarse_levels_may_see_more_pairs_than_the_fine_ones() -> None:
     generator = AutoregressiveGenerator(PATCH, filters=8)
     pairs = random_pairs(4)
-    few = generator.nll(pairs, 0, [1, 2, 4, 4])
+    few = generator.nll(pairs, random_places(4), 0, [1, 2, 4, 4])
     changed = pairs.clone()
     changed[1:] = random_pairs(3, seed=9)
-    other = generator.nll(changed, 0, [1, 2, 4, 4])
+    other = generator.nll(changed, random_places(4), 0, [1, 2, 4, 4])
     assert torch.equal(few[0], other[0])
     assert not torch.equal(few[1], other[1])
 
 
 def test_an_untrained_generator_is_not_far_from_what_it_starts_from() -> None:
     """Class probabilities near even and a broad density: a start from which likelihood is easily gained."""
-    terms = AutoregressiveGenerator(PATCH, filters=8).nll(random_pairs(2), 0, [2] * 4)
+    terms = AutoregressiveGenerator(PATCH, filters=8).nll(random_pairs(2), random_places(2), 0, [2] * 4)
     assert len(terms) == 5
     for number, term in enumerate(terms):
         assert abs(term.item() - math.log(label_classes(number))) < 1.5
+
+
+def test_the_place_of_a_patch_is_its_middle_and_its_share_of_the_volume() -> None:
+    place = place_of((-8, 24, 0), (16, 16, 16), (64, 32, 16), on_vessel=True)
+    assert place.tolist() == [-1, 1, 0, 0.25, 0.5, 1, 1]
+    assert place_of((0, 0, 0), (16, 16, 16), (64, 32, 16), on_vessel=False)[6] == -1
+
+
+def test_each_cell_is_told_where_it_lies_in_the_volume() -> None:
+    places = torch.tensor([[0.5, 0, -0.5, 0.25, 1, 0.5, -1]])
+    cells = cell_places(places, (2, 4, 1))
+    assert cells.shape == (1, 4, 2, 4, 1)
+    assert cells[0, 0, :, 0, 0].tolist() == [0.375, 0.625]
+    assert cells[0, 1, 0, :, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
+    assert cells[0, 2].unique().tolist() == [-0.5]
+    assert cells[0, 3].unique().tolist() == [-1]
+
+
+def test_every_level_hears_of_the_place() -> None:
+    generator = restless(AutoregressiveGenerator(PATCH, filters=8))
+    pairs = random_pairs(2)
+    here, there = (generator.nll(pairs, random_places(2, seed), 0, [2] * 4) for seed in (1, 2))
+    assert all(not torch.equal(one, other) for one, other in zip(here, there, strict=True))
+
+
+def test_samples_lie_where_the_patches_did_that_were_learned_from() -> None:
+    generator = AutoregressiveGenerator(PATCH, filters=8)
+    places = random_places(3)
+    generator.calibrate(random_pairs(3), places)
+    assert {tuple(place) for place in generator.places.tolist()} == {tuple(place) for place in places.tolist()}
+    counts = [(generator.places == place).all(dim=1).sum().item() for place in places]
+    assert max(counts) - min(counts) <= 1
