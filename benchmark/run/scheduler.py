@@ -59,7 +59,10 @@ def findings(plan: Plan, store: Store) -> dict[str, Mapping[str, Any]]:
 
 
 def write_run_folder(plan: Plan, store: Store, out: Path, protocol_text: str) -> None:
-    """Write the protocol, the resolved settings, the environment, each cell's stage keys, and every stage's spec."""
+    """Write the protocol, the resolved settings, the environment, each cell's stage keys, and every stage's spec.
+
+    `run.json` lists the cells: what it lists is there at any moment, however this ends.
+    """
     folder = out / "runs" / plan.name
     write_text(folder / "protocol.lock.yaml", protocol_text)
     checks = [plan.findings[key] for key in sorted(plan.specs) if "faults" in plan.findings.get(key, {})]
@@ -69,16 +72,16 @@ def write_run_folder(plan: Plan, store: Store, out: Path, protocol_text: str) ->
     facts = environment("cpu") | node | {"numerics": numerics}  # versions and commit are the driver's
     write_text(folder / "environment.json", json.dumps(facts, indent=1))
     cells = folder / "cells"
-    names = {f"{cell_plan.cell.id}.json" for cell_plan in plan.cells}
-    for old in cells.glob("*.json"):
-        if old.name not in names:
-            old.unlink()
     for cell_plan in plan.cells:
         content = {"cell": asdict(cell_plan.cell), "stages": dict(cell_plan.stages)}
         write_text(cells / f"{cell_plan.cell.id}.json", json.dumps(content, indent=1))
     for spec in plan.specs.values():
         store.plan(spec)
     write_text(folder / "run.json", json.dumps(_description(plan), indent=1))
+    names = {f"{cell_plan.cell.id}.json" for cell_plan in plan.cells}
+    for old in cells.glob("*.json"):
+        if old.name not in names:
+            old.unlink()
 
 
 def refuse_other_data(plan: Plan, out: Path) -> None:
