@@ -58,7 +58,8 @@ def cost_view(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMar
         measured_on=(
             f"Measured on {_machine(results['environment'])} with {plural(measured['threads'], 'thread')}, no other "
             f"stage at its side{alone}: {plural(len(times), 'round')} in which all configurations took turns, "
-            f"{plural(steps, 'step')} each in all after a warm-up. One step trains critic and generator once."
+            f"{plural(steps, 'step')} each in all after a warm-up. One step trains a generator once, and a critic "
+            "beside it, if there is one."
         ),
         memory_definition=measured["memory_definition"],
         precision_note=(
@@ -71,7 +72,7 @@ def cost_view(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMar
 
 
 def _entries(cell: Mapping[str, Any], notes: Footnotes) -> Iterator[Entry]:
-    yield Entry(str(cell["norm"]))
+    yield Entry(str(cell["norm"] or "–"))  # not every generator has a critic
     emulated = bool(cell["metrics"]["step_time_ms"].get("emulated"))
     yield Entry(str(cell["precision"]), "emulated" if emulated else "", notes.mark(EMULATED if emulated else None))
     yield Entry(str(cell["filters"]))
