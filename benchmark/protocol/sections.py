@@ -12,7 +12,15 @@ from vesselgan.errors import InputError, did_you_mean
 from vesselgan.families import FAMILIES, WGAN, Family
 from vesselgan.families.family import GIVEN
 
-__all__ = ["checked_sections", "complete_section", "section_model", "section_names", "usual_settings", "with_families"]
+__all__ = [
+    "checked_losses",
+    "checked_sections",
+    "complete_section",
+    "section_model",
+    "section_names",
+    "usual_settings",
+    "with_families",
+]
 
 
 def section_names() -> list[str]:
@@ -70,6 +78,18 @@ def complete_section(family: Family[Any], section: Mapping[str, Any]) -> dict[st
     except ValidationError as error:
         lacking = ", ".join(str(detail["loc"][-1]) for detail in error.errors())
         raise InputError(f"a variant of this profile needs its section '{family.name}', with {lacking}") from None
+
+
+def checked_losses(losses: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Options of losses, each known to its loss. Raises InputError."""
+    if losses:
+        from vesselgan.training.adversarial import own_options  # torch, which most protocols are read without
+
+        for name, options in losses.items():
+            if unknown := [option for option in options if option not in own_options(name)]:
+                hint = did_you_mean(unknown[0], own_options(name))
+                raise InputError(f"loss {name!r} has no option {unknown[0]!r}{hint}")
+    return {name: dict(options) for name, options in losses.items()}
 
 
 def _placed(name: str, detail: ErrorDetails) -> InitErrorDetails:
