@@ -88,13 +88,12 @@ def make_loss(config: WGANConfig, inner_scale: float) -> AdversarialLoss:
 
     Raises InputError for an unknown loss, and for an option that it does not have.
     """
-    own = dict(config.loss_options)
-    if unknown := [name for name in own if name not in own_options(config.loss)]:
-        hint = did_you_mean(unknown[0], own_options(config.loss))
-        raise InputError(f"loss {config.loss!r} has no option {unknown[0]!r}{hint}")
+    own, known = dict(config.loss_options), own_options(config.loss)
+    if unknown := [name for name in own if name not in known]:
+        raise InputError(f"loss {config.loss!r} has no option {unknown[0]!r}{did_you_mean(unknown[0], known)}")
     shared = {**vars(config.recipe), **vars(config), "inner_scale": inner_scale}
-    known = {field.name for field in fields(LOSSES[config.loss])}
-    return LOSSES[config.loss](**{**{name: value for name, value in shared.items() if name in known}, **own})
+    asked = {field.name: shared[field.name] for field in fields(LOSSES[config.loss]) if field.name in shared}
+    return LOSSES[config.loss](**asked, **own)
 
 
 def own_options(name: str) -> list[str]:
