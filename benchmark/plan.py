@@ -320,24 +320,13 @@ def _add_generator(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
 
 def _generator_options(profile: Profile, cell: Cell, patches: int) -> dict[str, Any]:
     """The settings of a cell's generator, of which its family makes a configuration; there are so many patches."""
-    given = {"patch_size": profile.patch, "precision": cell.precision, "seed": cell.seed}
-    if cell.family != WGAN.name:
-        section = profile.section(cell.generator)
-        return {**section, **{name: getattr(cell, name) for name in ("filters", "batch") if name in section}, **given}
-    return {
-        "filters": cell.filters,
-        "norm": cell.norm,
-        "batch": cell.batch,
-        "steps": profile.steps,
-        "epochs": profile.epochs,
-        "flips": profile.gan_flips,
-        "penalty_weight": profile.penalty_weight,
-        "ema": profile.ema,
-        "max_bad_steps": profile.max_bad_steps,
-        "privacy": _privacy(profile, patches) if cell.private else None,
-        **_pace(profile, cell),
-        **given,
-    }
+    options = dict(profile.section(cell.generator))
+    options |= {name: getattr(cell, name) for name in ("filters", "batch") if name in options}
+    if cell.family == WGAN.name:
+        options |= {"norm": cell.norm, "loss": cell.loss, "loss_options": profile.losses.get(str(cell.loss), {})}
+        options |= {"privacy": _privacy(profile, patches) if cell.private else None}
+        options |= _private_pace(profile) if cell.private else {}
+    return {**options, "patch_size": profile.patch, "precision": cell.precision, "seed": cell.seed}
 
 
 def _add_import(plan: Plan, external: ExternalSource) -> str:
@@ -436,10 +425,9 @@ SCORE_RECIPE = (*REFERENCE_RECIPE, "prd_arguments", "label_metrics")
 SEGMENTATION_RECIPE = ("intensity_scaling",)
 
 
-def _pace(profile: Profile, cell: Cell) -> dict[str, Any]:
+def _private_pace(profile: Profile) -> dict[str, Any]:
     """Critic steps and learning rates, which the DP variant has of its own."""
-    settings = profile.dp if cell.private else profile
-    return {name: getattr(settings, name) for name in ("critic_steps", "lr_generator", "lr_critic")}
+    return {name: getattr(profile.dp, name) for name in ("critic_steps", "lr_generator", "lr_critic")}
 
 
 def _privacy(profile: Profile, patches: int) -> dict[str, float]:

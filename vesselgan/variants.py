@@ -1,9 +1,7 @@
 """Generators as rows of one table: the WGANs of Subramaniam et al. 2022, their supplement's, and others."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from types import MappingProxyType
 from typing import Literal
 
 from vesselgan.errors import InputError
@@ -17,7 +15,8 @@ class Variant:
 
     Of a WGAN that is norm x precision x filters. ``norm`` is the critic's. ``precision`` is the paper's word: ``mixed``
     was float16 autocast on a GPU, and the harness says which dtype stands in for it elsewhere. ``filters`` is the
-    widest layer of generator and critic. Other families have no norm, and take their width from the profile.
+    widest layer of generator and critic. ``loss`` is one of ``vesselgan.training.adversarial.LOSSES``. Other families
+    have no critic, and take their width from the profile.
 
     ``private`` is differential privacy (the supplement's DP): per-sample clipping and noise on the critic's gradients
     and clipped weights in place of the gradient penalty, which all others have. Its critic is plain here, since its
@@ -30,6 +29,7 @@ class Variant:
     precision: Literal["full", "mixed"] = "full"
     filters: Literal[256, 512, 1024] | None = None
     private: bool = False
+    loss: str = "wasserstein"
     family: str = "wgan"
 
 
@@ -48,16 +48,14 @@ class _Table(dict[str, Variant]):
 
 # Two neighbours do not always differ in one thing: between GP and SN the instance norm goes when the spectral norm
 # comes, and only from SN on does each row change a single setting.
-VARIANTS: Mapping[str, Variant] = MappingProxyType(
-    _Table(
-        (variant.label, variant)
-        for variant in (
-            Variant("GP", norm="instance", precision="full", filters=512),
-            Variant("SN", norm="spectral", precision="full", filters=512),
-            Variant("SN-MP", norm="spectral", precision="mixed", filters=512),
-            Variant("c-SN-MP", norm="spectral", precision="mixed", filters=1024),
-            Variant("DP", norm="none", precision="full", filters=256, private=True),
-            Variant("AR", precision="mixed", family="autoregressive"),
-        )
+VARIANTS: dict[str, Variant] = _Table(
+    (variant.label, variant)
+    for variant in (
+        Variant("GP", norm="instance", precision="full", filters=512),
+        Variant("SN", norm="spectral", precision="full", filters=512),
+        Variant("SN-MP", norm="spectral", precision="mixed", filters=512),
+        Variant("c-SN-MP", norm="spectral", precision="mixed", filters=1024),
+        Variant("DP", norm="none", precision="full", filters=256, private=True),
+        Variant("AR", precision="mixed", family="autoregressive"),
     )
 )

@@ -13,6 +13,8 @@ from typing import Any
 from vesselgan.families import Family, Sampler, family_of
 from vesselgan.families.wgan import STEP_RECIPE, WGAN
 from vesselgan.recipe import Recipe, as_dict, resolve_recipe
+from vesselgan.settings import WGANConfig, stored
+from vesselgan.settings.options import LATER
 
 __all__ = [
     "FACTS",
@@ -34,6 +36,7 @@ PRIVATE_RECIPE = ("dp_updates",)  # what a WGAN reads of a recipe in addition, u
 CHECK_RECIPE = ("interpolate", "reductions")  # the deviations by which a WGAN calls other operations
 # Of a WGAN's settings, those that a timed step depends on.
 STEP_OPTIONS = ("norm", "precision", "filters", "batch", "ema", "privacy", "critic_steps", "lr_generator", "lr_critic")
+CHECK_ALONE = ("network", "patch", "private", "recipe", "synthesis_batch")  # what is no setting of the WGAN's
 NO_STEPS = {"steps": 1, "epochs": 1, "seed": 0}  # what a single step does not depend on
 
 
@@ -45,8 +48,8 @@ def recipe_options(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
 
 def training_options(family: Family[Any], options: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     """The options of `train_gan`."""
-    read = recipe_options(recipe, _read(family, options))
-    return {"wgan": dict(options), "recipe": read} if family.name == WGAN.name else _named(family, options, read)
+    read, options = recipe_options(recipe, _read(family, options)), stored(family.Config, options)
+    return {"wgan": options, "recipe": read} if family.name == WGAN.name else _named(family, options, read)
 
 
 def generator_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -66,7 +69,8 @@ def step_options(family: Family[Any], options: Mapping[str, Any], recipe: Recipe
     """What `measure` is told of a configuration, beside what all have in common."""
     if family.name == WGAN.name:
         read = [name for name in _read(family, options) if name in (*STEP_RECIPE, *PRIVATE_RECIPE)]
-        return {**{name: options[name] for name in STEP_OPTIONS}, "recipe": recipe_options(recipe, read)}
+        settings = {name: options[name] for name in STEP_OPTIONS} | _later(options)
+        return {**settings, "recipe": recipe_options(recipe, read)}
     return _named(family, family.shape_options(options), recipe_options(recipe, family.recipe))
 
 
@@ -93,6 +97,7 @@ def numerics_options(
         "network": "wgan",
         "patch": options["patch_size"],
         **{name: options[name] for name in ("filters", "norm", "precision", "batch")},
+        **{name: value for name, value in _later(options).items() if name not in family.shapeless},
         "synthesis_batch": synthesis_batch,
         "private": options["privacy"] is not None,
         "recipe": recipe_options(recipe, CHECK_RECIPE),
@@ -103,7 +108,7 @@ def numerics_config(options: Mapping[str, Any]) -> tuple[Family[Any], Any]:
     """The family and a configuration of the operations that a numerics check is about."""
     family = family_of(options, "family")
     if family.name == WGAN.name:
-        settings = {name: options[name] for name in ("filters", "norm", "precision", "batch")}
+        settings = {name: value for name, value in options.items() if name not in CHECK_ALONE}
         settings |= {"patch_size": options["patch"], "privacy": {} if options["private"] else None}
     else:
         settings = dict(options["options"])
@@ -139,6 +144,12 @@ def _named(family: Family[Any], options: Mapping[str, Any], recipe: Mapping[str,
 
 def _read(family: Family[Any], options: Mapping[str, Any]) -> tuple[str, ...]:
     return (*family.recipe, *(PRIVATE_RECIPE if options.get("privacy") is not None else ()))
+
+
+def _later(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a WGAN that no earlier specification has, where they are not as usual."""
+    later = {field.name for field in fields(WGANConfig) if field.metadata == LATER}
+    return {name: value for name, value in stored(WGANConfig, options).items() if name in later}
 
 
 def _single_step(family: Family[Any], settings: Mapping[str, Any]) -> dict[str, Any]:

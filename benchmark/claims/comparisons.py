@@ -110,7 +110,7 @@ def comparisons_of(claim: Claim, evidence: Evidence, reference: Mapping[str, Map
     """The comparisons of which a claim is made. Raises MissingDataError where one cannot be made."""
     metric, label = split_side(claim.sides[0])
     if claim.kind == "best":
-        rivals = evidence.rivals(label)
+        rivals = evidence.rivals(label, claim.among)
         if not rivals:
             raise MissingDataError(f"no other synthetic label to compare {label} with")
         return [

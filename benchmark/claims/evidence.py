@@ -166,11 +166,12 @@ class Evidence:
                 if split == "test":
                     self._by_subject.setdefault((metric, label), {})[seed, subject] = (value, bool(empty))
 
-    def rivals(self, label: str) -> list[str]:
-        """Every other synthetic label."""
+    def rivals(self, label: str, among: Sequence[str] | None = None) -> list[str]:
+        """Every other synthetic label, or those of them that are named."""
         made = ("family", "norm", "external")  # earlier runs have no families
         synthetic = {cell["label"] for cell in self.cells if any(cell.get(name) for name in made)}
-        return [name for name in self.labels if name != label and name in synthetic]
+        others = [name for name in self.labels if name != label and name in synthetic]
+        return others if among is None else [name for name in others if name in among]
 
     def pairs(self, metric: str, left: str, right: str, scope: Scope) -> Pairs:
         """The values of two labels. Raises MissingDataError where one has none, or no seed is on both sides."""

@@ -40,7 +40,7 @@ BASELINE_RECIPE = ("pairing", "intensity_scaling")  # the deviations that a base
 class Cell:
     """One point of the matrix, fully resolved.
 
-    `family` and what follows it are None where no generator is trained, `norm` where it has no critic.
+    `family` and what follows it are None where no generator is trained, `norm` and `loss` where it has no critic.
     """
 
     id: str
@@ -51,6 +51,7 @@ class Cell:
     family: str | None = None
     variant: str | None = None
     norm: str | None = None
+    loss: str | None = None
     precision: str | None = None
     filters: int | None = None
     batch: int | None = None
@@ -319,6 +320,7 @@ def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
         family=family.name,
         variant=variant.label or None,
         norm=variant.norm,
+        loss=variant.loss if variant.norm else None,
         precision=precision,
         filters=filters,
         batch=batch,

@@ -95,8 +95,8 @@ class Claim(BaseModel):
 
     `less`, `greater`: the first side against the second; with `by_factor`, by that factor at least. `difference` with
     `at_most`: first minus second. `equal` with `within`: the difference either way. `best`: one label against every
-    other synthetic one, in one metric or several. `compatible` with `within`: the distance from the published value of
-    the protocol's `reference`.
+    other synthetic one, or those `among` which it is said to be, in one metric or several. `compatible` with `within`:
+    the distance from the published value of the protocol's `reference`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -109,6 +109,7 @@ class Claim(BaseModel):
     equal: Pair | None = None
     best: Annotated[tuple[MetricAtLabel, ...], BeforeValidator(_some, json_schema_input_type=Some)] | None = None
     compatible: Annotated[MetricAtLabel, BeforeValidator(_one, json_schema_input_type=One)] | None = None
+    among: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     within: Annotated[float, Field(gt=0)] | None = None
     by_factor: Annotated[float, Field(gt=1)] | None = None
     scope: Scope | None = None
@@ -129,6 +130,7 @@ class Claim(BaseModel):
         self._refuse_mixtures()
         self._refuse_foreign_scope()
         self._refuse_best_without_better()
+        self._refuse_foreign_rivals()
         self._refuse_foreign_factor()
         return self
 
@@ -161,6 +163,15 @@ class Claim(BaseModel):
                 raise ValueError(f"{metric} has one value per trained model: only scope 'training procedure' fits")
         if len({_usual_scope(metric) for metric in self.metrics}) > 1 and self.scope is None:
             raise ValueError("its metrics have different units: give 'scope: training procedure', or make two claims")
+
+    def _refuse_foreign_rivals(self) -> None:
+        if self.among is None:
+            return
+        if self.kind != "best":
+            raise ValueError("'among' is for 'best', for example {best: [fid @ SN-MP], among: [SN, SN-MP]}")
+        label = split_side(self.sides[0])[1]
+        if label not in self.among:
+            raise ValueError(f"'among' lacks {label!r} itself; add it")
 
     def _refuse_best_without_better(self) -> None:
         for metric in self.metrics:
@@ -200,7 +211,8 @@ class Claim(BaseModel):
         """The comparison in words."""
         sides = self.sides
         if self.kind == "best":
-            return f"{' and '.join(sides)} {'is' if len(sides) == 1 else 'are'} the best of all synthetic labels"
+            field = "all synthetic labels" if self.among is None else ", ".join(self.among)
+            return f"{' and '.join(sides)} {'is' if len(sides) == 1 else 'are'} the best of {field}"
         if self.kind == "compatible":
             return f"{sides[0]} lies within {self.within:g} of the published value"
         if self.kind == "equal":

@@ -93,6 +93,12 @@ def _inconsistencies(protocol: Protocol) -> Iterable[tuple[tuple[int | str, ...]
             yield ("claims", index), f"claims.{index}: {claim.name!r} stands there twice; give each claim its name"
         where = f"claims.{index}: {claim.name}"
         yield from _unknown_labels(("claims", index), where, claim.sides, [*labels, CHOSEN])
+        for rival in claim.among or ():
+            if rival not in synthetic:
+                yield (
+                    ("claims", index),
+                    f"{where}: 'among' names {rival!r}, which is no synthetic label{did_you_mean(rival, synthetic)}",
+                )
         if problem := _unanswerable(claim, labels, synthetic, list(protocol.reference)):
             yield ("claims", index), f"{where}: {problem}"
     for side in protocol.reference:

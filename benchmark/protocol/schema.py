@@ -9,11 +9,18 @@ from typing_extensions import TypeAliasType
 
 from benchmark.metrics.registry import measurements
 from benchmark.protocol.claim import ClaimLine, MetricAtLabel
-from benchmark.protocol.sections import checked_sections, complete_section, section_names, with_families
+from benchmark.protocol.sections import (
+    checked_losses,
+    checked_sections,
+    complete_section,
+    section_names,
+    with_families,
+)
 from vesselgan.families import WGAN, Family
 from vesselgan.recipe import DEVIATIONS, RECIPES, resolve_recipe
 from vesselgan.recipe import Recipe as RecipeOptions
-from vesselgan.settings.options import Positive, PrecisionName
+from vesselgan.settings import WGANOptions
+from vesselgan.settings.options import Filters, Positive, PrecisionName
 from vesselgan.variants import VARIANTS
 
 __all__ = ["AXES", "Matrix", "Metrics", "Profile", "Protocol", "Reference", "protocol_model"]
@@ -60,7 +67,6 @@ def _for_editors(**schema: Any) -> WithJsonSchema:
 # Strict and bounded as `vesselgan.settings.options.Positive` is, and for its reasons.
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Subjects = Annotated[int, Field(gt=0, le=100_000, strict=True)]
-Filters = Annotated[int, Field(gt=0, le=8192, multiple_of=8, strict=True)]
 Length = Annotated[int, Field(gt=0, le=4096, strict=True)]
 Millimetres = Annotated[float, Field(gt=0, le=100)]
 PatchSize = Annotated[
@@ -209,8 +215,11 @@ class Matrix(Strict):
         return self
 
 
-class Profile(Strict):
-    """One size of the experiment. Every default is the paper's value, so a profile states its departures."""
+class Profile(Strict, WGANOptions):  # type: ignore[misc]  # mypy does not see that its settings freeze it
+    """One size of the experiment. Every default is the paper's value, so a profile states its departures.
+
+    The settings of its WGANs stand among its own.
+    """
 
     about: str = ""
     requires: Requires = Requires()
@@ -221,18 +230,8 @@ class Profile(Strict):
     patches: Patches = Patches()
     brain_mask: Literal["dataset", "compute"] = "dataset"  # compute: for subjects whose dataset has none
     recipe: Recipe = "paper_code"
-    filters: Filters = 512
-    batch: Positive = 4
-    epochs: Positive = 100
-    steps: Positive | None = None
-    critic_steps: Positive = 1
-    lr_generator: Annotated[float, Field(gt=0)] = 2e-4
-    lr_critic: Annotated[float, Field(gt=0)] = 4e-4
-    penalty_weight: Annotated[float, Field(ge=0)] = 10.0
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # the paper has no average of the generator's weights
-    gan_flips: tuple[Literal["x", "y", "z"], ...] = ()  # axes along which a GAN sees half of the pairs mirrored
     dp: DifferentialPrivacy = DifferentialPrivacy()
-    max_bad_steps: Positive = 20  # in a row, with losses or gradients that are no numbers: then a training stops
+    losses: Annotated[dict[str, dict[str, Any]], AfterValidator(checked_losses)] = {}  # by name, options of its own
     # By the name of a family of generators, its settings. In YAML each section stands by itself: `autoregressive: ...`.
     families: Annotated[dict[str, dict[str, Any]], AfterValidator(checked_sections)] = {}
     precision: Precisions = Precisions()
@@ -260,7 +259,7 @@ class Profile(Strict):
     def section(self, family: Family[Any]) -> Mapping[str, Any]:
         """The settings of a family of generators. Raises InputError where the profile has none, but needs some."""
         if family.name == WGAN.name:
-            return {"filters": self.filters, "batch": self.batch}
+            return self.model_dump(mode="json", include={field.name for field in fields(WGANOptions)})
         return {**complete_section(family, self.families.get(family.name, {}))}
 
     @property

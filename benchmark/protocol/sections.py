@@ -1,6 +1,6 @@
-"""The sections of a profile about families of generators: their schema is the family's own configuration."""
+"""Parts of a profile whose schema is code: settings of a family of generators, options of a loss."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any, get_type_hints
@@ -12,7 +12,15 @@ from vesselgan.errors import InputError, did_you_mean
 from vesselgan.families import FAMILIES, WGAN, Family
 from vesselgan.families.family import GIVEN
 
-__all__ = ["checked_sections", "complete_section", "section_model", "section_names", "usual_settings", "with_families"]
+__all__ = [
+    "checked_losses",
+    "checked_sections",
+    "complete_section",
+    "section_model",
+    "section_names",
+    "usual_settings",
+    "with_families",
+]
 
 
 def section_names() -> list[str]:
@@ -23,14 +31,7 @@ def section_names() -> list[str]:
 @cache
 def section_model(family: Family[Any]) -> type[BaseModel]:
     """What a profile may say of a family: every setting that no cell decides."""
-    hints = get_type_hints(family.Config, include_extras=True)
-    settings: dict[str, Any] = {
-        field.name: (hints[field.name], ... if field.default is MISSING else field.default)
-        for field in fields(family.Config)
-        if field.name not in GIVEN
-    }
-    config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    return create_model(f"{family.Config.__name__}Section", __config__=config, **settings)
+    return _model_of(family.Config, [field.name for field in fields(family.Config) if field.name not in GIVEN])
 
 
 def with_families(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,16 +45,13 @@ def with_families(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def checked_sections(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Each section with its defaults. Raises ValidationError with every error at its place."""
-    checked: dict[str, dict[str, Any]] = {}
-    problems: list[InitErrorDetails] = []
-    for name, section in sections.items():
-        try:
-            checked[name] = _checked(name, section)
-        except ValidationError as error:
-            problems += [_placed(name, detail) for detail in error.errors()]
-    if problems:
-        raise ValidationError.from_exception_data("Profile", problems)
-    return checked
+    return {name: model.model_dump(mode="json") for name, model in _checked(sections, _model_of_family).items()}
+
+
+def checked_losses(losses: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Options of losses, as they are given. Raises ValidationError with every error at its place."""
+    given = _checked(losses, _model_of_loss)
+    return {name: model.model_dump(mode="json", exclude_unset=True) for name, model in given.items()}
 
 
 def usual_settings(family: Family[Any]) -> dict[str, Any]:
@@ -66,23 +64,57 @@ def usual_settings(family: Family[Any]) -> dict[str, Any]:
 def complete_section(family: Family[Any], section: Mapping[str, Any]) -> dict[str, Any]:
     """A section with its defaults. Raises InputError where it lacks what has none."""
     try:
-        return _checked(family.name, section)
+        return section_model(family).model_validate(section).model_dump(mode="json")
     except ValidationError as error:
         lacking = ", ".join(str(detail["loc"][-1]) for detail in error.errors())
         raise InputError(f"a variant of this profile needs its section '{family.name}', with {lacking}") from None
 
 
-def _placed(name: str, detail: ErrorDetails) -> InitErrorDetails:
-    """An error of a section in the profile, where nobody knows its keys any more."""
+def _model_of_family(name: str) -> type[BaseModel]:
+    if name not in section_names():
+        raise InputError(f"unknown family of generators {name!r}{did_you_mean(name, section_names())}")
+    return section_model(FAMILIES[name])
+
+
+def _model_of_loss(name: str) -> type[BaseModel]:
+    from vesselgan.training.adversarial import LOSSES, own_options  # torch, which most protocols are read without
+
+    return _model_of(LOSSES.get(name), own_options(name))
+
+
+def _model_of(kind: Any, names: Collection[str]) -> type[BaseModel]:
+    """Some fields of a dataclass as a model, which refuses all others."""
+    hints = get_type_hints(kind, include_extras=True)
+    settings: dict[str, Any] = {
+        field.name: (hints[field.name], ... if field.default is MISSING else field.default)
+        for field in fields(kind)
+        if field.name in names
+    }
+    config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    return create_model(kind.__name__, __config__=config, **settings)
+
+
+def _checked(
+    sections: Mapping[str, Mapping[str, Any]], model_of: Callable[[str], type[BaseModel]]
+) -> dict[str, BaseModel]:
+    """Each section as the model of its name."""
+    checked: dict[str, BaseModel] = {}
+    problems: list[InitErrorDetails] = []
+    for name, section in sections.items():
+        model = model_of(name)
+        try:
+            checked[name] = model.model_validate(section)
+        except ValidationError as error:
+            problems += [_placed(name, model, detail) for detail in error.errors()]
+    if problems:
+        raise ValidationError.from_exception_data("Profile", problems)
+    return checked
+
+
+def _placed(name: str, model: type[BaseModel], detail: ErrorDetails) -> InitErrorDetails:
+    """An error of a section at its place in the profile, where nobody knows the section's keys any more."""
     kind: PydanticCustomError | str = detail["type"]
     if kind == "extra_forbidden":
-        known = list(section_model(FAMILIES[name]).model_fields)
-        unknown = "unknown key" + did_you_mean(str(detail["loc"][-1]), known)
+        unknown = "unknown key" + did_you_mean(str(detail["loc"][-1]), list(model.model_fields))
         kind = PydanticCustomError("value_error", "{unknown}", {"unknown": unknown})
     return InitErrorDetails(type=kind, loc=(name, *detail["loc"]), input=detail["input"], ctx=detail.get("ctx", {}))
-
-
-def _checked(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
-    if name not in FAMILIES:
-        raise InputError(f"unknown family of generators {name!r}{did_you_mean(name, list(FAMILIES))}")
-    return section_model(FAMILIES[name]).model_validate(section).model_dump(mode="json")

@@ -92,7 +92,7 @@ def predict(plan: Plan, keys: Collection[str]) -> Prediction:
     total_hours, peak = 0.0, 0
     for key, (family, config) in trainings.items():
         cost = _cost(family, family.sized(config))
-        hours = cost.flops * config.steps / _flops_per_second(family, config.precision, plan.device) / 3600
+        hours = config.steps * _seconds(cost, *_probe(family, config.precision, plan.device)) / 3600
         hours_by_label[owners[key]] = hours
         total_hours += hours
         peak = max(peak, cost.peak_bytes)
@@ -115,7 +115,7 @@ def _of_measurement(plan: Plan, spec: Spec) -> Prediction:
     configurations = _measured(spec)
     for family, config in configurations:
         cost = _cost(family, family.sized(config))
-        seconds += steps * cost.flops / _flops_per_second(family, config.precision, plan.device)
+        seconds += steps * _seconds(cost, *_probe(family, config.precision, plan.device))
         state += cost.state_bytes
         working = max(working, cost.peak_bytes - cost.state_bytes)
     emulated = _emulated((config.precision for _, config in configurations), plan.device)
@@ -134,7 +134,8 @@ def _cost(family: Family[Any], config: Any) -> StepCost:
 
 
 @cache
-def _flops_per_second(family: Family[Any], precision: PrecisionName, device: str) -> float:
+def _probe(family: Family[Any], precision: PrecisionName, device: str) -> tuple[int, float]:
+    """Operations and seconds of a small step."""
     config = family.probe(precision)
     cost = family.step_cost(config)
     trainer = family.trainer(config, device)
@@ -142,7 +143,12 @@ def _flops_per_second(family: Family[Any], precision: PrecisionName, device: str
     seconds: list[float] = []
     while len(seconds) < PROBE_STEPS and sum(seconds) < PROBE_SECONDS:
         seconds.append(seconds_per_step(trainer, real, 1))
-    return cost.flops / min(seconds)  # the first step is slower, and a busy machine only ever adds
+    return cost.flops, min(seconds)  # the first step is slower, and a busy machine only ever adds
+
+
+def _seconds(cost: StepCost, probed_flops: int, probed_seconds: float) -> float:
+    """Of a step, at the speed of the small one; of a family without products all steps count as equally long."""
+    return probed_seconds * cost.flops / probed_flops if probed_flops else probed_seconds
 
 
 def _emulated(formats: Iterable[PrecisionName], device: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from vesselgan.networks import place
 from vesselgan.profiling.roofline import Machine, measure_machine, roofline
 from vesselgan.profiling.timing import peak_tensor_bytes
-from vesselgan.training import StepLog, UNetConfig, UNetTrainer, WGANConfig, WGANTrainer
+from vesselgan.training import UNetConfig, UNetTrainer, WGANConfig, WGANTrainer
 from vesselgan.training.losses import soft_dice_loss
 
 ROUNDS = 7
@@ -54,7 +54,7 @@ class Timed:
             self.step()
         self.step_time_ms.clear()
 
-    def step(self) -> StepLog:
+    def step(self) -> dict[str, torch.Tensor]:
         start = time.perf_counter()
         log = self.trainer.step(self.real)
         if self.trainer.device.type == "cuda":

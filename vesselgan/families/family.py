@@ -84,7 +84,7 @@ class Task:
     recipe: Recipe
     device: str
     checkpoint: Path | None = None
-    on_step: "OnStep | None" = None  # called with every step, counted from 0, and its readings
+    on_step: "OnStep" = lambda step, readings: None  # called with every step, counted from 0, and its readings
     # Called OBSERVATIONS times with the steps done and SHOWN pairs, always made of the same random numbers.
     observe: "Callable[[int, Pairs], None]" = lambda steps_done, pairs: None
 

@@ -93,7 +93,9 @@ class WGAN(Family[WGANConfig]):
         """With the steps of so many epochs where `steps` is None."""
         private = options.get("privacy")
         privacy = None if private is None else Privacy(**private)
-        given = {**options, "steps": options["steps"] or 1, "privacy": privacy, "recipe": recipe}
+        own = tuple(sorted(options.get("loss_options", {}).items()))
+        steps = options["steps"] or 1
+        given = {**options, "steps": steps, "privacy": privacy, "loss_options": own, "recipe": recipe}
         config = super().configure(given, recipe, patches)
         if options["steps"]:
             return config

@@ -1,8 +1,8 @@
 """What decides a training, without torch: a protocol's profile, a stage's key and a trainer share these dataclasses."""
 
 from vesselgan.settings.autoregressive import AutoregressiveConfig
-from vesselgan.settings.options import CriticNorm, PrecisionName, fingerprint, from_options
-from vesselgan.settings.wgan import Privacy, WGANConfig
+from vesselgan.settings.options import CriticNorm, PrecisionName, fingerprint, from_options, stored
+from vesselgan.settings.wgan import Privacy, WGANConfig, WGANOptions
 
 __all__ = [
     "AutoregressiveConfig",
@@ -10,6 +10,8 @@ __all__ = [
     "PrecisionName",
     "Privacy",
     "WGANConfig",
+    "WGANOptions",
     "fingerprint",
     "from_options",
+    "stored",
 ]

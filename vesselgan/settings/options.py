@@ -9,9 +9,11 @@ from pydantic import Field
 from vesselgan.errors import InputError
 
 __all__ = [
+    "LATER",
     "Axis",
     "CriticNorm",
     "Decay",
+    "Filters",
     "Positive",
     "PrecisionName",
     "Rate",
@@ -19,16 +21,31 @@ __all__ = [
     "check_decay",
     "fingerprint",
     "from_options",
+    "stored",
 ]
+
+LATER = {"later": True}  # metadata of a setting that earlier versions did not have
 
 PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
 CriticNorm = Literal["instance", "spectral", "none"]
 Axis = Literal["x", "y", "z"]
 # Strict, since YAML's `true` is 1 to Python; bounded, so that a slip of the finger is told before memory runs out.
 Positive = Annotated[int, Field(gt=0, le=10**7, strict=True)]
+Filters = Annotated[int, Field(gt=0, le=8192, multiple_of=8, strict=True)]
 Rate = Annotated[float, Field(gt=0)]
 Decay = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def stored(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a specification has them: without those that are LATER and usual, so that keys stay as they were."""
+    usual = {field.name: field.default for field in fields(kind) if field.metadata == LATER}
+    return {name: value for name, value in values.items() if name not in usual or _plain(usual[name]) != _plain(value)}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it; no options are no options, whatever holds them."""
+    return list(value) if isinstance(value, tuple | dict) else value
 
 
 def check_decay(ema: float | None) -> None:

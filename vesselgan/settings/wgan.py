@@ -1,12 +1,26 @@
-"""The settings of a WGAN training."""
+"""The one schema of a WGAN's settings: a profile embeds it, stages store its values, and a trainer takes it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from vesselgan.errors import InputError
 from vesselgan.recipe import CORRECTED, Recipe
-from vesselgan.settings.options import Axis, CriticNorm, PrecisionName, check_decay
+from vesselgan.settings.options import (
+    LATER,
+    Axis,
+    CriticNorm,
+    Decay,
+    Filters,
+    Positive,
+    PrecisionName,
+    Rate,
+    Share,
+    check_decay,
+)
 
-__all__ = ["Privacy", "WGANConfig"]
+__all__ = ["Privacy", "WGANConfig", "WGANOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,40 +43,53 @@ class Privacy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WGANConfig:
-    """Everything that decides what a training computes; defaults are the paper's.
+class WGANOptions:
+    """What a profile says of its WGANs; defaults are the paper's.
 
-    ``patch_size`` in voxels, ``betas`` and learning rates of Adam, ``batch`` for whoever draws the batches. ``plain``
-    takes the paper's own step: the same losses but for rounding, several times slower; the reference for speed.
-    ``ema`` is the decay of an average of the generator's weights, which is then what the training gives (the paper
-    has none). ``privacy`` puts differential privacy in the place of the gradient penalty, and then ``batch`` is what
-    the noisy sums are divided by. Training stops after ``max_bad_steps`` rejected ones in a row, or too many
-    in all; see ``vesselgan.training.reporting``.
+    ``filters`` is the widest layer; ``betas`` and learning rates are Adam's. ``steps`` is None for as many as
+    ``epochs`` take. ``ema`` is the decay of an average of the generator's weights, which is then what the training
+    gives (the paper has none). Along each axis in ``flips`` half of the pairs are mirrored. Training stops after
+    ``max_bad_steps`` rejected ones in a row, or too many in all; see ``vesselgan.training.reporting``.
 
-    ``epochs`` and ``flips``, axes along which half of the pairs are mirrored, are for whoever counts steps and draws
-    batches.
+    A new option is LATER than the others: at its default it is in no specification, so that what was trained before is
+    found again.
+    """
+
+    filters: Filters = 512
+    batch: Positive = 4
+    epochs: Positive = 100
+    steps: Positive | None = None
+    critic_steps: Positive = 1
+    lr_generator: Rate = 2e-4
+    lr_critic: Rate = 4e-4
+    penalty_weight: Annotated[float, Field(ge=0)] = 10.0
+    ema: Decay | None = None
+    flips: tuple[Axis, ...] = ()
+    max_bad_steps: Positive = 20
+    latent: Positive = field(default=128, metadata=LATER)
+    betas: tuple[Share, Share] = field(default=(0.0, 0.9), metadata=LATER)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WGANConfig(WGANOptions):
+    """Everything that decides what a training computes.
+
+    ``patch_size`` is in voxels. ``batch``, ``epochs`` and ``flips`` are for whoever draws the batches. ``loss`` is one
+    of ``vesselgan.training.adversarial.LOSSES``, with its own options. ``plain`` takes the paper's own step: the same
+    losses but for rounding, several times slower; the reference for speed. ``privacy`` puts differential privacy in the
+    place of the gradient penalty, and then ``batch`` is what the noisy sums are divided by.
     """
 
     patch_size: tuple[int, int, int]
     steps: int
     seed: int
-    filters: int = 512
-    latent: int = 128
     norm: CriticNorm = "spectral"
     precision: PrecisionName = "fp32"
-    batch: int = 4
-    critic_steps: int = 1
-    lr_generator: float = 2e-4
-    lr_critic: float = 4e-4
-    betas: tuple[float, float] = (0.0, 0.9)
-    penalty_weight: float = 10.0
     recipe: Recipe = CORRECTED
-    plain: bool = False
-    ema: float | None = None
+    plain: bool = field(default=False, metadata=LATER)
     privacy: Privacy | None = None
-    max_bad_steps: int = 20
-    epochs: int = 100
-    flips: tuple[Axis, ...] = ()
+    loss: str = field(default="wasserstein", metadata=LATER)
+    loss_options: tuple[tuple[str, Any], ...] = field(default=(), metadata=LATER)
 
     def check(self) -> None:
         """Raise InputError for settings that do not go together."""
@@ -73,11 +100,14 @@ class WGANConfig:
             raise InputError("privacy: per-sample gradients do not fit spectral norm; choose critic norm 'none'")
         if self.privacy is not None and self.precision == "fp16":
             raise InputError("privacy: clipping does not fit the loss scale of fp16; choose fp32, tf32 or bf16")
+        if self.privacy is not None and self.loss != "wasserstein":
+            raise InputError(f"privacy: has a loss of its own; leave out {self.loss!r}")
 
     def fingerprint(self) -> str:
-        """What must be equal for a checkpoint to be continued."""
+        """What must be equal for a checkpoint to be continued; those of earlier versions know no loss."""
         settings = asdict(self)
-        for name in ("steps", "epochs", "flips"):
+        without = ["steps", "epochs", "flips", *(["loss", "loss_options"] if self.loss == "wasserstein" else [])]
+        for name in without:
             del settings[name]
         if settings["privacy"] is not None:
             del settings["privacy"]["delta"]

@@ -8,7 +8,16 @@ from torch import Tensor
 
 from vesselgan.errors import InputError
 
-__all__ = ["CriticLoss", "critic_loss", "generator_loss", "gradient_penalty", "soft_dice_loss"]
+__all__ = [
+    "CriticLoss",
+    "Network",
+    "Reduction",
+    "Reductions",
+    "critic_loss",
+    "generator_loss",
+    "gradient_penalty",
+    "soft_dice_loss",
+]
 
 Network = Callable[[Tensor], Tensor]
 Reduction = Literal["sample", "batch"]

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,27 +11,14 @@ from torch import Tensor
 from vesselgan.errors import InputError
 from vesselgan.networks import Critic, Generator, initialise, place
 from vesselgan.settings import WGANConfig
+from vesselgan.training.adversarial import Terms, make_loss
 from vesselgan.training.averaging import WeightAverage
 from vesselgan.training.guard import GuardedOptimiser, KeptBuffers, Outcome, Update, loss_scale, update_scale
-from vesselgan.training.losses import CriticLoss, critic_loss, generator_loss
 from vesselgan.training.precision import choose_precision
 from vesselgan.training.privacy import update_private_critic
 from vesselgan.training.randomness import generator_for, global_random
 
-__all__ = ["StepLog", "WGANTrainer"]
-
-
-class StepLog(NamedTuple):
-    """One step's readings as 0-d tensors on the training's device; reading them is what waits for a GPU."""
-
-    critic_loss: Tensor
-    generator_loss: Tensor
-    penalty: Tensor
-    wasserstein: Tensor
-    loss_scale: Tensor  # of the GradScaler; 1 but in fp16
-    critic_gradient_norm: Tensor  # of the last pass, over all parameters; not finite where the scaler skipped the step
-    generator_gradient_norm: Tensor
-    outcome: Tensor  # what became of the step, an Outcome
+__all__ = ["WGANTrainer"]
 
 
 class WGANTrainer:
@@ -75,10 +63,14 @@ class WGANTrainer:
         self._critic_optimiser = self._adam(self.critic, config.lr_critic)
         # The critic's forward moves its spectral norms, and the generator's, which it needs, running statistics.
         buffers, scaler = KeptBuffers(self.generator, self.critic), self.precision.scaler
+        self._loss = make_loss(config, self.precision.inner_scale)
         # Of a private training, only the noisy gradient is looked at.
-        losses = 0 if config.privacy is not None else len(CriticLoss._fields)
-        self._guarded_critic = GuardedOptimiser(self.critic, self._critic_optimiser, scaler, buffers, losses=losses)
-        self._guarded_generator = GuardedOptimiser(self.generator, self._generator_optimiser, scaler, buffers, losses=1)
+        read = 0 if config.privacy is not None else 1 + len(self._loss.critic_readings)
+        self._guarded_critic = GuardedOptimiser(self.critic, self._critic_optimiser, scaler, buffers, losses=read)
+        read = 1 + len(self._loss.generator_readings)
+        self._guarded_generator = GuardedOptimiser(
+            self.generator, self._generator_optimiser, scaler, buffers, losses=read
+        )
         self._average = None if config.ema is None else WeightAverage(self.generator, config.ema)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every step has the same shapes
@@ -103,10 +95,13 @@ class WGANTrainer:
         """The generator that the training gives: with averaged weights where ``config.ema`` asks for them."""
         return self.generator if self._average is None else self._average.network()
 
-    def step(self, real: Tensor | Sequence[Tensor]) -> StepLog:
+    def step(self, real: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
         """One iteration on real pairs (B, 2, X, Y, Z): ``critic_steps`` critic updates, then one of the generator.
 
-        A private training may give each critic pass a batch of its own, of any size.
+        A private training may give each critic pass a batch of its own, of any size. Gives the step's readings as 0-d
+        tensors on the device, reading which is what waits for a GPU: both losses, what the loss reads, ``loss_scale``
+        (of the GradScaler; 1 but in fp16), the gradient norms (the critic's of the last pass; not finite where the
+        scaler skipped the step), and ``outcome``, what became of the step.
         """
         # The true number of a private batch is private, too, and may be none.
         batch = len(real) if self.config.privacy is None else self.config.batch
@@ -117,7 +112,7 @@ class WGANTrainer:
         self._free_gradients(self._critic_optimiser)
         # A generator learns nothing from a critic that saw garbage; from one whose loss scale is sought it does.
         held = torch.where(critic.outcome > Outcome.LOSS_SCALE, critic.outcome, Outcome.APPLIED)
-        loss, generator = self.update_generator(batch, held)
+        learned, generator = self.update_generator(batch, held, real if isinstance(real, Tensor) else real[0])
         self._free_gradients(self._generator_optimiser)
         outcome = torch.maximum(critic.outcome, generator.outcome)
         scale = loss_scale(self.precision.scaler, self.device)
@@ -125,18 +120,18 @@ class WGANTrainer:
         self.steps_done += 1
         if self._average is not None:
             self._average.update(self.generator, held=generator.outcome > Outcome.LOSS_SCALE)
-        return StepLog(
-            critic_loss=terms.loss,
-            generator_loss=loss,
-            penalty=terms.penalty,
-            wasserstein=terms.wasserstein,
-            loss_scale=scale,
-            critic_gradient_norm=critic.gradient_norm,
-            generator_gradient_norm=generator.gradient_norm,
-            outcome=outcome,
-        )
+        readings = {**terms.readings, **learned.readings}
+        return {
+            "critic_loss": terms.loss,
+            "generator_loss": learned.loss,
+            **{name: readings[name] for name in sorted(readings)},
+            "loss_scale": scale,
+            "critic_gradient_norm": critic.gradient_norm,
+            "generator_gradient_norm": generator.gradient_norm,
+            "outcome": outcome,
+        }
 
-    def update_critic(self, real: Tensor) -> tuple[CriticLoss, Update]:
+    def update_critic(self, real: Tensor) -> tuple[Terms, Update]:
         """The critic's part of an iteration; every pass sees the same real pairs and fresh noise (as published)."""
         if self.config.privacy is not None:
             return self._update_private([real] * self.config.critic_steps)
@@ -151,30 +146,35 @@ class WGANTrainer:
             terms = self._critic_terms(real, index)
             torch.autograd.backward(scaler.scale(terms.loss))
             if index == last or inside:
-                update = self._guarded_critic.step(*terms)
+                update = self._guarded_critic.step(terms.loss, *terms.readings.values())
                 outcome = torch.maximum(outcome, update.outcome)
                 if index != last:
                     # A scaler takes one step per optimiser between updates.
                     update_scale(scaler, update.outcome, self.device)
-        # Detached, for the graph holds patches that the generator's part has better use for the memory of.
-        return CriticLoss(*(term.detach() for term in terms)), Update(update.gradient_norm, outcome)
+        return _detached(terms), Update(update.gradient_norm, outcome)
 
-    def update_generator(self, batch: int, held: Tensor | None = None) -> tuple[Tensor, Update]:
-        """The generator's part of an iteration, with its loss; ``held`` is an Outcome that may forbid to apply it."""
+    def update_generator(
+        self, batch: int, held: Tensor | None = None, real: Tensor | None = None
+    ) -> tuple[Terms, Update]:
+        """The generator's part of an iteration, with its loss; ``held`` is an Outcome that may forbid to apply it.
+
+        ``real`` are the pairs that the critic saw, for a loss that asks for them.
+        """
+
+        def placed() -> Tensor:
+            assert real is not None  # a step gives them
+            return self._placed(real)
+
         self._guarded_generator.begin()
         # Only the plain step computes the critic's gradients here, which nothing uses.
         self.critic.requires_grad_(self.config.plain)
         with self.precision.autocast():
-            # Not named, so that nothing of it outlives its part of the backward.
-            loss = generator_loss(
-                self.critic,
-                self.generator(self._noise(batch, "generator")),
-                reductions=self.config.recipe.reductions,
-            )
-        torch.autograd.backward(self.precision.scaler.scale(loss))
-        update = self._guarded_generator.step(loss, held=held)
+            # The fake pairs are not named, so that nothing of them outlives its part of the backward.
+            terms = self._loss.generator(self.critic, self.generator(self._noise(batch, "generator")), placed)
+        torch.autograd.backward(self.precision.scaler.scale(terms.loss))
+        update = self._guarded_generator.step(terms.loss, *terms.readings.values(), held=held)
         self.critic.requires_grad_(True)
-        return loss.detach(), update
+        return _detached(terms), update
 
     def in_a_wider_format(self, step: int) -> "WGANTrainer":
         """A copy to make this step with: the present weights, its random numbers, arithmetic of ``diagnosis.WIDER``."""
@@ -224,7 +224,7 @@ class WGANTrainer:
     def _placed(self, real: Tensor) -> Tensor:
         return real.to(self.device, self._dtype, non_blocking=True).to(memory_format=self._layout)
 
-    def _update_private(self, reals: Sequence[Tensor]) -> tuple[CriticLoss, Update]:
+    def _update_private(self, reals: Sequence[Tensor]) -> tuple[Terms, Update]:
         assert self.config.privacy is not None
         updates: list[Update] = []
 
@@ -250,39 +250,34 @@ class WGANTrainer:
             autocast=self.precision.autocast,
         )
         outcome = torch.stack([update.outcome for update in updates]).amax()
-        return terms, Update(updates[-1].gradient_norm, outcome)
+        readings = {"wasserstein": terms.wasserstein, "penalty": terms.penalty}
+        return Terms(terms.loss, readings), Update(updates[-1].gradient_norm, outcome)
 
     def _free_gradients(self, optimiser: torch.optim.Adam) -> None:
         """Their memory then serves the other network's part. The paper's step keeps them until it writes them again."""
         if not self.config.plain:
             optimiser.zero_grad()
 
-    def _critic_terms(self, real: Tensor, index: int) -> CriticLoss:
-        config, recipe = self.config, self.config.recipe
-        attached = config.plain or recipe.interpolate == "attached"
+    def _critic_terms(self, real: Tensor, index: int) -> Terms:
+        attached = self.config.plain or self.config.recipe.interpolate == "attached"
         with self.precision.autocast(), torch.set_grad_enabled(attached):
             fake = self.generator(self._noise(len(real), f"critic {index}"))
         with self.precision.autocast():
-            return critic_loss(
-                self.critic,
-                real,
-                fake,
-                self._epsilon(len(real), index),
-                weight=config.penalty_weight,
-                penalty_norm=recipe.penalty_norm,
-                reductions=recipe.reductions,
-                inner_scale=self.precision.inner_scale,
-            )
+            return self._loss.critic(self.critic, real, fake, partial(self._uniform, index))
 
     def _noise(self, batch: int, role: str) -> Tensor:
         rng = generator_for(self.config.seed, self.random_step, f"noise {role}")
         return torch.randn(batch, self.config.latent, generator=rng).to(self.device, self._dtype, non_blocking=True)
 
-    def _epsilon(self, batch: int, index: int) -> Tensor:
-        rng = generator_for(self.config.seed, self.random_step, f"epsilon {index}")
-        shape = () if self.config.recipe.epsilon == "batch" else (batch, 1, 1, 1, 1)
-        return torch.rand(shape, generator=rng).to(self.device, self._dtype, non_blocking=True)
+    def _uniform(self, index: int, role: str, shape: Sequence[int]) -> Tensor:
+        rng = generator_for(self.config.seed, self.random_step, f"{role} {index}")
+        return torch.rand(tuple(shape), generator=rng).to(self.device, self._dtype, non_blocking=True)
 
     def _adam(self, network: torch.nn.Module, lr: float) -> torch.optim.Adam:
         fused = None if self.config.plain else True
         return torch.optim.Adam(network.parameters(), lr=lr, betas=self.config.betas, fused=fused)
+
+
+def _detached(terms: Terms) -> Terms:
+    """Without graphs, which hold patches that the other part of a step has better use for the memory of."""
+    return Terms(terms.loss.detach(), {name: reading.detach() for name, reading in terms.readings.items()})

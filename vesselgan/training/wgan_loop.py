@@ -32,7 +32,7 @@ def train_wgan(
     """Train to ``config.steps``, from ``checkpoint`` if that file exists, and return the generator.
 
     ``real_batch(step)`` gives the pairs (B, 2, X, Y, Z) of a step and must depend on the step alone. ``on_step(step,
-    values)`` gets the fields of StepLog for every step that this call makes, counted from 0; after a crash, the steps
+    values)`` gets the readings of every step that this call makes, counted from 0; after a crash, the steps
     since the last checkpoint come again. ``observe`` and ``observe_every`` are those of `observed`.
 
     Raises RuntimeError, with the reason and a remedy, where garbage had to be rejected too often: after
@@ -41,14 +41,14 @@ def train_wgan(
     trainer = WGANTrainer(config, device)
 
     def step(index: int) -> Mapping[str, Tensor]:
-        return trainer.step(real_batch(trainer.random_step))._asdict()
+        return trainer.step(real_batch(trainer.random_step))
 
     def explain(index: int, overflows: bool) -> str:
         real = real_batch(index - trainer.random_start)
         return diagnose(
             config.precision,
             [real] if isinstance(real, Tensor) else real,
-            lambda: trainer.in_a_wider_format(index).step(real).outcome,
+            lambda: trainer.in_a_wider_format(index).step(real)["outcome"],
             rates=f"lr_generator {config.lr_generator:g}, lr_critic {config.lr_critic:g}",
             loss_scale=overflows,
         )

@@ -29,7 +29,7 @@ FEW_POSITIONS = 32  # the paper's 128 x 128 x 64 leaves 256
 NOT_THE_MODEL = {"about", "requires", "data", "matrix", "arms", "recipe", "baselines"}
 # The paper's default is ours here: the paper does not say.
 NOT_PUBLISHED = {"unet.batch", "unet.steps", "unet.validate_every", "phantom.seed", "phantom.spacing_mm"}
-HARNESS_OPTIONS = ("inference.", "measure.", "threads", "score.seed", "split.seed")
+HARNESS_OPTIONS = ("inference.", "losses.", "measure.", "threads", "score.seed", "split.seed")
 
 
 @dataclass(frozen=True)

@@ -299,6 +299,9 @@ def test_the_best_label_has_to_beat_every_other_synthetic_one(dsc: dict[str, np.
     assert best["right"] == "middle"  # the closest rival
     assert [rival["right"] for rival in best["comparisons"]] == ["bad", "middle"]
     assert judge({"best": ("dsc/intracranial @ middle",)}, cells, rows(values))["verdict"] == "refuted"
+    among = judge({"best": ("dsc/intracranial @ middle",), "among": ("bad", "middle")}, cells, rows(values))
+    assert among["verdict"] == "supported", "good is better, and not among them"
+    assert among["statement"] == "dsc/intracranial @ middle is the best of bad, middle"
     tied = rows(values | {"middle": dsc["good"] + np.tile([0.004, -0.004], SUBJECTS // 2)})
     assert judge({"best": ("dsc/intracranial @ good",)}, cells, tied)["verdict"] == "inconclusive"
 

@@ -55,7 +55,7 @@ def dry_run(counted: dict[Any, StepCost], monkeypatch: pytest.MonkeyPatch, tmp_p
         return counted[kind]
 
     monkeypatch.setattr(prediction, "_cost", count)
-    monkeypatch.setattr(prediction, "_flops_per_second", lambda family, precision, device: 1e9)
+    monkeypatch.setattr(prediction, "_probe", lambda family, precision, device: (10**9, 1.0))
 
     def run(*arguments: object) -> Result:
         command = ["run", *map(str, arguments), "--dry-run", "--out", str(tmp_path), "--device", "cpu"]

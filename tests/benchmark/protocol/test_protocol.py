@@ -103,6 +103,13 @@ def test_all_errors_come_at_once_with_line_and_column(tmp_path: Path) -> None:
             "autoregresive: {}",
             "5:30: profiles.one.autoregresive: unknown key, did you mean 'autoregressive'",
         ),
+        ("fid @ SN]}", "fid @ SN], among: [SN, GP]}", "claims.0: 'among' is for 'best'"),
+        (
+            "less: [fid @ SN-MP, fid @ SN]}",
+            "best: fid @ SN-MP, among: [SN-MP, NS]}",
+            "'among' names 'NS', which is no synthetic label",
+        ),
+        ("less: [fid @ SN-MP, fid @ SN]}", "best: fid @ SN-MP, among: [SN, GP]}", "'among' lacks 'SN-MP' itself"),
         ("fid @ SN]}", "fid @ SN], by_factor: 1}", "claims.0.by_factor: input should be greater than 1"),
         ("[fid @ SN-MP, fid @ SN]}", "[kid @ SN-MP, kid @ SN], by_factor: 2}", "kid may be negative, so no factor"),
         (

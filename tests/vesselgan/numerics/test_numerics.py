@@ -155,14 +155,14 @@ def test_a_result_that_is_not_written_to_the_end_is_found() -> None:
 
 def test_training_goes_round_a_wrong_kernel_and_not_without(operations: list[Operation]) -> None:
     healthy = WGANTrainer(CONFIG, "cpu")
-    expected = [float(healthy.step(real()).critic_loss) for _ in range(4)]
+    expected = [float(healthy.step(real())["critic_loss"]) for _ in range(4)]
     with wrong_convolution(LAST_LAYER):
         checked = check(operations, "cpu", "bf16", threads=1)
         spoiled = WGANTrainer(CONFIG, "cpu")
-        assert not all(torch.isfinite(spoiled.step(real()).critic_loss) for _ in range(4))
+        assert not all(torch.isfinite(spoiled.step(real())["critic_loss"]) for _ in range(4))
         with remedied(checked.ways, "cpu"):
             trainer = WGANTrainer(CONFIG, "cpu")
-            losses = [float(trainer.step(real()).critic_loss) for _ in range(4)]
+            losses = [float(trainer.step(real())["critic_loss"]) for _ in range(4)]
     assert checked.remedies
     assert {str(remedy.finding.operation).split(",")[0] for remedy in checked.remedies} <= {
         "convolution 4x8x4x4x2 by 16x8x3x3x3 by 16",

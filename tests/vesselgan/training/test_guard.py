@@ -118,9 +118,9 @@ def test_garbage_in_the_critic_leaves_every_weight_moment_average_and_buffer_as_
     before = contents(trainer)
     garbage_once(trainer.critic.blocks[1], value)
     log = trainer.step(real_batch(99))
-    assert int(log.outcome) > Outcome.LOSS_SCALE
+    assert int(log["outcome"]) > Outcome.LOSS_SCALE
     assert equal(contents(trainer), before)
-    assert int(trainer.step(real_batch(100)).outcome) == Outcome.APPLIED
+    assert int(trainer.step(real_batch(100))["outcome"]) == Outcome.APPLIED
     assert not equal(contents(trainer), before)
 
 
@@ -133,7 +133,7 @@ def test_a_generator_whose_activations_are_absurd_for_once_leaves_no_trace_in_it
     before = contents(trainer)
     garbage_once(trainer.generator.linear, 1e15 if settings.get("precision") != "fp16" else float("inf"))
     log = trainer.step(real_batch(99))
-    assert int(log.outcome) > Outcome.LOSS_SCALE
+    assert int(log["outcome"]) > Outcome.LOSS_SCALE
     assert equal(contents(trainer), before)
 
 
@@ -187,7 +187,7 @@ def test_of_several_critic_passes_a_rejected_one_forbids_the_generators_update()
     steps = next(iter(trainer.state_dict()["critic_optimiser"]["state"].values()))["step"].clone()
     garbage_once(trainer.critic.blocks[1], float("nan"), call=3)  # three calls a pass
     log = trainer.step(real_batch(99))
-    assert int(log.outcome) == Outcome.NOT_FINITE
+    assert int(log["outcome"]) == Outcome.NOT_FINITE
     assert int(next(iter(trainer.state_dict()["critic_optimiser"]["state"].values()))["step"]) == int(steps) + 2
     assert not torch.equal(trainer.critic.score.weight, critic)
     weights = list(trainer.generator.parameters())
@@ -281,7 +281,7 @@ def test_a_loss_scale_that_overflows_is_lowered_and_one_that_met_garbage_is_not(
     assert trainer.precision.scaler.get_scale() == scale
     trainer.precision.scaler.update(2.0**40)
     log = trainer.step(real_batch(100))
-    assert int(log.outcome) == Outcome.LOSS_SCALE
+    assert int(log["outcome"]) == Outcome.LOSS_SCALE
     assert trainer.precision.scaler.get_scale() == 2.0**39
 
 
@@ -415,7 +415,7 @@ def test_a_wider_copy_makes_the_same_step() -> None:
     assert twin.generator.output.weight.dtype == torch.float64
     wide, own = (each.step(real_batch(7)) for each in (twin, trainer))
     for name in ("critic_loss", "penalty", "generator_loss", "critic_gradient_norm", "generator_gradient_norm"):
-        torch.testing.assert_close(getattr(wide, name).float(), getattr(own, name), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(wide[name].float(), own[name], rtol=1e-3, atol=1e-4)
     unet = UNetTrainer(replace(UNET, dropout=0), "cpu")  # which follows the layout, another one in float64
     unet.step(*unet_batch(0))
     wide_loss = unet.in_a_wider_format(1).step(*unet_batch(1)).loss

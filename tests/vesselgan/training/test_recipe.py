@@ -35,10 +35,10 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
 
 def test_d1_the_penalty_norm_reaches_the_training() -> None:
     batch, sample = (trainer({"penalty_norm": norm}).step(real()) for norm in ("batch", "sample"))
-    assert torch.equal(batch.wasserstein, sample.wasserstein)
+    assert torch.equal(batch["wasserstein"], sample["wasserstein"])
     # Four gradients of norm n: 10 (2n - 1)^2 against 10 (n - 1)^2.
-    norm = 1 - (float(sample.penalty) / 10) ** 0.5
-    assert float(batch.penalty) == pytest.approx(10 * (2 * norm - 1) ** 2, rel=0.05)
+    norm = 1 - (float(sample["penalty"]) / 10) ** 0.5
+    assert float(batch["penalty"]) == pytest.approx(10 * (2 * norm - 1) ** 2, rel=0.05)
 
 
 @pytest.mark.parametrize(("epsilon", "shape"), [("batch", ()), ("sample", (BATCH, 1, 1, 1, 1))])
@@ -136,7 +136,7 @@ def test_d12_low_reductions_overflow_in_the_first_float16_step_and_float32_ones_
 
 @pytest.mark.parametrize("kind", ["low", "float32"])
 def test_d12_low_readings_have_the_digits_of_the_format(kind: str) -> None:
-    reading = trainer({"reductions": kind}, precision="bf16").step(real()).wasserstein
+    reading = trainer({"reductions": kind}, precision="bf16").step(real())["wasserstein"]
     assert torch.equal(reading, reading.bfloat16().float()) is (kind == "low")
 
 
@@ -157,7 +157,7 @@ def test_d13_a_resumed_training_goes_on_or_begins_its_random_numbers_again(
     resumed = WGANTrainer(config, "cpu")
     resumed.load_state_dict(whole.state_dict())
     assert resumed.precision.scaler.get_scale() == (4096 if kind == "full" else 65536)
-    same_next_step = whole.step(real()).wasserstein == resumed.step(real()).wasserstein
+    same_next_step = whole.step(real())["wasserstein"] == resumed.step(real())["wasserstein"]
     assert bool(same_next_step) is (kind == "full")  # other noise
 
     steps = []

@@ -102,7 +102,7 @@ def test_the_papers_plain_step_gives_the_losses_of_the_fast_one(norm: Any) -> No
     runs = {}
     for plain in (False, True):
         trainer = WGANTrainer(replace(CONFIG, plain=plain, norm=norm, lr_generator=1e-5, lr_critic=1e-5), "cpu")
-        runs[plain] = [torch.stack(trainer.step(real_batch(step))) for step in range(4)]
+        runs[plain] = [torch.stack([*trainer.step(real_batch(step)).values()]) for step in range(4)]
     for found, reference in zip(runs[False], runs[True], strict=True):
         torch.testing.assert_close(found, reference, rtol=1e-3, atol=1e-4)
     losses = slice(0, 5)  # and behind them the gradient norms
@@ -144,9 +144,9 @@ def test_noise_differs_between_steps_and_roles() -> None:
 
 def test_the_readings_belong_together() -> None:
     log = WGANTrainer(CONFIG, "cpu").step(real_batch(0))
-    torch.testing.assert_close(log.critic_loss, log.penalty - log.wasserstein)
-    assert float(log.loss_scale) == 1
-    assert not any(reading.requires_grad for reading in log)
+    torch.testing.assert_close(log["critic_loss"], log["penalty"] - log["wasserstein"])
+    assert float(log["loss_scale"]) == 1
+    assert not any(reading.requires_grad for reading in log.values())
 
 
 @pytest.mark.parametrize("norm", ["instance", "spectral", "none"])
@@ -160,7 +160,7 @@ def test_critic_norm_number_format_and_recipe_combine_freely(norm: Any, precisio
     for step in range(2):
         log = trainer.step(real_batch(step)[:2])
         low = precision == "fp16" and recipe is PAPER_CODE  # D12: whose scaler skips the first steps
-        assert low or all(torch.isfinite(torch.stack(log)[:5]))
+        assert low or all(torch.isfinite(torch.stack([*log.values()])[:5]))
 
 
 def test_float16_trains_with_instance_norm_once_its_scale_is_found() -> None:
@@ -170,7 +170,7 @@ def test_float16_trains_with_instance_norm_once_its_scale_is_found() -> None:
     trainer = WGANTrainer(config, "cpu")
     for step in range(24):
         patches = torch.rand(2, 2, *size, generator=torch.Generator().manual_seed(step)) * 2 - 1
-        assert torch.isfinite(trainer.step(patches).critic_loss)
+        assert torch.isfinite(trainer.step(patches)["critic_loss"])
     (made,) = {int(entry["step"]) for entry in trainer.state_dict()["critic_optimiser"]["state"].values()}
     assert made >= 10
     assert trainer.precision.scaler.get_scale() >= 8
@@ -180,11 +180,11 @@ def test_a_gradient_norm_is_that_of_all_parameters_together() -> None:
     trainer = WGANTrainer(replace(CONFIG, plain=True), "cpu")  # which keeps its gradients
     log = trainer.step(real_batch(0))
     squares = sum(float(parameter.grad.square().sum()) for parameter in trainer.generator.parameters())  # type: ignore[union-attr]
-    assert float(log.generator_gradient_norm) == pytest.approx(squares**0.5, rel=1e-5)
+    assert float(log["generator_gradient_norm"]) == pytest.approx(squares**0.5, rel=1e-5)
     # Under the scaler too, the gradient is that of the loss itself.
     half = WGANTrainer(replace(CONFIG, precision="fp16"), "cpu").step(real_batch(0))
-    assert float(half.generator_gradient_norm) == pytest.approx(float(log.generator_gradient_norm), rel=0.05)
-    assert float(half.critic_gradient_norm) == pytest.approx(float(log.critic_gradient_norm), rel=0.05)
+    assert float(half["generator_gradient_norm"]) == pytest.approx(float(log["generator_gradient_norm"]), rel=0.05)
+    assert float(half["critic_gradient_norm"]) == pytest.approx(float(log["critic_gradient_norm"]), rel=0.05)
 
 
 def test_a_training_is_observed_after_the_first_step_now_and_then_and_at_its_end() -> None:
