@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 __all__ = [
     "AUDIT_METRICS",
@@ -24,7 +24,6 @@ __all__ = [
     "UNBIASED",
     "has_subjects",
     "range_of",
-    "trained_on",
 ]
 
 OVERLAPS = ("dsc", "cldice", "sensitivity", "precision", "volume_similarity")  # in [0, 1], higher is better
@@ -79,17 +78,6 @@ def range_of(metric: str) -> tuple[float, float]:
     """What a metric cannot leave, and so no mean of it; a name such as `dsc/all` counts by what stands before the /."""
     name = metric.split("/")[0]
     return -math.inf if name in UNBIASED else 0.0, 1.0 if name in SHARES else math.inf
-
-
-def trained_on(cell: Mapping[str, Any]) -> Literal["real", "synthetic", "both", "phantoms", "nothing"]:
-    """What the U-Net of a cell of results.json learned from; a rule without learning has none."""
-    if cell.get("untrained"):  # absent from earlier runs
-        return "nothing"
-    if cell.get("simulated"):
-        return "phantoms"
-    if cell["mixed_with"]:
-        return "both"
-    return "synthetic" if cell["norm"] or cell["external"] else "real"
 
 
 # Metric keys of results.json, with the direction that is better. They are the vocabulary of claims and references.

@@ -4,14 +4,29 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from benchmark.protocol.schema import AXES, External, Matrix, Profile, Protocol
 from vesselgan.errors import InputError, did_you_mean
 from vesselgan.recipe import Recipe, resolve_recipe
 from vesselgan.variants import VARIANTS
 
-__all__ = ["PROCEDURAL", "REAL", "UNTRAINED", "Cell", "cells_of", "labels_of", "select", "synthetic_labels_of"]
+__all__ = [
+    "PROCEDURAL",
+    "REAL",
+    "SYNTHETIC_KINDS",
+    "UNTRAINED",
+    "Cell",
+    "Kind",
+    "cells_of",
+    "kind_of",
+    "labels_of",
+    "select",
+    "synthetic_labels_of",
+]
+
+Kind = Literal["real", "synthetic", "external", "mixed", "procedural", "untrained"]
+SYNTHETIC_KINDS: tuple[Kind, ...] = ("synthetic", "external")  # U-Nets that learn from generated pairs alone
 
 REAL = "real"  # the label of the baseline: a U-Net trained on real patches
 UNTRAINED = ("threshold", "vesselness")  # the labels of the rules without learning, as vesselgan.untrained names them
@@ -41,20 +56,41 @@ class Cell:
     simulated: bool = False  # a U-Net learns from phantoms alone
 
     @property
+    def kind(self) -> Kind:
+        """What its U-Net learns from; see `kind_of`."""
+        return kind_of(vars(self))
+
+    @property
     def is_real(self) -> bool:
         """Whether its U-Net learns from real patches alone, as the baseline does."""
-        others = (self.norm, self.external, self.mixed_with, self.untrained)
-        return not self.simulated and all(other is None for other in others)
+        return self.kind == "real"
 
     @property
     def is_synthetic(self) -> bool:
         """Whether its U-Net learns from the pairs of a generator alone, or from somebody else's."""
-        return self.has_gan or self.external is not None
+        return self.kind in SYNTHETIC_KINDS
 
     @property
     def has_gan(self) -> bool:
         """Whether a generator is trained for it, as for neither the baseline nor somebody else's pairs."""
         return self.norm is not None
+
+
+def kind_of(cell: Mapping[str, Any]) -> Kind:
+    """What the U-Net of a cell learns from, by the fields of `Cell`; of cells of earlier runs some are not there.
+
+    Real patches, however few; the pairs of a generator (synthetic), or of somebody else (external); real patches and
+    pairs (mixed); phantoms (procedural); nothing, where a rule stands in the place of a U-Net (untrained).
+    """
+    if cell.get("untrained"):
+        return "untrained"
+    if cell.get("simulated"):
+        return "procedural"
+    if cell.get("mixed_with"):
+        return "mixed"
+    if cell.get("external"):
+        return "external"
+    return "synthetic" if cell["norm"] else "real"
 
 
 def cells_of(protocol: Protocol, profile: Profile, *, has_data: bool = False) -> list[Cell]:

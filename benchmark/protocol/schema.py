@@ -209,6 +209,7 @@ class Profile(Strict):
     """One size of the experiment. Every default is the paper's value, so a profile states its departures."""
 
     about: str = ""
+    trial: bool = False  # it only shows that every part works: the page says that its numbers mean nothing
     requires: Requires = Requires()
     data: str = "phantom"
     phantom: Phantom = Phantom()

@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,17 +20,21 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
+from benchmark.artifacts.reading import read_steps
 from benchmark.artifacts.store import canonical_json, file_lock
 from benchmark.claims.realism import THRESHOLDS
 from benchmark.metric_names import GAIN
 from benchmark.report.exports import flatten
 from benchmark.report.sections.numerics import numerics_sentences
+from benchmark.results.format import CellResult, Results
 from benchmark.results.run_folder import load_run
+from vesselgan.files import text_sha256
 
 __all__ = ["answer_metrics", "cell_params", "compare_url", "store_uri", "sync"]
 
 CURVE_POINTS = 200  # per curve: enough to see it, few enough for a page that opens fast
 BATCH = 500  # metrics per request, below MLflow's limit
+AXES = ("label", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
 CELL, CONTENT = "benchmark.cell", "benchmark.content"
 
 
@@ -40,13 +43,13 @@ def store_uri(out: Path) -> str:
     return f"sqlite:///{(out / 'runs' / 'mlflow.db').resolve()}"
 
 
-def sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
+def sync(out: Path, name: str, results: Results) -> None:
     """Make MLflow show the run `name`: cells whose content is there already are left alone, others written anew."""
     with file_lock(out / "runs" / "mlflow.lock", wait=True):  # one process makes the database, and writes to it
         _sync(out, name, results)
 
 
-def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
+def _sync(out: Path, name: str, results: Results) -> None:
     client = MlflowClient(store_uri(out))
     experiment = client.get_experiment_by_name(name)
     artifacts = (out / "runs" / "mlflow-artifacts").resolve()
@@ -72,18 +75,18 @@ def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
         client.delete_run(known[cell_id].info.run_id)
 
 
-def cell_params(cell: Mapping[str, Any]) -> dict[str, Any]:
+def cell_params(cell: CellResult) -> dict[str, object]:
     """What a cell is: its axes, every option of its recipe, and what its privacy rests on."""
-    axes = ("label", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
-    params = {key: cell[key] for key in axes}
+    facts: Mapping[str, object] = cell
+    params = {key: facts[key] for key in AXES}
     params |= {f"recipe.{key}": value for key, value in cell["recipe_options"].items()}
     return params | {f"privacy.{key}": value for key, value in (cell["privacy"] or {}).items()}
 
 
-def answer_metrics(results: Mapping[str, Any]) -> list[tuple[str, float, int]]:
+def answer_metrics(results: Results) -> list[tuple[str, float, int]]:
     """Each label's shares of the real gain and its distances from the floor, as metrics of the whole run."""
     values = {f"{GAIN}/{gain['metric'].partition('/')[2]}/{gain['label']}": gain["value"] for gain in results["gain"]}
-    for label, entry in (results["realism"] or {"labels": {}})["labels"].items():
+    for label, entry in (results["realism"]["labels"] if results["realism"] else {}).items():
         values |= {f"{name}/{label}": entry[name] for name in THRESHOLDS}
     # MLflow takes letters, digits and few signs; a label may be `real n=1 + SN`.
     return [(re.sub(r"[^\w./: -]", "_", key), value, 0) for key, value in values.items() if value is not None]
@@ -121,7 +124,7 @@ class _Content:
     @property
     def sha256(self) -> str:
         """Of all that, if it changes, is written anew."""
-        return sha256(canonical_json([self.params, self.metrics, self.tags, self.status]).encode()).hexdigest()
+        return text_sha256(canonical_json([self.params, self.metrics, self.tags, self.status]))
 
 
 def _mirror(client: MlflowClient, experiment_id: str, known: Mapping[str, Run], content: _Content) -> str:
@@ -158,11 +161,11 @@ def _curves(path: Path | None, prefix: str) -> list[tuple[str, float, int]]:
     """About CURVE_POINTS evenly spaced points of every reading in a step record."""
     if path is None:
         return []
-    steps = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     points: dict[str, list[tuple[str, float, int]]] = {}
-    for step in steps:
+    for step in read_steps(path):
+        number = int(step["step"] or 0)
         for key, value in step.items():
             if key != "step" and value is not None:
-                points.setdefault(key, []).append((f"{prefix}/{key}", value, step["step"]))
+                points.setdefault(key, []).append((f"{prefix}/{key}", value, number))
     # Some readings are taken at few of the steps, so each curve is thinned by itself.
     return [point for curve in points.values() for point in curve[:: max(1, len(curve) // CURVE_POINTS)]]

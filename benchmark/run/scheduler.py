@@ -1,6 +1,5 @@
 """Run a plan: which stage is ready, skip what is done, go on when something fails."""
 
-import hashlib
 import json
 import time
 from collections import Counter
@@ -14,7 +13,7 @@ from benchmark.environment import environment, usable_cores
 from benchmark.plan import CellPlan, Plan
 from benchmark.run.engine import Engine, Observer
 from vesselgan.errors import InputError
-from vesselgan.files import write_text
+from vesselgan.files import text_sha256, write_text
 
 __all__ = [
     "Outcome",
@@ -137,7 +136,7 @@ def _data(plan: Plan) -> dict[str, Any]:
     return {
         "description": plan.source.description,
         "phantom": not plan.source.has_files,
-        "sha256": hashlib.sha256(canonical_json(plan.source.options).encode()).hexdigest(),
+        "sha256": text_sha256(canonical_json(plan.source.options)),
         "mispaired": plan.source.mispaired,  # where D6 pairs them
     }
 

@@ -10,9 +10,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark import __version__
+from benchmark.artifacts.values import GANValues, PreparedValues, ScoreValues
 from benchmark.environment import environment
 from benchmark.metric_names import COST_METRICS, METRIC_NAMES
-from benchmark.results.summary import subject_rows, summarise
+from benchmark.results.format import MetricValue
+from benchmark.results.rows import subject_rows
+from benchmark.results.summary import cell_result
 from benchmark.scoring.audits import audit_sentence
 from benchmark.trained.generator import FoundGenerator, Origin
 from vesselgan.export import Intensities
@@ -134,28 +137,27 @@ def _training(origin: Origin) -> dict[str, Any]:
     options = origin.spec.options["wgan"]
     result = origin.result("gan")
     assert result is not None  # or there would be no generator
-    cell = origin.record["cell"] if origin.record else {}
-    values, facts = result["values"], result["facts"]
+    cell = origin.record["cell"] if origin.record else None
     return {
         "run": origin.run.name if origin.run else None,
-        "cell": cell.get("id"),
-        "variant": cell.get("variant"),
+        "cell": cell and cell["id"],
+        "variant": cell and cell["variant"],
         "training": {name: options[name] for name in _TRAINING_OPTIONS if name in options}
-        | {name: values[name] for name in ("steps", "epochs")}
+        | {name: result["values"][name] for name in ("steps", "epochs")}
         | {
-            "recipe_name": cell.get("recipe_name"),
-            "recipe": cell.get("recipe", origin.spec.options["recipe"]),
-            "environment": facts["environment"],
+            "recipe_name": cell and cell["recipe_name"],
+            "recipe": cell["recipe"] if cell else origin.spec.options["recipe"],
+            "environment": result["facts"]["environment"],
         },
     }
 
 
 def _training_data(origin: Origin) -> dict[str, Any] | None:
-    prepared = origin.result("data")
+    prepared = origin.values("data", PreparedValues)
     description = origin.run.plan["data"]["description"] if origin.run else None
     if prepared is None:
         return {"description": description} if description else None
-    return {"description": description, **prepared["values"]}
+    return {"description": description, **prepared}
 
 
 def _measured(found: FoundGenerator, seed: int, batch: int) -> dict[str, Any]:
@@ -163,23 +165,21 @@ def _measured(found: FoundGenerator, seed: int, batch: int) -> dict[str, Any]:
     origin = found.origin
     if origin is None:
         return {"metrics": None, "metrics_of": None, "memorisation": None, "privacy": None}
-    score, metrics = origin.result("score"), None
+    score, gan = origin.values("score", ScoreValues), origin.values("gan", GANValues)
+    metrics: Mapping[str, MetricValue] = {}
     if origin.run and origin.record:
-        rows = subject_rows(origin.run, [origin.record])
-        cells = {cell["id"]: cell for cell in summarise(origin.run, rows)["cells"]}
-        metrics = cells[origin.record["cell"]["id"]]["metrics"] or None
+        metrics = cell_result(origin.run, origin.record, subject_rows(origin.run, [origin.record]))["metrics"]
     same = (seed, batch) == (found.seed, found.batch)
-    scored = score["values"]["facts"]["samples"] if score else 0
     which = "pairs of this seed and batch" if same else "other pairs of this generator (another seed or batch)"
     return {
-        "metrics": metrics,
-        "metrics_of": f"the first {scored} {which}" if score else None,
-        "memorisation": score["values"]["memorisation"] if score else None,
-        "privacy": (origin.result("gan") or {"values": {"privacy": None}})["values"]["privacy"],
+        "metrics": metrics or None,
+        "metrics_of": f"the first {score['facts']['samples']} {which}" if score else None,
+        "memorisation": score.get("memorisation") if score else None,
+        "privacy": gan.get("privacy") if gan else None,
     }
 
 
-def _metric_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, int]]:
+def _metric_rows(metrics: Mapping[str, MetricValue]) -> Iterator[tuple[str, str, str, int]]:
     """Name, value, interval, n."""
     for key, (title, decimals, unit) in METRIC_NAMES.items():
         entry = metrics.get(key)

@@ -195,7 +195,7 @@ def test_a_run_of_several_networks_lists_them_and_takes_a_cell(tmp_path: Path) -
         (runs / "stages" / key).mkdir(parents=True)
         if cell != "GP_s0":  # not trained yet
             (runs / "stages" / key / "unet.safetensors").write_bytes(b"")
-            result = {"values": {}, "facts": {}, "files": {}}
+            result = {"values": {}, "facts": {"seconds": 1.0}, "files": {}}
             (runs / "stages" / key / "result.json").write_text(json.dumps(result))
     run = str(runs / "r")
     with pytest.raises(InputError, match=r"has 2 U-Nets; choose one with --cell: real_s0, SN_s0$"):

@@ -96,8 +96,8 @@ def test_failed_and_unfinished_cells_stay_in_the_results(tmp_path: Path) -> None
 
 
 def test_costs_are_in_both_directions_and_marked_when_emulated(tmp_path: Path) -> None:
-    measured = {"step_time_ms": [10.0, 20.0], "peak_memory_mib": 5.0, "emulated": True}
-    values = {"configurations": {"SN": measured}, "memory_definition": "bytes"}
+    measured = {"step_time_ms": [10.0, 20.0], "peak_memory_mib": 5.0, "emulated": True, "steps_timed": 2}
+    values = {"configurations": {"SN": measured}, "memory_definition": "bytes", "threads": 1}
     make_run(tmp_path, {"SN_f16_s0": {"measure": values}})
     metrics = results_of(load_run(tmp_path, "r-p"))["cells"][0]["metrics"]
     assert metrics["step_time_ms"]["value"] == pytest.approx(np.sqrt(10 * 20))
@@ -123,7 +123,8 @@ def test_mlflow_gets_the_whole_recipe_and_what_privacy_rests_on(tmp_path: Path) 
     from benchmark.report.mlflow_mirror import cell_params
 
     spent = {"epsilon": 3.5, "delta": 1e-3, "noise_multiplier": 0.3, "clip_norm": 1.0, "sample_rate": 0.1}
-    make_run(tmp_path, {"SN_f16_s0": {"gan": {"privacy": spent}}, "SN_f16_s1": {"gan": {}}})
+    spent |= {"noisy_updates": 9, "accountant": "RDP", "unit": "one patch", "caveats": []}
+    make_run(tmp_path, {"SN_f16_s0": {"gan": {"steps": 9, "privacy": spent}}, "SN_f16_s1": {"gan": {"steps": 9}}})
     path = tmp_path / "runs/r-p/cells/SN_f16_s0.json"
     record = json.loads(path.read_text())
     record["cell"]["recipe"] = as_dict(PAPER_CODE)
@@ -139,7 +140,9 @@ def test_mlflow_gets_the_whole_recipe_and_what_privacy_rests_on(tmp_path: Path) 
 
 def test_steps_that_were_not_applied_are_counted_by_training(tmp_path: Path) -> None:
     counts = {"not finite": 1, "absurd": 2, "loss scale": 0}
-    make_run(tmp_path, {"SN_f16_s0": {"gan": {"steps_rejected": counts}, "unet": {}}, "SN_f16_s1": {"gan": {}}})
+    unet = {"steps": 8, "best_step": 4, "training_samples": {"synthetic": 3}, "history": []}
+    gan = {"steps": 9, "steps_rejected": counts}
+    make_run(tmp_path, {"SN_f16_s0": {"gan": gan, "unet": unet}, "SN_f16_s1": {"gan": {"steps": 9}}})
     counted, earlier = results_of(load_run(tmp_path, "r-p"))["cells"]
     assert counted["steps_rejected"] == {"gan": counts}
     assert earlier["steps_rejected"] == {}, "of a version that did not count them"
