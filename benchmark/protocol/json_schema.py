@@ -6,25 +6,26 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from benchmark.protocol.schema import Protocol
 
-__all__ = ["FILE", "protocol_json_schema"]
+__all__ = ["FILE", "Untitled", "protocol_json_schema"]
 
 FILE = "protocol.schema.json"  # beside the shipped protocols, which name it in their first line
 
 
 def protocol_json_schema() -> dict[str, Any]:
     """The schema (draft 2020-12) of a protocol as it stands in YAML, in plain JSON values."""
-    schema = Protocol.model_json_schema(schema_generator=_Untitled)
+    schema = Protocol.model_json_schema(schema_generator=Untitled)
     # In YAML a claim stands under its name; the model has the name inside.
     claim = schema["$defs"]["Claim"]
     del claim["properties"]["name"], claim["required"]
     one = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": {"$ref": "#/$defs/Claim"}}
     schema["properties"]["claims"]["items"] = one
     schema["properties"]["arms"]["additionalProperties"] = False  # beside its pattern of keys
-    return {"$schema": _Untitled.schema_dialect, **schema}
+    return {"$schema": Untitled.schema_dialect, **schema}
 
 
-class _Untitled(GenerateJsonSchema):
+class Untitled(GenerateJsonSchema):
     """Without the titles that pydantic makes of names, which tell an editor's user nothing new."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # a type that pydantic's versions name differently
+        """Never."""
         return False

@@ -25,7 +25,6 @@ from benchmark.artifacts.store import canonical_json, file_lock
 from benchmark.claims.realism import THRESHOLDS
 from benchmark.metric_names import GAIN
 from benchmark.report.exports import flatten
-from benchmark.report.sections.numerics import numerics_sentences
 from benchmark.results.format import CellResult, Results
 from benchmark.results.run_folder import load_run
 from vesselgan.files import text_sha256
@@ -58,7 +57,7 @@ def _sync(out: Path, name: str, results: Results) -> None:
     settings = {"protocol": results["protocol"], "profile": results["profile"], "data": results["data"]["description"]}
     facts = {name: value for name, value in results["environment"].items() if name != "numerics"}
     environment = {f"environment.{key}": str(value) for key, value in flatten(facts)}
-    environment["numerics"] = " ".join(numerics_sentences(results["environment"].get("numerics", [])))
+    environment["numerics"] = " ".join(results["numerics"])
     parent = _Content("", name, settings, answer_metrics(results), environment)
     parent_id = _mirror(client, experiment_id, known, parent)
     run = load_run(out, name)

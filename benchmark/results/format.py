@@ -4,10 +4,10 @@ A run's page, tables and MLflow mirror show what stands in it, and compute nothi
 has: a key that goes, or means something else, makes a new format; a key that comes is a line of the history.
 
 Format 1. What came before had no number, and lacks `format`, `about`, `only`, `is_trial`, `split`, `prepared`,
-`work_seconds`, `measurement`, `cost_ratios`, `real_labels`, `subject_ranking` and `median_patches`; of a cell `kind`,
-`trainings`, `memorisation` and `closest`; of a group `done`, `test_subjects`, `over_subjects`, `vessel_share` and
-`label_means`, and of its metrics `segmentations` and `empty_segmentations`; of a region of the answer `difference`.
-Everything else is as it was.
+`numerics`, `work_seconds`, `measurement`, `cost_ratios`, `real_labels`, `subject_ranking` and `median_patches`; of a
+cell `kind`, `trainings`, `memorisation` and `closest`; of a group `done`, `test_subjects`, `over_subjects`,
+`vessel_share` and `label_means`, and of its metrics `segmentations` and `empty_segmentations`; of a region of the
+answer `difference`. Everything else is as it was.
 """
 
 from typing import Any, Literal, NotRequired
@@ -69,6 +69,7 @@ class Training(Part):
     steps: int
     best_step: NotRequired[int]
     samples: NotRequired[dict[str, int]]  # `real`, `synthetic` or both
+    pictured: NotRequired[list[int]]  # steps after which pictures of a generator's pairs were taken
 
 
 class ClosePatch(Part):
@@ -226,6 +227,7 @@ class Measured(Part):
     prepared: PreparedValues | None
     brain_masks: BrainMasks | None
     environment: RunEnvironment
+    numerics: list[str]  # what the checks in `environment` found, in sentences
     settings: dict[str, Any]  # every option of the profile, see the JSON Schema of protocols
     work_seconds: float
     cells: list[CellResult]

@@ -102,8 +102,8 @@ class RunEnvironment(Environment):
 class Run:
     """The cells of one run folder with what their finished stages say.
 
-    Where a file is torn, changed or of another type, whatever asks for it raises InputError: DamagedStageError for those
-    of stages. `is_running` is for a run that goes on, in which what is damaged counts as not made.
+    Where a file is torn, changed or of another type, whatever asks for it raises InputError: DamagedStageError where it
+    is a stage's. `is_running` is for a run that goes on, in which what is damaged counts as not made.
     """
 
     store: Store

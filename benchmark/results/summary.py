@@ -28,6 +28,7 @@ from benchmark.results.format import (
     Training,
 )
 from benchmark.results.metrics import over_seeds, score_metrics, segmentation_metrics
+from benchmark.results.numerics import numerics_sentences
 from benchmark.results.rows import over_subjects, plain_rows, ranking, sample_sd
 from benchmark.results.run_folder import CellRecord, Run
 
@@ -54,6 +55,7 @@ def summarise(run: Run, rows: pd.DataFrame) -> Measured:
         "prepared": prepared,
         "brain_masks": _brain_masks(prepared),
         "environment": run.environment,
+        "numerics": numerics_sentences(run.environment.get("numerics", [])),
         "settings": plan["settings"],
         "work_seconds": sum(cell["seconds"] for cell in cells),
         "cells": cells,
@@ -70,14 +72,10 @@ def summarise(run: Run, rows: pd.DataFrame) -> Measured:
 def cell_result(run: Run, record: CellRecord, rows: pd.DataFrame) -> CellResult:
     """A cell of results.json; `rows` are the run's `subject_rows`."""
     cell = record["cell"]
-    score, gan = run.values(record, "score", ScoreValues), run.values(record, "gan", GANValues)
-    unet = run.values(record, "unet", UNetValues)
+    score = run.values(record, "score", ScoreValues)
+    gan, unet = run.values(record, "gan", GANValues), run.values(record, "unet", UNetValues)
     evaluation: EvaluationValues = run.values(record, "evaluate", EvaluationValues) or {}
     seconds = run.seconds(record)
-    trainings: dict[str, Training] = {"gan": {"steps": gan["steps"]}} if gan else {}
-    if unet:
-        best, samples = unet["best_step"], unet["training_samples"]
-        trainings["unet"] = {"steps": unet["steps"], "best_step": best, "samples": samples}
     rejected = {"gan": gan and gan.get("steps_rejected"), "unet": unet and unet.get("steps_rejected")}
     return {
         "id": cell["id"],
@@ -105,7 +103,7 @@ def cell_result(run: Run, record: CellRecord, rows: pd.DataFrame) -> CellResult:
         "memorisation": score.get("memorisation", {}) if score else {},
         "closest": _closest(run, record),
         "privacy": gan.get("privacy") if gan else None,
-        "trainings": trainings,
+        "trainings": _trainings(run, record, gan, unet),
         # Nothing of a training of an earlier version, which did not count them.
         "steps_rejected": {role: counts for role, counts in rejected.items() if counts is not None},
         "stages": record["stages"],
@@ -115,6 +113,18 @@ def cell_result(run: Run, record: CellRecord, rows: pd.DataFrame) -> CellResult:
             **segmentation_metrics(rows, cell["id"], evaluation.get("reasons", {})),
         },
     }
+
+
+def _trainings(run: Run, record: CellRecord, gan: GANValues | None, unet: UNetValues | None) -> dict[str, Training]:
+    trainings: dict[str, Training] = {}
+    if gan:
+        course = run.file(record, "gan", "course.npz")
+        pictured: list[int] = read_arrays(course, ["steps"])["steps"].tolist() if course else []
+        trainings["gan"] = {"steps": gan["steps"], "pictured": pictured}
+    if unet:
+        best, samples = unet["best_step"], unet["training_samples"]
+        trainings["unet"] = {"steps": unet["steps"], "best_step": best, "samples": samples}
+    return trainings
 
 
 def _closest(run: Run, record: CellRecord) -> list[ClosePatch]:

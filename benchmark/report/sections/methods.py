@@ -8,7 +8,6 @@ from typing import Any
 from benchmark.artifacts.values import PreparedValues
 from benchmark.protocol.schema import Profile
 from benchmark.report.exports import flatten
-from benchmark.report.sections.numerics import numerics_sentences
 from benchmark.results.format import Results
 from benchmark.words import join, plural
 from vesselgan.recipe import Recipe
@@ -123,7 +122,7 @@ def _warnings(results: Results) -> Iterator[str]:
             "norm alone."
         )
     yield from _privacy(results)
-    yield from (line for line in numerics_sentences(results["environment"].get("numerics", [])) if "wrong" in line)
+    yield from (line for line in results["numerics"] if "wrong" in line)
     if any(cell["recipe_options"].get("reference") == "train" for cell in results["cells"]):
         yield "FID and PRD compare with the training patches (D15), which rewards a model that memorises them."
 
@@ -151,8 +150,8 @@ def _facts(run_name: str, results: Results) -> Iterator[tuple[str, str]]:
     yield "run", run_name
     yield "machine", ", ".join(f"{value} {_unit(name)}".strip() for name, value in environment["machine"].items())
     yield "device", environment["device"]
-    if checks := environment.get("numerics"):
-        yield "kernels", " ".join(numerics_sentences(checks))
+    if results["numerics"]:
+        yield "kernels", " ".join(results["numerics"])
     yield "threads per stage", str(results["settings"].get("threads", "unknown"))
     versions = {"python": environment["python"], **environment["versions"]}
     yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -200,7 +200,7 @@ def _share_entry(share: Spread | None) -> Entry:
     if share is None:
         return Entry("–")
     sd = share["sd"]
-    return Entry(f"{100 * share['value']:.2f}", "" if sd is None else f"± {deviation(100 * sd, 2)}")
+    return Entry(number(100 * share["value"], 2), "" if sd is None else f"± {deviation(100 * sd, 2)}")
 
 
 def distance_warnings(results: Results) -> Sequence[str]:

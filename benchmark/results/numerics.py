@@ -1,4 +1,4 @@
-"""What the numerics checks of a run found, in sentences: the same on the page, in MLflow and in the terminal."""
+"""What the numerics checks of a run found, in sentences: the same on the page and in MLflow."""
 
 from collections.abc import Iterable
 
