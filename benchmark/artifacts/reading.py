@@ -42,7 +42,8 @@ def read_steps(path: Path) -> list[Step]:
 def read_arrays(path: Path, names: Sequence[str], *, optional: bool = False) -> dict[str, NDArray[Any]]:
     """These arrays of an `.npz`; where all are `optional` and the first is not there, none. Raises InputError."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Of what is no archive numpy would leave the file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if optional and names[0] not in arrays:
                 return {}
             return {name: arrays[name] for name in names}
