@@ -3,6 +3,7 @@
 What may be left out (`NotRequired`) is what stages of earlier versions did not tell: their runs can still be read.
 """
 
+from collections.abc import Sequence
 from typing import NotRequired
 
 from pydantic import ConfigDict, with_config
@@ -18,6 +19,7 @@ __all__ = [
     "MemorisationValues",
     "NumericsCheck",
     "NumericsFault",
+    "PairsValues",
     "PreparedValues",
     "PrivacySpent",
     "ReferenceValues",
@@ -71,8 +73,8 @@ class PreparedValues(Told):
 
     subjects: dict[str, int]
     patches: dict[str, int]
-    shapes: list[list[int]]
-    spacings_mm: list[list[float]]
+    shapes: Sequence[Sequence[int]]
+    spacings_mm: Sequence[Sequence[float]]
     vessel_share: float
     with_brain_mask: int
     brain_mask_computed: int
@@ -121,7 +123,18 @@ class UNetValues(Told):
 class EvaluationValues(Told):
     """`evaluate` and `evaluate_untrained`; the scores stand in `subjects.csv`."""
 
+    subjects: NotRequired[dict[str, int]]  # by split
     reasons: NotRequired[dict[str, str]]  # region -> why it has no value
+
+
+class PairsValues(Told):
+    """`synthesise`, `import_pairs` and `simulate_pairs`: how many pairs, and what their vessel labels are like."""
+
+    pairs: int
+    vessel_share: float
+    without_vessel: int
+    intensity_range: NotRequired[Sequence[float]]  # of imported ones
+    shape: NotRequired[Sequence[int]]  # of the phantoms
 
 
 class LabelMeans(Told):

@@ -66,5 +66,8 @@ def keep_seeds(out: Path, name: str, asked: str | None, before: Sequence[int], s
 
 
 def _is_done(folder: Path) -> bool:
-    run = Run.open(folder)
+    try:
+        run = Run.open(folder)
+    except InputError:  # stopped while it was written, or damaged since: it goes on, which makes it anew
+        return False
     return all(run.store.done(key) for record in run.cells for key in record["stages"].values())

@@ -11,6 +11,7 @@ from typing import Any
 from benchmark.artifacts.store import Store, canonical_json
 from benchmark.environment import environment, usable_cores
 from benchmark.plan import CellPlan, Plan
+from benchmark.results.run_folder import DataFacts, RunPlan
 from benchmark.run.engine import Engine, Observer
 from vesselgan.errors import InputError
 from vesselgan.files import text_sha256, write_text
@@ -132,7 +133,7 @@ def needed_stages(plan: Plan, cells: Iterable[CellPlan]) -> set[str]:
     return needed
 
 
-def _data(plan: Plan) -> dict[str, Any]:
+def _data(plan: Plan) -> DataFacts:
     return {
         "description": plan.source.description,
         "phantom": not plan.source.has_files,
@@ -141,7 +142,7 @@ def _data(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _description(plan: Plan) -> dict[str, Any]:
+def _description(plan: Plan) -> RunPlan:
     protocol = plan.protocol
     return {
         "protocol": protocol.protocol,
@@ -154,7 +155,7 @@ def _description(plan: Plan) -> dict[str, Any]:
         "settings": plan.profile.model_dump(mode="json"),
         "cells": [cell_plan.cell.id for cell_plan in plan.cells],
         "claims": [claim.model_dump(mode="json") for claim in protocol.claims],
-        "reference": {name: item.model_dump() for name, item in protocol.reference.items()},
+        "reference": {name: {"value": item.value, "source": item.source} for name, item in protocol.reference.items()},
     }
 
 

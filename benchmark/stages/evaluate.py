@@ -2,14 +2,15 @@
 
 import csv
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.artifacts.error_maps import save_maps
+from benchmark.artifacts.values import EvaluationValues
 from benchmark.metric_names import REGIONS, SEGMENTATION_METRICS
 from benchmark.stages.context import Context
 from benchmark.stages.train_unet import open_unet, scaled_volume
@@ -18,12 +19,22 @@ from vesselgan.inference import segment_volume
 from vesselgan.metrics import segmentation_scores
 from vesselgan.training import choose_precision
 
-__all__ = ["SPLITS", "evaluate", "score_rows", "write_scores"]
+__all__ = ["SPLITS", "ScoreRow", "evaluate", "score_rows", "write_scores"]
 
 SPLITS = ("validation", "test")
 
 
-def evaluate(context: Context) -> dict[str, Any]:
+class ScoreRow(TypedDict):
+    """A row of `subjects.csv`: one metric of one subject, "" where it does not exist; `empty` is 0 or 1."""
+
+    split: str
+    subject: str
+    metric: str
+    value: float | str
+    empty: int
+
+
+def evaluate(context: Context) -> EvaluationValues:
     """Write `subjects.csv` (one row per subject and metric) and the maps of the test subjects, see `save_maps`.
 
     Distances are in voxels and in millimetres. Where truth or prediction is empty, distances are the image's diagonal,
@@ -34,7 +45,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     precision = choose_precision(facts["precision"], context.device)
     inference = context.options["inference"]
     subjects = [subject for subject in store.subjects if subject.split in SPLITS]
-    rows: list[dict[str, Any]] = []
+    rows: list[ScoreRow] = []
     for index, subject in enumerate(subjects):
         context.progress(index, len(subjects), "volumes segmented")
         image = scaled_volume(store, subject, context.recipe.intensity_scaling)
@@ -47,7 +58,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     return {"subjects": {split: sum(s.split == split for s in subjects) for split in SPLITS}}
 
 
-def write_scores(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_scores(folder: Path, rows: Iterable[ScoreRow]) -> None:
     """Write `subjects.csv` of what `score_rows` gave."""
     with (folder / "subjects.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["split", "subject", "metric", "value", "empty"])
@@ -57,11 +68,11 @@ def write_scores(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def score_rows(
     subject: StoredSubject, truth: NDArray[np.bool_], prediction: NDArray[np.bool_], mask: NDArray[np.bool_] | None
-) -> list[dict[str, Any]]:
+) -> list[ScoreRow]:
     """Every metric of one prediction (X, Y, Z) in every region; without mask, empty values inside the brain."""
     regions = {} if mask is None else {"intracranial": mask}
     scores = segmentation_scores(truth, prediction, regions=regions, spacing_mm=subject.spacing_mm, empty="diagonal")
-    rows = []
+    rows: list[ScoreRow] = []
     for region in REGIONS:
         values = scores.get(region)
         empty = values is not None and bool(values["truth_empty"] or values["prediction_empty"])

@@ -1,14 +1,14 @@
 """Rules without learning, scored on the same subjects and by the same metrics as U-Nets are."""
 
 import json
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.artifacts.error_maps import save_maps
+from benchmark.artifacts.values import EvaluationValues
 from benchmark.stages.context import Context
-from benchmark.stages.evaluate import SPLITS, score_rows, write_scores
+from benchmark.stages.evaluate import SPLITS, ScoreRow, score_rows, write_scores
 from benchmark.stages.train_unet import scaled_volume
 from vesselgan.data import StoredSubject, VolumeStore, open_store
 from vesselgan.untrained import UntrainedRule, segment
@@ -20,7 +20,7 @@ INTRACRANIAL = "intracranial"
 NO_RULE = "no training subject has vessels inside a brain mask, so there is no rule for them"
 
 
-def evaluate_untrained(context: Context) -> dict[str, Any]:
+def evaluate_untrained(context: Context) -> EvaluationValues:
     """Write `subjects.csv` and the maps of the test subjects, as `evaluate` does.
 
     Each region has a rule of its own, and is scored on what that rule marks. The maps are of the rule for all vessels.
@@ -30,7 +30,7 @@ def evaluate_untrained(context: Context) -> dict[str, Any]:
     fitted = json.loads((context.inputs["rules"] / "rules.json").read_text(encoding="utf-8"))
     rules = {region: UntrainedRule.from_dict(values) for region, values in fitted.items()}
     subjects = [subject for subject in store.subjects if subject.split in SPLITS]
-    rows: list[dict[str, Any]] = []
+    rows: list[ScoreRow] = []
     for index, subject in enumerate(subjects):
         context.progress(index, len(subjects), "volumes segmented")
         image, truth = scaled_volume(store, subject, "volume"), np.asarray(store.label(subject.key))
@@ -44,7 +44,7 @@ def evaluate_untrained(context: Context) -> dict[str, Any]:
     return {"subjects": counts, "reasons": {} if INTRACRANIAL in rules else {INTRACRANIAL: NO_RULE}}
 
 
-def _rows(store: VolumeStore, subject: StoredSubject, truth: Mask, marked: dict[str, Mask]) -> list[dict[str, Any]]:
+def _rows(store: VolumeStore, subject: StoredSubject, truth: Mask, marked: dict[str, Mask]) -> list[ScoreRow]:
     """Each region's rows from the prediction of its own rule."""
     mask = store.mask(subject.key) if INTRACRANIAL in marked else None
     rows = score_rows(subject, truth, marked["all"], mask)

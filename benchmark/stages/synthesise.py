@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from safetensors.torch import load_file
 
 from benchmark.artifacts.pairs import describe_pairs, encoded
+from benchmark.artifacts.values import PairsValues
 from benchmark.stages.context import Context, throttled
 from vesselgan.networks import Generator
 from vesselgan.synthesis import synthesise
@@ -25,7 +25,7 @@ def load_generator(folder: Path, device: str) -> tuple[Generator, str]:
     return generator.to(device), facts["precision"]
 
 
-def synthesise_pairs(context: Context) -> dict[str, Any]:
+def synthesise_pairs(context: Context) -> PairsValues:
     """Write `images.npy` (N, X, Y, Z) int16, `encoded`, `labels.npy` bool, and some pairs to be shown."""
     options = context.options
     generator, precision = load_generator(context.inputs["gan"], context.device)

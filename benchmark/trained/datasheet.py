@@ -5,12 +5,12 @@ Nothing in it depends on when or how often the command ran, so that a continued 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark import __version__
-from benchmark.artifacts.values import GANValues, PreparedValues, ScoreValues
+from benchmark.artifacts.values import GANValues, MemorisationValues, PreparedValues, PrivacySpent, ScoreValues
 from benchmark.environment import environment
 from benchmark.metric_names import COST_METRICS, METRIC_NAMES
 from benchmark.results.format import MetricValue
@@ -21,7 +21,7 @@ from benchmark.trained.generator import FoundGenerator, Origin
 from vesselgan.export import Intensities
 from vesselgan.recipe import as_dict
 
-__all__ = ["NO_LICENCE", "REFERENCE", "Dataset", "datasheet", "render_datasheet"]
+__all__ = ["NO_LICENCE", "REFERENCE", "Dataset", "Datasheet", "datasheet", "render_datasheet"]
 
 NO_LICENCE = (
     "None is given. The terms of the generator's training data may bind what is made from it: "
@@ -60,7 +60,73 @@ class Dataset:
     device: str
 
 
-def datasheet(found: FoundGenerator, asked: Dataset) -> dict[str, Any]:
+Ends = TypedDict("Ends", {"black": float, "white": float, "dtype": str, "from": str})
+
+
+class Generation(TypedDict):
+    """How the pairs were made."""
+
+    seed: int
+    batch: int
+    precision: str
+    recipe: Mapping[str, Any]
+    environment: Mapping[str, object]
+
+
+class Training(TypedDict):
+    """Where a generator comes from that a run trained."""
+
+    run: str | None
+    cell: str | None
+    variant: str | None
+    training: Mapping[str, object]
+
+
+class GeneratorFacts(TypedDict):
+    """The generator; what follows `source` is known of one that a stage trained."""
+
+    name: str
+    sha256: str
+    filters: int
+    latent: int
+    parameters: int
+    source: Mapping[str, Any] | None
+    run: NotRequired[str | None]
+    cell: NotRequired[str | None]
+    variant: NotRequired[str | None]
+    training: NotRequired[Mapping[str, object]]
+
+
+class Measured(TypedDict):
+    """What is known of the quality of the generator's pairs; each None where there is nothing."""
+
+    metrics: Mapping[str, MetricValue] | None
+    metrics_of: str | None
+    memorisation: Mapping[str, MemorisationValues] | None
+    privacy: PrivacySpent | None
+
+
+class Datasheet(Measured):
+    """The content of `datasheet.json`."""
+
+    datasheet: int
+    name: str
+    synthetic: bool
+    pairs: int
+    layout: str
+    patch_size: list[int]
+    spacing_mm: list[float] | None
+    spacing_from: str | None
+    intensities: Ends
+    labels: Mapping[str, str]
+    generation: Generation
+    generator: GeneratorFacts
+    training_data: Mapping[str, object] | None
+    licence: str
+    reference: str
+
+
+def datasheet(found: FoundGenerator, asked: Dataset) -> Datasheet:
     """Everything that the dataset's bytes depend on, and what is known of its quality, in plain JSON values."""
     recipe, network, known = as_dict(found.recipe), found.network, found.intensity_range is not None
     return {
@@ -70,7 +136,7 @@ def datasheet(found: FoundGenerator, asked: Dataset) -> dict[str, Any]:
         "pairs": asked.count,
         "layout": asked.layout,
         "patch_size": list(network.patch_size),
-        "spacing_mm": asked.spacing_mm and list(asked.spacing_mm),
+        "spacing_mm": list(asked.spacing_mm) if asked.spacing_mm else None,
         "spacing_from": "given"
         if asked.spacing_given
         else "median of the training subjects"
@@ -94,15 +160,7 @@ def datasheet(found: FoundGenerator, asked: Dataset) -> dict[str, Any]:
             "recipe": {name: recipe[name] for name in _GENERATION_OPTIONS},
             "environment": _environment(asked.device),
         },
-        "generator": {
-            "name": found.name,
-            "sha256": found.sha256,
-            "filters": network.filters,
-            "latent": network.latent,
-            "parameters": sum(tensor.numel() for tensor in network.parameters()),
-            "source": found.source,
-            **(_training(found.origin) if found.origin else {}),
-        },
+        "generator": _generator(found),
         "training_data": _training_data(found.origin) if found.origin else None,
         **_measured(found, asked.seed, asked.batch),
         "licence": asked.licence,
@@ -110,7 +168,7 @@ def datasheet(found: FoundGenerator, asked: Dataset) -> dict[str, Any]:
     }
 
 
-def render_datasheet(sheet: Mapping[str, Any]) -> str:
+def render_datasheet(sheet: Datasheet) -> str:
     """The content of `datasheet.md`."""
     templates = Environment(
         loader=PackageLoader("benchmark.trained", ""), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -127,32 +185,45 @@ def render_datasheet(sheet: Mapping[str, Any]) -> str:
     return templates.get_template("datasheet.md.j2").render(view)
 
 
-def _environment(device: str) -> dict[str, Any]:
+def _environment(device: str) -> Mapping[str, object]:
     """Without what no byte depends on."""
     facts = environment(device)
     return {"cpu": facts["machine"]["cpu"], **{key: value for key, value in facts.items() if key != "machine"}}
 
 
-def _training(origin: Origin) -> dict[str, Any]:
+def _generator(found: FoundGenerator) -> GeneratorFacts:
+    network = found.network
+    facts: GeneratorFacts = {
+        "name": found.name,
+        "sha256": found.sha256,
+        "filters": network.filters,
+        "latent": network.latent,
+        "parameters": sum(tensor.numel() for tensor in network.parameters()),
+        "source": found.source,
+    }
+    return {**facts, **_training(found.origin)} if found.origin else facts
+
+
+def _training(origin: Origin) -> Training:
     options = origin.spec.options["wgan"]
     result = origin.result("gan")
     assert result is not None  # or there would be no generator
     cell = origin.record["cell"] if origin.record else None
     return {
         "run": origin.run.name if origin.run else None,
-        "cell": cell and cell["id"],
-        "variant": cell and cell["variant"],
+        "cell": cell["id"] if cell else None,
+        "variant": cell["variant"] if cell else None,
         "training": {name: options[name] for name in _TRAINING_OPTIONS if name in options}
         | {name: result["values"][name] for name in ("steps", "epochs")}
         | {
-            "recipe_name": cell and cell["recipe_name"],
+            "recipe_name": cell["recipe_name"] if cell else None,
             "recipe": cell["recipe"] if cell else origin.spec.options["recipe"],
             "environment": result["facts"]["environment"],
         },
     }
 
 
-def _training_data(origin: Origin) -> dict[str, Any] | None:
+def _training_data(origin: Origin) -> Mapping[str, object] | None:
     prepared = origin.values("data", PreparedValues)
     description = origin.run.plan["data"]["description"] if origin.run else None
     if prepared is None:
@@ -160,8 +231,8 @@ def _training_data(origin: Origin) -> dict[str, Any] | None:
     return {"description": description, **prepared}
 
 
-def _measured(found: FoundGenerator, seed: int, batch: int) -> dict[str, Any]:
-    """Metrics and audit of the generator's cell; each None where there is none."""
+def _measured(found: FoundGenerator, seed: int, batch: int) -> Measured:
+    """Metrics and audit of the generator's cell."""
     origin = found.origin
     if origin is None:
         return {"metrics": None, "metrics_of": None, "memorisation": None, "privacy": None}
