@@ -9,6 +9,7 @@ import typer
 
 from benchmark.artifacts.store import StageLockedError
 from benchmark.commands import app, complain
+from benchmark.metrics.loading import load_metrics
 from vesselgan.errors import InputError
 
 __all__ = ["main"]
@@ -21,6 +22,7 @@ def main() -> None:
     """Entry point: bad input is told in one line per error, with exit status 2."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        load_metrics()
         arguments = ["--help"] if len(sys.argv) == 1 else None
         sys.exit(app(arguments, prog_name=_called_as(), standalone_mode=False) or 0)
     except UsageError as error:

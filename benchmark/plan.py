@@ -1,21 +1,23 @@
 """Which stage needs which: from a protocol's cells to stage specifications. Pure, and imports no torch."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from benchmark.artifacts.generators import numerics_options, recipe_options, step_options, training_options
 from benchmark.artifacts.store import Spec
 from benchmark.artifacts.versions import STAGE_VERSIONS
 from benchmark.datasets.source import ExternalSource, Source
 from benchmark.environment import library_versions, machine, torch_minor
+from benchmark.metrics.asking import stage_options
 from benchmark.protocol.cells import Cell
 from benchmark.protocol.schema import Profile, Protocol
 from vesselgan.errors import InputError
+from vesselgan.families import WGAN
 from vesselgan.processor import narrowest, usable_instructions
 
 __all__ = [
@@ -26,7 +28,6 @@ __all__ = [
     "Plan",
     "build_plan",
     "check_options",
-    "gan_steps",
 ]
 
 Findings = Mapping[str, Mapping[str, Any]]  # values of finished numerics checks by their keys
@@ -129,7 +130,8 @@ def build_plan(
         raise InputError(f"cell {lacking[0]}: precision tf32 needs a CUDA device; on a CPU choose fp32 or bf16")
     patches = source.training_patches(profile)
     for cell in cells:
-        if cell.batch is not None and cell.batch > patches:
+        stored = cell.has_generator and cell.generator.stored_patches
+        if stored and cell.batch is not None and cell.batch > patches:
             raise InputError(f"cell {cell.id}: batch {cell.batch} of {patches} training patches; lower the batch")
         _refuse_arm(cell, profile, source)
     plan = Plan(protocol, profile_name, profile, device, source, findings)
@@ -137,8 +139,8 @@ def build_plan(
         costs = _add_measure(plan, cells, profile.measure.threads)
         for cell in cells:
             roles = {}
-            if cell.has_gan:
-                check = roles["verify_gan"] = plan.verify(_gan_check(profile, cell), profile.measure.threads)
+            if cell.has_generator:
+                check = roles["verify_gan"] = plan.verify(_generator_check(profile, cell), profile.measure.threads)
                 if costs and not plan.refused(check):
                     roles["measure"] = costs
             plan.cells.append(CellPlan(cell, roles))
@@ -149,7 +151,7 @@ def build_plan(
     # machine for itself and would otherwise hold up workers.
     data = {cell.recipe.pairing: _add_prepare(plan, cell) for cell in cells}
     imported = {label: _add_import(plan, external) for label, external in externals.items()}
-    costs = _add_measure(plan, [cell for cell in cells if cell.has_gan], profile.threads)
+    costs = _add_measure(plan, [cell for cell in cells if cell.has_generator], profile.threads)
     pairs: dict[tuple[str, int], dict[str, str]] = {}
     # Fewer real subjects last: their short U-Nets fill the gaps between generators.
     for cell in sorted(cells, key=lambda cell: cell.real_subjects is not None):
@@ -157,8 +159,8 @@ def build_plan(
         if cell.untrained:
             plan.cells.append(CellPlan(cell, roles | _add_untrained(plan, cell.untrained, roles["data"])))
             continue
-        if cell.has_gan:
-            roles |= _add_gan(plan, cell, roles["data"])
+        if cell.has_generator:
+            roles |= _add_generator(plan, cell, roles["data"])
             if costs and not plan.refused(roles["verify_gan"]):
                 roles["measure"] = costs
         elif cell.external:
@@ -189,17 +191,12 @@ def _refuse_arm(cell: Cell, profile: Profile, source: Source) -> None:
         raise InputError(f"cell {cell.id}: unet.batch 1 cannot be half real and half synthetic; raise it to 2 or more")
 
 
-def gan_steps(profile: Profile, patches: int, batch: int) -> int:
-    """Training steps to expect: as stated, or epochs over the training patches, a last, short batch included."""
-    return profile.steps or profile.epochs * math.ceil(patches / batch)
-
-
 def _add_prepare(plan: Plan, cell: Cell) -> str:
     profile, pairing = plan.profile, cell.recipe.pairing
     options = {
         "source": plan.source.options_for(pairing),
         # The phantom has no files: a pair is made as one, and the option makes no difference.
-        "recipe": _recipe(cell, DATA_RECIPE) if plan.source.has_files else {},
+        "recipe": recipe_options(cell.recipe, DATA_RECIPE) if plan.source.has_files else {},
         "split": plan.source.split,
         "patch": profile.patch,
         "patches": profile.patches.model_dump(),
@@ -216,20 +213,12 @@ def _add_measure(plan: Plan, cells: Sequence[Cell], verified_threads: int) -> st
     """
     configurations, checks = {}, set()
     for cell in cells:
-        check = plan.verify(_gan_check(plan.profile, cell), verified_threads)
+        check = plan.verify(_generator_check(plan.profile, cell), verified_threads)
         if plan.refused(check):  # there is nothing to measure, and the other cells are not to suffer
             continue
         checks.add(check)
-        configurations[cell.label] = {  # seeds cost the same
-            "norm": cell.norm,
-            "precision": cell.precision,
-            "filters": cell.filters,
-            "batch": cell.batch,
-            "ema": plan.profile.ema,
-            "privacy": _privacy(plan, cell),
-            "recipe": _recipe(cell, STEP_RECIPE + PRIVATE_RECIPE * cell.private),
-            **_pace(plan, cell),
-        }
+        options = _generator_options(plan.profile, cell, plan.source.training_patches(plan.profile))
+        configurations[cell.label] = step_options(cell.generator, options, cell.recipe)  # seeds cost the same
     if not configurations:
         return None
     profile = plan.profile
@@ -245,25 +234,14 @@ def _add_measure(plan: Plan, cells: Sequence[Cell], verified_threads: int) -> st
 
 def check_options(profile: Profile, cells: Iterable[Cell]) -> list[dict[str, Any]]:
     """Options of the numerics checks that these cells rest on, each once."""
-    options = [_gan_check(profile, cell) for cell in cells if cell.has_gan]
+    options = [_generator_check(profile, cell) for cell in cells if cell.has_generator]
     options += [_unet_check(profile), _extractor_check(profile)]
     return [one for index, one in enumerate(options) if one not in options[:index]]
 
 
-def _gan_check(profile: Profile, cell: Cell) -> dict[str, Any]:
-    """All that decides the shapes of a WGAN's operations, and nothing else, so that cells share a check."""
-    assert cell.batch is not None  # only the baseline has none
-    return {
-        "network": "wgan",
-        "patch": profile.patch,
-        "filters": cell.filters,
-        "norm": cell.norm,
-        "precision": cell.precision,
-        "batch": cell.batch,
-        "synthesis_batch": _synthesis_batch(cell.batch),
-        "private": cell.private,
-        "recipe": _recipe(cell, ("interpolate", "reductions")),
-    }
+def _generator_check(profile: Profile, cell: Cell) -> dict[str, Any]:
+    options = _generator_options(profile, cell, patches=1)  # how many there are changes no operation
+    return numerics_options(cell.generator, options, cell.recipe, _synthesis_batch(options["batch"]))
 
 
 def _unet_check(profile: Profile) -> dict[str, Any]:
@@ -291,14 +269,31 @@ def _synthesis_batch(batch: int) -> int:
     return max(8, batch)
 
 
-def _add_gan(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
-    profile = plan.profile
-    assert cell.batch is not None  # only the baseline has none
-    wgan = {
-        "patch_size": profile.patch,
+def _add_generator(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
+    profile, family = plan.profile, cell.generator
+    options = _generator_options(profile, cell, plan.source.training_patches(profile))
+    checks = [plan.verify(_generator_check(profile, cell), profile.threads)]
+    trained = training_options(family, options, cell.recipe)
+    generator = plan.add("train_gan", trained, {"data": data}, profile.threads, checks)
+    synthesis = {
+        "pairs": profile.pairs,
+        "seed": cell.seed,
+        "batch": _synthesis_batch(options["batch"]),
+        "recipe": recipe_options(cell.recipe, family.sampling_recipe),
+    }
+    pairs = plan.add("synthesise", synthesis, {"gan": generator}, profile.threads, checks)
+    return {"verify_gan": checks[0], "gan": generator, "pairs": pairs}
+
+
+def _generator_options(profile: Profile, cell: Cell, patches: int) -> dict[str, Any]:
+    """The settings of a cell's generator, of which its family makes a configuration; there are so many patches."""
+    given = {"patch_size": profile.patch, "precision": cell.precision, "seed": cell.seed}
+    if cell.family != WGAN.name:
+        section = profile.section(cell.generator)
+        return {**section, **{name: getattr(cell, name) for name in ("filters", "batch") if name in section}, **given}
+    return {
         "filters": cell.filters,
         "norm": cell.norm,
-        "precision": cell.precision,
         "batch": cell.batch,
         "steps": profile.steps,
         "epochs": profile.epochs,
@@ -306,21 +301,10 @@ def _add_gan(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
         "penalty_weight": profile.penalty_weight,
         "ema": profile.ema,
         "max_bad_steps": profile.max_bad_steps,
-        "privacy": _privacy(plan, cell),
-        "seed": cell.seed,
-        **_pace(plan, cell),
+        "privacy": _privacy(profile, patches) if cell.private else None,
+        **_pace(profile, cell),
+        **given,
     }
-    gan_recipe = _recipe(cell, GAN_RECIPE + PRIVATE_RECIPE * cell.private)
-    checks = [plan.verify(_gan_check(profile, cell), profile.threads)]
-    gan = plan.add("train_gan", {"wgan": wgan, "recipe": gan_recipe}, {"data": data}, profile.threads, checks)
-    synthesis = {
-        "pairs": profile.pairs,
-        "seed": cell.seed,
-        "batch": _synthesis_batch(cell.batch),
-        "recipe": _recipe(cell, SYNTHESIS_RECIPE),
-    }
-    pairs = plan.add("synthesise", synthesis, {"gan": gan}, profile.threads, checks)
-    return {"verify_gan": checks[0], "gan": gan, "pairs": pairs}
 
 
 def _add_import(plan: Plan, external: ExternalSource) -> str:
@@ -342,19 +326,27 @@ def _add_simulation(plan: Plan, data: str) -> str:
 def _add_untrained(plan: Plan, method: str, data: str) -> dict[str, str]:
     """The rule is fitted on training subjects, and scored as U-Nets are."""
     rules = plan.add("fit_untrained", {"method": method}, {"data": data}, None)
-    return {"rules": rules, "evaluate": plan.add("evaluate_untrained", {}, {"data": data, "rules": rules}, None)}
+    evaluated = plan.add("evaluate_untrained", _own_subject_metrics(plan), {"data": data, "rules": rules}, None)
+    return {"rules": rules, "evaluate": evaluated}
+
+
+def _own_subject_metrics(plan: Plan) -> dict[str, Any]:
+    """Metrics of somebody's own that the protocol asks for; all others are always computed, and not named in a key."""
+    named = stage_options(plan.protocol.metrics.model_dump(), "subject")
+    return {"metrics": named} if named else {}
 
 
 def _add_scores(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, str]:
-    profile = plan.profile
+    profile, asked = plan.profile, plan.protocol.metrics.model_dump()
     score: dict[str, Any] = {
         "extractor": profile.score.extractor,
         "samples": profile.score.samples,
         "seed": profile.score.seed,
-        "metrics": plan.protocol.metrics.model_dump(),
-        "recipe": _recipe(cell, SCORE_RECIPE),
+        "metrics": stage_options(asked, "set", "labels", "audit"),
+        "recipe": recipe_options(cell.recipe, SCORE_RECIPE),
     }
-    reference_options = {**score, "recipe": _recipe(cell, REFERENCE_RECIPE)}
+    floor = stage_options(asked, "set")
+    reference_options = {**score, "metrics": floor, "recipe": recipe_options(cell.recipe, REFERENCE_RECIPE)}
     weights = {"weights": profile.score.weights} if profile.score.weights else {}
     if weights:
         score["weights_sha256"] = reference_options["weights_sha256"] = plan.source.weights_sha256
@@ -367,7 +359,7 @@ def _add_scores(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, s
 
 def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, str]:
     profile = plan.profile
-    recipe = _recipe(cell, SEGMENTATION_RECIPE)
+    recipe = recipe_options(cell.recipe, SEGMENTATION_RECIPE)
     unet = {
         **profile.unet.model_dump(exclude={"learning_rate", "steps", "threshold", "augmentation"}),
         "lr": profile.unet.learning_rate,
@@ -389,6 +381,7 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
     trained = {"unet": unet, "recipe": recipe, **chosen, **arm, **varied}
     net = plan.add("train_unet", trained, needs, profile.threads, checks)
     options = {"inference": profile.inference.model_dump(), "patch": profile.patch, "recipe": recipe}
+    options |= _own_subject_metrics(plan)
     evaluated = plan.add("evaluate", options, {"data": roles["data"], "unet": net}, profile.threads, checks)
     return {"verify_unet": checks[0], "unet": net, "evaluate": evaluated}
 
@@ -402,43 +395,24 @@ def _real_subjects(plan: Plan, cell: Cell) -> list[str]:
     return sorted(train[index] for index in order[:count])
 
 
-# Which deviations each stage reads: only those enter its key, so that a change in another one does not repeat it.
-STEP_RECIPE = (
-    "penalty_norm",
-    "epsilon",
-    "interpolate",
-    "critic_update",
-    "critic_init",
-    "gamma_mean",
-    "reductions",
-)
-PRIVATE_RECIPE = ("dp_updates",)
+# Which deviations each stage reads; those of a generator's stages are its family's to say.
 DATA_RECIPE = ("pairing",)
-GAN_RECIPE = (*STEP_RECIPE, "label_low", "intensity_scaling", "drop_last", "resume_state")
-SYNTHESIS_RECIPE = ("generation_statistics", "label_threshold")
 REFERENCE_RECIPE = ("feature_noise", "intensity_scaling", "reference")
 SCORE_RECIPE = (*REFERENCE_RECIPE, "prd_arguments", "label_metrics")
 SEGMENTATION_RECIPE = ("intensity_scaling",)
 
 
-def _pace(plan: Plan, cell: Cell) -> dict[str, Any]:
+def _pace(profile: Profile, cell: Cell) -> dict[str, Any]:
     """Critic steps and learning rates, which the DP variant has of its own."""
-    settings = plan.profile.dp if cell.private else plan.profile
+    settings = profile.dp if cell.private else profile
     return {name: getattr(settings, name) for name in ("critic_steps", "lr_generator", "lr_critic")}
 
 
-def _privacy(plan: Plan, cell: Cell) -> dict[str, float] | None:
-    if not cell.private:
-        return None
-    dp = plan.profile.dp
+def _privacy(profile: Profile, patches: int) -> dict[str, float]:
+    dp = profile.dp
     return {
         "noise_multiplier": dp.noise_multiplier,
         "clip_norm": dp.clip_norm,
         "weight_clip": dp.weight_clip,
-        "delta": dp.delta or 1 / plan.source.training_patches(plan.profile),
+        "delta": dp.delta or 1 / patches,
     }
-
-
-def _recipe(cell: Cell, names: Iterable[str]) -> dict[str, Any]:
-    recipe = asdict(cell.recipe)
-    return {name: recipe[name] for name in names}

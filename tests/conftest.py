@@ -64,6 +64,7 @@ def smoke_runs(finished_smoke: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("runs") / "all"
     shutil.copytree(finished_smoke, folder)
     smoke_run(folder, "precision")
+    smoke_run(folder, "generators")
     smoke_run(folder, "utility", "-k", "s0 and not n2 and not n3 and not real+ and not n1+")  # sharing a training
     smoke_run(folder, "deviations", "-k", "real_corrected_s0")  # any other would measure the costs of all
     return folder

@@ -1,4 +1,4 @@
-"""The WGANs of Subramaniam et al. 2022 as rows of one table: the four of the paper, and the fifth of its supplement."""
+"""Generators as rows of one table: the WGANs of Subramaniam et al. 2022, their supplement's, and others."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ __all__ = ["VARIANTS", "Variant"]
 
 @dataclass(frozen=True)
 class Variant:
-    """A label of the paper, and the point of the space norm x precision x filters that it stands for.
+    """A label, and the generator that it stands for: a ``family`` of ``vesselgan.families``, and a point of its space.
 
-    ``norm`` is the critic's. ``precision`` is the paper's word: ``mixed`` was float16 autocast on a GPU, and the
-    harness says which dtype stands in for it elsewhere. ``filters`` is the widest layer of generator and critic.
+    Of a WGAN that is norm x precision x filters. ``norm`` is the critic's. ``precision`` is the paper's word: ``mixed``
+    was float16 autocast on a GPU, and the harness says which dtype stands in for it elsewhere. ``filters`` is the
+    widest layer of generator and critic. Other families have no norm, and take their width from the profile.
 
     ``private`` is differential privacy (the supplement's DP): per-sample clipping and noise on the critic's gradients
     and clipped weights in place of the gradient penalty, which all others have. Its critic is plain here, since its
@@ -25,15 +26,11 @@ class Variant:
     """
 
     label: str
-    norm: Literal["instance", "spectral", "none"]
-    precision: Literal["full", "mixed"]
-    filters: Literal[256, 512, 1024]
+    norm: Literal["instance", "spectral", "none"] | None = None
+    precision: Literal["full", "mixed"] = "full"
+    filters: Literal[256, 512, 1024] | None = None
     private: bool = False
-
-    @property
-    def bundle(self) -> dict[str, str | int]:
-        """The three settings that the label stands for, ready to be overridden one by one."""
-        return {"norm": self.norm, "precision": self.precision, "filters": self.filters}
+    family: str = "wgan"
 
 
 class _UnknownVariantError(InputError, KeyError):
@@ -60,6 +57,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
             Variant("SN-MP", norm="spectral", precision="mixed", filters=512),
             Variant("c-SN-MP", norm="spectral", precision="mixed", filters=1024),
             Variant("DP", norm="none", precision="full", filters=256, private=True),
+            Variant("AR", precision="mixed", family="autoregressive"),
         )
     )
 )

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from benchmark.artifacts.values import ReferenceValues
 from benchmark.claims.realism import realism_sentence
-from benchmark.metric_names import DSC_METRICS, REGION_NAMES
+from benchmark.metrics.registry import REGION_NAMES
+from benchmark.metrics.segmentation import DSC_METRICS
 from benchmark.results.judgements import Answer, AnswerRegion, Best, Gain, Realism, Share
 from benchmark.words import join
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.claims.evidence import Evidence, MissingDataError, Pairs, effect_of, obstacle_of, within_range
-from benchmark.metric_names import DSC_METRICS
+from benchmark.metrics.segmentation import DSC_METRICS
 from benchmark.protocol.cells import BASELINE_RECIPE, SYNTHETIC_KINDS
 from benchmark.protocol.claim import CHOSEN
 from benchmark.results.format import CellResult
@@ -78,7 +78,7 @@ def _gap(pairs: Pairs) -> BestScores:
     """Real minus synthetic, paired by test subject, and the two means that it is the difference of."""
     effect, seeds, subjects = effect_of(pairs)
     too_few = effect is None or obstacle_of(pairs, seeds, subjects) is not None
-    low, high = (None, None) if effect is None or too_few else within_range(effect.interval(), pairs.metric)
+    low, high = (None, None) if effect is None or too_few else within_range(effect.interval(), pairs)
     value = float(pairs.differences.mean()) if effect is None else float(effect.effect)
     by_subject = pd.DataFrame(pairs.rows())
     return {

@@ -1,14 +1,14 @@
 """A claim as comparisons: effects, where each has to lie for the claim to hold, and the evidence for and against it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from benchmark.claims.evidence import COUNT, Evidence, MissingDataError, Pairs, effect_of, obstacle_of
 from benchmark.claims.statistics import Effect
-from benchmark.metric_names import CLAIM_METRICS
+from benchmark.metrics.registry import find
 from benchmark.protocol.claim import Claim, split_side
 from benchmark.results.judgements import Verdict
 from benchmark.results.run_folder import PublishedValue
@@ -126,6 +126,7 @@ def comparisons_of(claim: Claim, evidence: Evidence, reference: Mapping[str, Pub
         pairs = evidence.against(metric, label, published["value"], claim.about)
     else:
         pairs = evidence.pairs(metric, label, split_side(claim.sides[1])[1], claim.about)
+        pairs = replace(pairs, factors=claim.factors)
     return [comparison_of(pairs, *_range(claim), strict=claim.kind in ("less", "greater"))]
 
 
@@ -136,7 +137,9 @@ def comparison_of(pairs: Pairs, low: float, high: float, *, strict: bool = False
 
 
 def _better(metric: str) -> tuple[float, float]:
-    return (-INFINITE, 0.0) if CLAIM_METRICS[metric] == "lower" else (0.0, INFINITE)
+    found = find(metric)
+    assert found is not None  # or the protocol had been refused
+    return (-INFINITE, 0.0) if found.metric.better == "lower" else (0.0, INFINITE)
 
 
 def _range(claim: Claim) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.claims.statistics import LEAST_PAIRS, LEAST_SEEDS, Crossed, Effect, SignFlip, Student
-from benchmark.metric_names import COST_METRICS, DISTANCES, UNBIASED, has_subjects, range_of
+from benchmark.metrics.registry import every, find, has_subjects, is_cost, range_of
 from benchmark.protocol.cells import SYNTHETIC_KINDS
 from benchmark.protocol.claim import Scope
 from benchmark.results.format import CellResult, MetricValue
@@ -35,9 +35,8 @@ Fact = Literal["extractor", "reference", "n"]  # of a metric's value, beside it
 SUBJECT, SEED, ROUND, COUNT = "test subject", "seed", "interleaved round", "exact count"
 PUBLISHED = "published"
 ROUNDING = 1e-12  # of a value: what two ways of adding the same numbers may differ by
-# These grow or shrink with the number of patches, so that unequal numbers alone make a difference.
-BIASED = ("fid", "prd_f8", "prd_f1_8", "prd_auc", "precision", "recall", "density", "coverage")
-AXES = ("variant", "norm", "precision", "filters", "batch", "external")  # what a generator is, beside its recipe
+# What a generator is, beside its recipe.
+AXES = ("family", "variant", "norm", "precision", "filters", "batch", "external")
 LEAST_SUBJECTS = 5  # beside seeds: fewer say too little about other subjects
 
 
@@ -49,7 +48,8 @@ class MissingDataError(Exception):
 class Pairs:
     """Both sides of a comparison, (seeds, columns) each; a column is a subject or a round. NaN where there is no value.
 
-    `undefined` marks values that stand for none, such as the distance of an empty prediction (2, seeds, columns).
+    `undefined` marks values that stand for none, such as the distance of an empty prediction (2, seeds, columns). Each
+    side is multiplied by its one of the `factors` before they are compared.
     """
 
     metric: str
@@ -61,6 +61,7 @@ class Pairs:
     undefined: NDArray[np.bool_]
     empty: int = 0  # predictions (or truths) without any voxel, on both sides
     failed: tuple[str, ...] = ()  # cells that failed or are unfinished
+    factors: tuple[float, float] = (1.0, 1.0)
 
     @property
     def differences(self) -> Array:
@@ -68,8 +69,9 @@ class Pairs:
 
         Values that differ by rounding are equal: a test of signs would see a direction in it.
         """
-        difference: Array = self.values[0] - self.values[1]
-        difference[np.abs(difference) <= ROUNDING * np.abs(self.values).max(axis=0)] = 0.0
+        scaled: Array = self.values * np.array(self.factors)[:, None, None]
+        difference: Array = scaled[0] - scaled[1]
+        difference[np.abs(difference) <= ROUNDING * np.abs(scaled).max(axis=0)] = 0.0
         known = ~np.isnan(difference)
         return difference[known.any(axis=1)][:, known.any(axis=0)]
 
@@ -96,17 +98,22 @@ class Pairs:
         known = ~np.isnan(both[0])
         if self.unit == SEED:
             return [
-                _row(both[:, s, c], seed=seed) if column is None else _row(both[:, s, c], seed=seed, subject=column)
+                self._row(both[:, s, c], seed=seed, **({} if column is None else {"subject": column}))
                 for s, seed in enumerate(self.seeds)
                 for c, column in enumerate(self.columns)
                 if known[s, c]
             ]
         key = {SUBJECT: "subject", ROUND: "round", COUNT: "count"}[self.unit]
         return [
-            _row(both[:, known[:, c], c].mean(axis=1), **{key: column})
+            self._row(both[:, known[:, c], c].mean(axis=1), **{key: column})
             for c, column in enumerate(self.columns)
             if known[:, c].any()
         ]
+
+    def _row(self, sides: Array, **unit: Any) -> PairRow:
+        left, right = map(float, sides)
+        difference = self.factors[0] * left - self.factors[1] * right
+        return {**unit, "left": left, "right": right, "difference": difference}  # type: ignore[typeddict-item]
 
 
 def effect_of(pairs: Pairs) -> tuple[Effect | None, int, int]:
@@ -122,12 +129,12 @@ def effect_of(pairs: Pairs) -> tuple[Effect | None, int, int]:
     return Crossed(differences), seeds, columns
 
 
-def within_range(interval: tuple[Array, Array], metric: str) -> tuple[float, float]:
-    """An interval of a difference of two values of a metric, cut to what such a difference can be."""
+def within_range(interval: tuple[Array, Array], pairs: Pairs) -> tuple[float, float]:
+    """An interval of the difference of both sides, cut to what such a difference can be."""
     low, high = (float(end) for end in interval)
-    least, greatest = range_of(metric)
-    widest = greatest - least
-    return max(low, -widest), min(high, widest)
+    least, greatest = range_of(pairs.metric)
+    first, second = pairs.factors
+    return max(low, first * least - second * greatest), min(high, first * greatest - second * least)
 
 
 def obstacle_of(pairs: Pairs, seeds: int, columns: int) -> str | None:
@@ -165,7 +172,7 @@ class Evidence:
 
     def pairs(self, metric: str, left: str, right: str, scope: Scope) -> Pairs:
         """The values of two labels. Raises MissingDataError where one has none, or no seed is on both sides."""
-        if metric in COST_METRICS:
+        if is_cost(metric):
             return self._cost_pairs(metric, left, right)
         both = (left, right), (right, left)
         sides = [self._values(metric, label) for label in (left, right)]
@@ -185,13 +192,14 @@ class Evidence:
     def limits(self, metric: str) -> tuple[float, float]:
         """The least and the greatest value that a missing one could have had; without a limit, those of the run."""
         low, high = range_of(metric)
-        if high == math.inf:
-            labels = {*self.labels, *(label for _, label in self._by_subject)}
-            seen = [value for label in labels for value, _ in self._values(metric, label).values()]
-            high = float(np.nanmax([0.0, *seen]))
-            if low == -math.inf:
-                low = float(np.nanmin([0.0, *seen]))
-        return low, high
+        if math.isfinite(low) and math.isfinite(high):
+            return low, high
+        labels = {*self.labels, *(label for _, label in self._by_subject)}
+        seen = [value for label in labels for value, _ in self._values(metric, label).values()]
+        return (
+            low if math.isfinite(low) else float(np.nanmin([0.0, *seen])),
+            high if math.isfinite(high) else float(np.nanmax([0.0, *seen])),
+        )
 
     def kmeans_sd(self, metric: str, labels: Iterable[str]) -> float | None:
         """Root mean square of the SD over k-means runs within each trained model, for the metrics that have one."""
@@ -225,16 +233,18 @@ class Evidence:
 
     def _refuse_unlike(self, metric: str, left: str, right: str) -> None:
         """Raises MissingDataError where both sides were not measured alike, as far as their cells say."""
-        if metric not in (*BIASED, *UNBIASED):
+        found = find(metric)
+        if found is None or found.kind != "set":
             return
-        facts: tuple[Fact, ...] = ("extractor", "reference", "n") if metric in BIASED else ("extractor", "reference")
+        facts: tuple[Fact, ...] = ("extractor", "reference", *(("n",) if found.metric.biased_by_n else ()))
         for fact in facts:
             one, other = (self._facts(metric, label, fact) for label in (left, right))
             if len({*one, *other}) < 2 or (fact == "reference" and self._only_reference_differs(left, right)):
                 continue
             seen = " and ".join(map(str, sorted({*one, *other})))
             if fact == "n":
-                remedy = "claim fid_infinite or kid instead, or give both sides as many"
+                unbiased = [name for name, each in every("set").items() if not each.metric.biased_by_n]
+                remedy = f"claim {' or '.join(unbiased)} instead, or give both sides as many"
                 raise MissingDataError(f"n of {metric} differs between {left} and {right}: {seen} patches; {remedy}")
             raise MissingDataError(f"{metric} of {left} and {right} cannot be compared: the {fact} differs, {seen}")
 
@@ -283,7 +293,8 @@ class Evidence:
             raise MissingDataError(f"no seed of {labels[0]} and {labels[1]} has {metric} on both sides")
         # An empty prediction overlaps with nothing, a DSC of 0, and its Betti numbers are 0. A distance from it does
         # not exist, nor does the share of its voxels that are right.
-        undefined = empty & (metric.split("/")[0] in (*DISTANCES, "precision"))
+        found = find(metric)
+        undefined = empty & (found is not None and found.metric.empty_is_undefined)
         return Pairs(
             metric,
             labels,
@@ -308,17 +319,12 @@ class Evidence:
             if reason := entry.get("busy"):
                 raise MissingDataError(f"the machine was busy while {label} was timed ({reason})")
             entries.append(entry)
-        if metric == "peak_memory_mib":  # tensor bytes, the same at every repeat
+        if "rounds" not in entries[0]:  # such as tensor bytes, the same at every repeat
             values, unit = np.array([[[entry["value"]]] for entry in entries], dtype=np.float64), COUNT
         else:
             values, unit = np.array([[entry["rounds"]] for entry in entries], dtype=np.float64), ROUND
         columns = tuple(range(values.shape[2]))
         return Pairs(metric, (left, right), unit, (0,), columns, values, np.zeros(values.shape, dtype=bool))
-
-
-def _row(sides: Array, **unit: Any) -> PairRow:
-    left, right = map(float, sides)
-    return {**unit, "left": left, "right": right, "difference": left - right}  # type: ignore[typeddict-item]
 
 
 def _value(cell: CellResult, metric: str) -> float | None:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.metric_names import DSC_METRICS, GAIN
+from benchmark.metrics.gain import GAIN
+from benchmark.metrics.segmentation import DSC_METRICS
 from benchmark.protocol.cells import BASELINE_RECIPE, SYNTHETIC_KINDS, Kind
 from benchmark.results.format import CellResult, GroupResult
 from benchmark.results.judgements import Gain

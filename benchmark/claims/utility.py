@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.claims.statistics import Crossed, Effect, Student
-from benchmark.metric_names import DSC_METRICS
+from benchmark.metrics.segmentation import DSC_METRICS
 from benchmark.protocol.cells import BASELINE_RECIPE
 from benchmark.results.format import CellResult
 from benchmark.results.judgements import CurvePoint, UtilityArm, UtilityCurve, Worth

@@ -33,7 +33,7 @@ from benchmark.claims.wording import (
     too_many,
     uncertain,
 )
-from benchmark.metric_names import has_subjects
+from benchmark.metrics.registry import has_subjects
 from benchmark.protocol.claim import Claim, split_side
 from benchmark.results.format import CellResult
 from benchmark.results.judgements import ClaimResult, Missing, Needed, Rival, Verdict
@@ -91,6 +91,7 @@ def _entry(
         "metric": metric,
         "left": label,
         "right": second or ("published" if claim.kind == "compatible" else None),
+        "by_factor": claim.by_factor,
         "scope": claim.about,
         "must_hold": claim.must_hold,
         "verdict": verdict,
@@ -152,7 +153,7 @@ def _add_evidence(entry: ClaimResult, comparison: Comparison) -> None:
     entry["subjects"] = comparison.columns if has_subjects(pairs.metric) else 0
     entry["unit"] = pairs.unit
     entry["test"] = effect.test if effect is not None else None
-    if not comparison.is_exact:
+    if not comparison.is_exact and pairs.factors == (1.0, 1.0):  # what these two test
         differences = _per_unit(pairs)
         entry["p_sign_flip"], entry["p_wilcoxon"] = sign_flip_p(differences), wilcoxon_p(differences)
     entry["rows"] = pairs.rows()
@@ -160,7 +161,7 @@ def _add_evidence(entry: ClaimResult, comparison: Comparison) -> None:
 
 def _interval(comparison: Comparison) -> tuple[float, float] | tuple[None, None]:
     if comparison.effect is not None:
-        return within_range(comparison.effect.interval(), comparison.pairs.metric)
+        return within_range(comparison.effect.interval(), comparison.pairs)
     return (comparison.mean, comparison.mean) if comparison.is_exact else (None, None)
 
 

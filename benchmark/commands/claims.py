@@ -44,8 +44,7 @@ def claims(
 
 def _show(judged: "Sequence[ClaimResult]") -> None:
     from benchmark.claims.wording import remarks_of, unit_words
-    from benchmark.metric_names import METRIC_NAMES
-    from benchmark.report.sections.text import signed
+    from benchmark.report.sections.text import signed, unit_of
 
     if not judged:
         console.print("this protocol makes no claims")
@@ -54,7 +53,7 @@ def _show(judged: "Sequence[ClaimResult]") -> None:
     for column in table.columns:
         column.overflow = "fold"
     for claim in judged:
-        decimals = METRIC_NAMES[claim["metric"]][1]
+        decimals = unit_of(claim["metric"])[0]
         table.add_row(
             f"[{STYLES[claim['verdict']]}]{claim['wording']}[/]",
             escape(claim["name"]) + (" (must hold)" if claim["must_hold"] else ""),

@@ -40,7 +40,7 @@ def evaluate(
 
 
 def _table(results: Mapping[str, Any]) -> Table:
-    from benchmark.metric_names import REGION_NAMES
+    from benchmark.metrics.registry import REGION_NAMES
     from benchmark.report.sections.mask_folders import mean_text, metric_rows
     from benchmark.words import plural
 

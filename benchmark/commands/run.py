@@ -32,6 +32,7 @@ from benchmark.commands.report import publish_report
 from benchmark.commands.seeds import keep_seeds, wanted_seeds
 from benchmark.datasets.source import choose_source, find_externals
 from benchmark.environment import choose_device
+from benchmark.metrics.asking import asked_metrics
 from benchmark.plan import CellPlan, Findings, Plan, build_plan
 from benchmark.protocol.cells import cells_of, select
 from benchmark.protocol.load import choose_profile, find_protocol, load_protocol
@@ -120,10 +121,11 @@ def list_cells(
     expression: Expression = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON, and nothing else")] = False,
 ) -> None:
-    """List a protocol's profiles, cells and claims."""
+    """List a protocol's profiles, cells, metrics and claims."""
     loaded = load_protocol(find_protocol(protocol))
     name, settings = choose_profile(loaded, profile)
     cells = select(cells_of(loaded, settings, has_data=settings.needs_data), expression)
+    metrics = asked_metrics(loaded.metrics.model_dump())
     if as_json:
         content = {
             "protocol": loaded.protocol,
@@ -131,6 +133,10 @@ def list_cells(
             "profile": name,
             "profiles": {other: body.about.strip() for other, body in loaded.profiles.items()},
             "cells": [asdict(cell) for cell in cells],
+            "metrics": [
+                {"name": named.name, "title": named.title, "unit": named.metric.unit, "better": named.metric.better}
+                for named in metrics
+            ],
             "claims": [{"name": claim.name, "statement": claim.statement} for claim in loaded.claims],
         }
         print(json.dumps(content, indent=1, allow_nan=False))
@@ -146,6 +152,7 @@ def list_cells(
         values = (cell.id, cell.label, cell.norm, cell.precision, cell.filters, cell.batch, cell.recipe_name, cell.seed)
         table.add_row(*("-" if value is None else str(value) for value in values))
     console.print(table)
+    console.print(f"metrics: {', '.join(named.name for named in metrics)}", soft_wrap=True, highlight=False)
     for claim in loaded.claims:
         console.print(f"claim: {escape(claim.name)}: {escape(claim.statement)}", soft_wrap=True)
 

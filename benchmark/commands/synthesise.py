@@ -112,10 +112,10 @@ def synthesise(asked: SynthesiseOptions) -> None:
         )
     sheet = datasheet(found, dataset)
     workers = asked.workers or (2 if where == "cuda" else usable_cores())
-    source = PairSource(_maker(found, sheet, where), dataset.count, dataset.batch, workers)
+    source = PairSource(_maker(found, sheet), dataset.count, dataset.batch, workers)
     started = monotonic()
     with (
-        trusted(_one_batch(found, sheet, where), where) as got_round,
+        trusted(_one_batch(found, sheet), where) as got_round,
         Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress,
     ):
         tell_remedies(got_round)
@@ -158,52 +158,27 @@ def _layout(found: "FoundGenerator", sheet: "Datasheet") -> "Layout":
     return NnunetLayout(about, volumes) if sheet["layout"] == "nnunet" else BidsLayout(about, volumes)
 
 
-def _one_batch(found: "FoundGenerator", sheet: "Datasheet", device: str) -> Callable[[], object]:
+def _one_batch(found: "FoundGenerator", sheet: "Datasheet") -> Callable[[], object]:
     """What computes one batch, in the mode in which all will be: D7 leaves the generator in training mode."""
-    from vesselgan.synthesis import synthesise as synthetic_pairs
-    from vesselgan.training import choose_precision
-
-    generation = sheet["generation"]
-    batch = int(generation["batch"])
-    return lambda: list(
-        synthetic_pairs(
-            found.network,
-            batch,
-            seed=0,
-            batch=batch,
-            recipe=found.recipe,
-            precision=choose_precision(generation["precision"], device),
-        )
-    )
+    batch = int(sheet["generation"]["batch"])
+    return lambda: list(found.sampler.sample(batch, seed=0, batch=batch))
 
 
-def _maker(found: "FoundGenerator", sheet: "Datasheet", device: str) -> "MakePairs":
+def _maker(found: "FoundGenerator", sheet: "Datasheet") -> "MakePairs":
     """Pairs of consecutive indices, as they are to be stored."""
     import numpy as np
     import torch
 
     from vesselgan.export import Intensities
-    from vesselgan.synthesis import synthesise as synthetic_pairs
-    from vesselgan.training import choose_precision
 
     generation, ends = sheet["generation"], sheet["intensities"]
     intensities = Intensities(ends["black"], ends["white"])
-    precision = choose_precision(generation["precision"], device)
 
     def make(pairs: range) -> "Pairs":
         # Batches are at work side by side; a batch alone on several threads would also be rounded in another way.
         torch.set_num_threads(1)
-        batches = list(
-            synthetic_pairs(
-                found.network,
-                pairs.stop,
-                start=pairs.start,
-                seed=generation["seed"],
-                batch=generation["batch"],
-                recipe=found.recipe,
-                precision=precision,
-            )
-        )
+        seed, batch = generation["seed"], generation["batch"]
+        batches = list(found.sampler.sample(pairs.stop, seed=seed, batch=batch, start=pairs.start))
         images = np.concatenate([batch.images for batch in batches])
         return intensities.stored(images), np.concatenate([batch.labels for batch in batches])
 

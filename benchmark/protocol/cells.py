@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from benchmark.protocol.schema import AXES, External, Matrix, Profile, Protocol
 from vesselgan.errors import InputError, did_you_mean
+from vesselgan.families import FAMILIES, Family
 from vesselgan.recipe import Recipe, resolve_recipe
-from vesselgan.variants import VARIANTS
+from vesselgan.variants import VARIANTS, Variant
 
 __all__ = [
     "PROCEDURAL",
@@ -31,18 +32,23 @@ SYNTHETIC_KINDS: tuple[Kind, ...] = ("synthetic", "external")  # U-Nets that lea
 REAL = "real"  # the label of the baseline: a U-Net trained on real patches
 UNTRAINED = ("threshold", "vesselness")  # the labels of the rules without learning, as vesselgan.untrained names them
 PROCEDURAL = "procedural"  # the label of U-Nets trained on phantoms, which cost no patient
+PAPER_FILTERS = 512  # of the narrower of the paper's WGANs
 BASELINE_RECIPE = ("pairing", "intensity_scaling")  # the deviations that a baseline's stages read
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the matrix, fully resolved; `norm` and the other GAN options are None where no GAN is trained."""
+    """One point of the matrix, fully resolved.
+
+    `family` and what follows it are None where no generator is trained, `norm` where it has no critic.
+    """
 
     id: str
     label: str
     seed: int
     recipe_name: str
     recipe: Recipe
+    family: str | None = None
     variant: str | None = None
     norm: str | None = None
     precision: str | None = None
@@ -71,9 +77,15 @@ class Cell:
         return self.kind in SYNTHETIC_KINDS
 
     @property
-    def has_gan(self) -> bool:
+    def has_generator(self) -> bool:
         """Whether a generator is trained for it, as for neither the baseline nor somebody else's pairs."""
-        return self.norm is not None
+        return self.family is not None
+
+    @property
+    def generator(self) -> Family[Any]:
+        """The kind of its generator."""
+        assert self.family is not None  # ask `has_generator` first
+        return FAMILIES[self.family]
 
 
 def kind_of(cell: Mapping[str, Any]) -> Kind:
@@ -90,7 +102,8 @@ def kind_of(cell: Mapping[str, Any]) -> Kind:
         return "mixed"
     if cell.get("external"):
         return "external"
-    return "synthetic" if cell["norm"] else "real"
+    # Earlier runs have no families, and their generators are WGANs, whose critics have a norm.
+    return "synthetic" if cell.get("family") or cell["norm"] else "real"
 
 
 def cells_of(protocol: Protocol, profile: Profile, *, has_data: bool = False) -> list[Cell]:
@@ -292,20 +305,16 @@ def _mixed(protocol: Protocol, arm: str, counts: Sequence[Any], cells: Sequence[
 
 
 def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
-    variant = VARIANTS.get(point.get("variant", ""))
-    paper_filters = VARIANTS["SN"].filters
-    kind = variant.precision if variant else "full"
-    precision = point.get("precision") or (profile.precision.full if kind == "full" else profile.precision.mixed)
-    # The paper's rows differ in width by a factor; at another size that factor is kept.
-    filters = point.get("filters") or profile.filters * (variant.filters if variant else paper_filters) // paper_filters
-    if filters % 8:
-        raise InputError(
-            f"filters {profile.filters} gives {point.get('variant')} a width of {filters}; it must be a multiple of 8: "
-            f"choose filters {profile.filters * 8 // filters or 8}"
-        )
-    batch = point.get("batch") or profile.batch
+    variant = VARIANTS.get(point.get("variant", "")) or Variant("", norm=point.get("norm"))
+    family = FAMILIES[variant.family]
+    full = variant.precision == "full"
+    precision = point.get("precision") or (profile.precision.full if full else profile.precision.mixed)
+    section = profile.section(family)
+    filters = point.get("filters") or _width(variant, section)
+    batch = point.get("batch") or section.get("batch")
     name, recipe = _recipe_of(point, profile)
-    parts = [str(point.get("variant", point.get("norm"))), f"f{filters}"]
+    parts = [str(point.get("variant", point.get("norm")))]
+    parts += [] if filters is None else [f"f{filters}"]
     parts += [str(point["precision"])] if matrix.precision else []
     parts += [f"b{batch}"] if matrix.batch else []
     parts += [name] if matrix.recipe else []
@@ -315,10 +324,25 @@ def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
         seed=point["seed"],
         recipe_name=name,
         recipe=recipe,
-        variant=variant.label if variant else None,
-        norm=variant.norm if variant else point["norm"],
+        family=family.name,
+        variant=variant.label or None,
+        norm=variant.norm,
         precision=precision,
         filters=filters,
         batch=batch,
-        private=variant.private if variant else False,
+        private=variant.private,
     )
+
+
+def _width(variant: Variant, section: Mapping[str, Any]) -> int | None:
+    """The filters of a generator that has any. The paper's rows differ by a factor, which is kept at other sizes."""
+    usual: int | None = section.get("filters")
+    if usual is None or variant.filters is None:
+        return usual
+    filters = usual * variant.filters // PAPER_FILTERS
+    if filters % 8:
+        raise InputError(
+            f"filters {usual} gives {variant.label} a width of {filters}; it must be a multiple of 8: "
+            f"choose filters {usual * 8 // filters or 8}"
+        )
+    return filters

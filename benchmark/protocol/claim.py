@@ -2,10 +2,20 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from typing_extensions import TypeAliasType
 
-from benchmark.metric_names import CLAIM_METRICS, COST_METRICS, has_subjects
+from benchmark.metrics.registry import claimable, find, has_subjects, is_cost, range_of
 from vesselgan.errors import did_you_mean
 
 __all__ = ["CHOSEN", "Claim", "ClaimLine", "MetricAtLabel", "Scope", "split_side"]
@@ -27,8 +37,8 @@ def _metric_at_label(text: str) -> str:
     metric, at, label = (part.strip() for part in text.partition("@"))
     if not at or not label:
         raise ValueError(f"{text!r} is not of the form 'metric @ label', for example 'dsc/intracranial @ SN-MP'")
-    if metric not in CLAIM_METRICS:
-        raise ValueError(f"unknown metric {metric!r}{did_you_mean(metric, list(CLAIM_METRICS))}")
+    if metric not in claimable():
+        raise ValueError(f"unknown metric {metric!r}{did_you_mean(metric, claimable())}")
     return f"{metric} @ {label}"
 
 
@@ -66,12 +76,15 @@ def _one_name(item: Any) -> Any:
     raise ValueError("a claim is one line: 'what is claimed: {less: [metric @ label, metric @ label]}'")
 
 
-_PATTERN = rf"^\s*({'|'.join(CLAIM_METRICS)})\s*@\s*\S.*$"  # for editors
+class _ForEditors:
+    """The pattern of what is accepted, made of the metrics that are loaded when it is asked for."""
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "pattern": rf"^\s*({'|'.join(claimable())})\s*@\s*\S.*$"}
+
+
 # An alias of its own, so that the JSON Schema has the pattern once.
-MetricAtLabel = TypeAliasType(
-    "MetricAtLabel",
-    Annotated[str, AfterValidator(_metric_at_label), WithJsonSchema({"type": "string", "pattern": _PATTERN})],
-)
+MetricAtLabel = TypeAliasType("MetricAtLabel", Annotated[str, AfterValidator(_metric_at_label), _ForEditors()])
 Pair = Annotated[tuple[MetricAtLabel, MetricAtLabel], BeforeValidator(_two)]
 One = MetricAtLabel | Annotated[list[MetricAtLabel], Field(min_length=1, max_length=1)]
 Some = MetricAtLabel | Annotated[list[MetricAtLabel], Field(min_length=1)]
@@ -80,9 +93,10 @@ Some = MetricAtLabel | Annotated[list[MetricAtLabel], Field(min_length=1)]
 class Claim(BaseModel):
     """One claim: exactly one comparison.
 
-    `less`, `greater`: the first side against the second. `difference` with `at_most`: first minus second. `equal` with
-    `within`: the difference either way. `best`: one label against every other synthetic one, in one metric or several.
-    `compatible` with `within`: the distance from the published value of the protocol's `reference`.
+    `less`, `greater`: the first side against the second; with `by_factor`, by that factor at least. `difference` with
+    `at_most`: first minus second. `equal` with `within`: the difference either way. `best`: one label against every
+    other synthetic one, in one metric or several. `compatible` with `within`: the distance from the published value of
+    the protocol's `reference`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -96,6 +110,7 @@ class Claim(BaseModel):
     best: Annotated[tuple[MetricAtLabel, ...], BeforeValidator(_some, json_schema_input_type=Some)] | None = None
     compatible: Annotated[MetricAtLabel, BeforeValidator(_one, json_schema_input_type=One)] | None = None
     within: Annotated[float, Field(gt=0)] | None = None
+    by_factor: Annotated[float, Field(gt=1)] | None = None
     scope: Scope | None = None
     must_hold: Annotated[bool, Field(strict=True)] = False
 
@@ -113,7 +128,17 @@ class Claim(BaseModel):
                 raise ValueError(f"{given}, for example {{difference: [...], at_most: 0.06}}")
         self._refuse_mixtures()
         self._refuse_foreign_scope()
+        self._refuse_best_without_better()
+        self._refuse_foreign_factor()
         return self
+
+    def _refuse_foreign_factor(self) -> None:
+        if self.by_factor is None:
+            return
+        if self.kind not in ("less", "greater"):
+            raise ValueError("'by_factor' is for 'less' and 'greater', for example {less: [...], by_factor: 2}")
+        if range_of(self.metrics[0])[0] < 0:
+            raise ValueError(f"{self.metrics[0]} may be negative, so no factor of it has a meaning; choose fid")
 
     def _refuse_mixtures(self) -> None:
         metrics, labels = ([split_side(side)[part] for side in self.sides] for part in (0, 1))
@@ -130,12 +155,18 @@ class Claim(BaseModel):
 
     def _refuse_foreign_scope(self) -> None:
         for metric in self.metrics:
-            if metric in COST_METRICS and (self.scope == "training procedure" or self.kind == "compatible"):
+            if is_cost(metric) and (self.scope == "training procedure" or self.kind == "compatible"):
                 raise ValueError(f"{metric} is measured in rounds on one machine: leave out 'scope' and 'compatible'")
             if _usual_scope(metric) == "training procedure" and self.scope == "trained models":
                 raise ValueError(f"{metric} has one value per trained model: only scope 'training procedure' fits")
         if len({_usual_scope(metric) for metric in self.metrics}) > 1 and self.scope is None:
             raise ValueError("its metrics have different units: give 'scope: training procedure', or make two claims")
+
+    def _refuse_best_without_better(self) -> None:
+        for metric in self.metrics:
+            found = find(metric)
+            if self.kind == "best" and found is not None and found.metric.better is None:
+                raise ValueError(f"no side of {metric} is better: 'best' means nothing there")
 
     @property
     def kind(self) -> str:
@@ -147,6 +178,12 @@ class Claim(BaseModel):
         """Every 'metric @ label' that it names."""
         value = getattr(self, self.kind)
         return (value,) if isinstance(value, str) else tuple(value)
+
+    @property
+    def factors(self) -> tuple[float, float]:
+        """What each side is multiplied by before they are compared."""
+        factor = self.by_factor or 1.0
+        return (1.0, factor) if self.kind == "greater" else (factor, 1.0)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -170,11 +207,12 @@ class Claim(BaseModel):
             return f"{sides[0]} equals {sides[1]} within {self.within:g}"
         if self.kind == "difference":
             return f"{sides[0]} minus {sides[1]} is at most {self.at_most:g}"
-        return f"{sides[0]} is {self.kind} than {sides[1]}"
+        by = f" by a factor of {self.by_factor:g} at least" if self.by_factor else ""
+        return f"{sides[0]} is {self.kind} than {sides[1]}{by}"
 
 
 ClaimLine = Annotated[Claim, BeforeValidator(_one_name)]
 
 
 def _usual_scope(metric: str) -> Scope:
-    return "trained models" if has_subjects(metric) or metric in COST_METRICS else "training procedure"
+    return "trained models" if has_subjects(metric) or is_cost(metric) else "training procedure"

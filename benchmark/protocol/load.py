@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmark.protocol.cells import labels_of, synthetic_labels_of
 from benchmark.protocol.claim import CHOSEN, Claim, split_side
-from benchmark.protocol.schema import AXES, Profile, Protocol
+from benchmark.protocol.schema import AXES, Profile, Protocol, protocol_model
 from benchmark.protocol.yaml_model import read_model
 from vesselgan.errors import InputError, did_you_mean
 
@@ -42,7 +42,7 @@ def choose_profile(protocol: Protocol, name: str | None) -> tuple[str, Profile]:
 
 def load_protocol(path: Path) -> Protocol:
     """Read and validate a protocol. Raises InputError with one line per error."""
-    protocol, place = read_model(path, Protocol, "protocol")
+    protocol, place = read_model(path, protocol_model(), "protocol")
     problems = list(_inconsistencies(protocol))
     if problems:
         raise InputError("\n".join(f"{path}:{place(loc)}: {what}" for loc, what in problems))

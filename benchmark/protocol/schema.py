@@ -1,17 +1,22 @@
 """Protocol files: what a YAML may say, with the paper's values as defaults."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, create_model, model_validator
 from typing_extensions import TypeAliasType
 
+from benchmark.metrics.registry import measurements
 from benchmark.protocol.claim import ClaimLine, MetricAtLabel
+from benchmark.protocol.sections import checked_sections, complete_section, section_names, with_families
+from vesselgan.families import WGAN, Family
 from vesselgan.recipe import DEVIATIONS, RECIPES, resolve_recipe
 from vesselgan.recipe import Recipe as RecipeOptions
+from vesselgan.settings.options import Positive, PrecisionName
 from vesselgan.variants import VARIANTS
 
-__all__ = ["AXES", "Matrix", "Profile", "Protocol", "Reference"]
+__all__ = ["AXES", "Matrix", "Metrics", "Profile", "Protocol", "Reference", "protocol_model"]
 
 AXES = ("variant", "norm", "precision", "filters", "batch", "recipe", "seed")
 
@@ -52,18 +57,17 @@ def _for_editors(**schema: Any) -> WithJsonSchema:
     return WithJsonSchema(schema)
 
 
-# Strict, since YAML's `true` is 1 to Python; bounded, so that a slip of the finger is told before memory runs out.
-Positive = Annotated[int, Field(gt=0, le=10**7, strict=True)]
+# Strict and bounded as `vesselgan.settings.options.Positive` is, and for its reasons.
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Filters = Annotated[int, Field(gt=0, le=8192, multiple_of=8, strict=True)]
-Axis = Annotated[int, Field(gt=0, le=4096, strict=True)]
+Length = Annotated[int, Field(gt=0, le=4096, strict=True)]
 Millimetres = Annotated[float, Field(gt=0, le=100)]
 PatchSize = Annotated[
     tuple[int, int, int],
     AfterValidator(_multiple_of_16),
     _for_editors(type="array", minItems=3, maxItems=3, items={"type": "integer", "minimum": 16, "multipleOf": 16}),
 ]
-Shape = tuple[Axis, Axis, Axis]
+Shape = tuple[Length, Length, Length]
 RECIPE_NAME = {"type": "string", "pattern": rf"^({'|'.join(RECIPES)})(\+({'|'.join(DEVIATIONS)}))*$"}
 RECIPE_OPTIONS = {
     "base": RECIPE_NAME,
@@ -82,7 +86,6 @@ Recipe = TypeAliasType(
 Variant = Annotated[str, AfterValidator(_known_variant), _for_editors(enum=list(VARIANTS))]
 Arm = Annotated[str, AfterValidator(_known_arm), _for_editors(type="string", pattern=r"^real( \+ .*\S.*)?$")]
 Arms = dict[Arm, Annotated[list[Positive | Literal["all"]], Field(min_length=1)]]
-PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 class Requires(Strict):
@@ -230,6 +233,8 @@ class Profile(Strict):
     gan_flips: tuple[Literal["x", "y", "z"], ...] = ()  # axes along which a GAN sees half of the pairs mirrored
     dp: DifferentialPrivacy = DifferentialPrivacy()
     max_bad_steps: Positive = 20  # in a row, with losses or gradients that are no numbers: then a training stops
+    # By the name of a family of generators, its settings. In YAML each section stands by itself: `autoregressive: ...`.
+    families: Annotated[dict[str, dict[str, Any]], AfterValidator(checked_sections)] = {}
     precision: Precisions = Precisions()
     pairs: Positive = 11_750
     score: Score = Score()
@@ -241,6 +246,22 @@ class Profile(Strict):
     arms: Arms | None = None
     # What a generator has to beat: two rules without learning, and, on real data, U-Nets trained on phantoms.
     baselines: tuple[Literal["threshold", "vesselness", "procedural"], ...] = ("threshold", "vesselness", "procedural")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_sections(cls, values: Any) -> Any:
+        return with_families(values) if isinstance(values, dict) else values
+
+    @classmethod
+    def keys_in_file(cls) -> list[str]:
+        """The fields, but that each family has its own section."""
+        return [*(name for name in cls.model_fields if name != "families"), *section_names()]
+
+    def section(self, family: Family[Any]) -> Mapping[str, Any]:
+        """The settings of a family of generators. Raises InputError where the profile has none, but needs some."""
+        if family.name == WGAN.name:
+            return {"filters": self.filters, "batch": self.batch}
+        return {**complete_section(family, self.families.get(family.name, {}))}
 
     @property
     def needs_data(self) -> bool:
@@ -262,30 +283,8 @@ class External(Strict):
         return self
 
 
-class KernelPRD(Strict):
-    """Options of PRD."""
-
-    clusters: Positive = 20
-    runs: Positive = 10
-
-
-class Neighbours(Strict):
-    """Options of k-nearest-neighbour precision, recall, density and coverage."""
-
-    k: Positive = 5
-
-
-class Nothing(Strict):
-    """A metric without options."""
-
-
 class Metrics(Strict):
-    """Which distribution metrics are computed; a metric that is left out is not."""
-
-    fid: Nothing | None = None
-    kid: Nothing | None = None
-    prd: KernelPRD | None = None
-    neighbours: Neighbours | None = None
+    """Which metrics are computed beside those that always are; one that is left out is not."""
 
 
 class Reference(Strict):
@@ -296,7 +295,7 @@ class Reference(Strict):
 
 
 class Protocol(Strict):
-    """A whole protocol file."""
+    """A whole protocol file. `protocol_model` knows which metrics it can ask for."""
 
     protocol: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     title: str
@@ -311,3 +310,10 @@ class Protocol(Strict):
     metrics: Metrics = Metrics()
     reference: dict[MetricAtLabel, Reference] = {}
     claims: list[ClaimLine] = []
+
+
+def protocol_model() -> type[Protocol]:
+    """A protocol that can ask for every metric that is loaded now."""
+    asked: dict[str, Any] = {each.name: (each.options | None, None) for each in measurements() if each.is_asked_for}
+    metrics = create_model("Metrics", __base__=Metrics, __doc__=Metrics.__doc__, **asked)
+    return create_model("Protocol", __base__=Protocol, __doc__="A whole protocol file.", metrics=(metrics, metrics()))

@@ -1,7 +1,7 @@
 """YAML -> a validated model, with every error at once as `file:line:column: key: what, did you mean`."""
 
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,10 +74,21 @@ def _place(tree: Any, loc: Sequence[int | str]) -> tuple[int, int, str]:
     return line + 1, column + 1, f"{line + 1}:{column + 1}"
 
 
+def _in_file(tree: Any, loc: Sequence[int | str]) -> Iterator[str]:
+    """The steps of `loc`, but for those that the model has above what stands in the file."""
+    for at, step in enumerate(loc):
+        known = isinstance(tree, CommentedMap) and step in tree
+        above = isinstance(tree, CommentedMap) and any(later in tree for later in loc[at + 1 :])
+        if step != "[key]" and (known or not above):
+            yield str(step)
+        if known or (isinstance(tree, CommentedSeq) and isinstance(step, int) and step < len(tree)):
+            tree = tree[step]
+
+
 def _line(path: Path, tree: Any, model: type[BaseModel], name: str, error: ErrorDetails) -> tuple[tuple[int, int], str]:
     loc = error["loc"]
     line, column, place = _place(tree, loc)
-    key = ".".join(str(step) for step in loc if step != "[key]") or name
+    key = ".".join(_in_file(tree, loc)) or name
     if error["type"] == "extra_forbidden":
         what = "unknown key" + did_you_mean(str(loc[-1]), _siblings(model, loc[:-1]))
     elif error["type"] == "missing":
@@ -96,7 +107,9 @@ def _siblings(model: Any, loc: Sequence[int | str]) -> list[str]:
         candidates = [part for part in _models_in(model) if isinstance(step, str) and step in part.model_fields]
         if candidates:
             model = candidates[0].model_fields[str(step)].annotation
-    return [name for part in _models_in(model) for name in part.model_fields if name != "name"]
+    # A model whose keys are other ones in a file says so.
+    keys = (getattr(part, "keys_in_file", lambda part=part: part.model_fields)() for part in _models_in(model))
+    return [name for names in keys for name in names if name != "name"]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmark.claims.answer import summary_lines
 from benchmark.claims.utility import worth_in_words
-from benchmark.metric_names import METRIC_NAMES
+from benchmark.metrics.registry import Named, every
 from benchmark.results.format import GroupResult, MetricValue, Results
 from vesselgan.files import write_text
 
@@ -78,31 +78,31 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield prefix + name, value
 
 
-def _wide(groups: Sequence[GroupResult], shown: Collection[str]) -> tuple[list[str], list[list[str]]]:
-    """A line per arm, a column per metric of those shown that any arm has."""
-    metrics = [name for name in METRIC_NAMES if name in shown and any(name in group["metrics"] for group in groups)]
-    known = [group for group in groups if not group["metrics"].keys().isdisjoint(metrics)]
-    header = ["", *(_title(name) for name in metrics)]
-    return header, [[g["label"], *(_cell(g["metrics"].get(name), name) for name in metrics)] for g in known]
+def _wide(groups: Sequence[GroupResult], shown: Collection[str] | None = None) -> tuple[list[str], list[list[str]]]:
+    """A line per arm, a column per metric (of those `shown`) that any arm has."""
+    metrics = [
+        named
+        for named in every().values()
+        if (shown is None or named.name in shown) and any(named.name in group["metrics"] for group in groups)
+    ]
+    header = ["", *(named.title_with_unit for named in metrics)]
+    known = [group for group in groups if any(named.name in group["metrics"] for named in metrics)]
+    lines = [[group["label"], *(_cell(group["metrics"].get(each.name), each) for each in metrics)] for group in known]
+    return header, lines
 
 
-def _title(metric: str) -> str:
-    name, _, unit = METRIC_NAMES[metric]
-    return f"{name} ({unit})" if unit else name
-
-
-def _cell(entry: MetricValue | None, metric: str) -> str:
+def _cell(entry: MetricValue | None, named: Named) -> str:
     if entry is None:
         return ""
     if entry["value"] is None:
         return "n/a"
-    decimals, sd = METRIC_NAMES[metric][1], entry.get("sd")
+    decimals, sd = named.metric.decimals, entry.get("sd")
     spread = f" ± {sd:.{decimals}f}" if sd is not None else ""
     return f"{entry['value']:.{decimals}f}{spread}"
 
 
 def _markdown(results: Results) -> str:
-    header, lines = _wide(results["groups"], METRIC_NAMES)
+    header, lines = _wide(results["groups"])
     first, *others = zip(header, *lines, strict=True)  # a line per metric: there are more of them than arms
     table = "\n".join("| " + " | ".join(row) + " |" for row in (first, ["---"] * len(first), *others))
     return f"# {results['title']}: {results['profile']}\n\nMean ± SD over seeds (costs: over rounds).\n\n{table}\n"
@@ -124,7 +124,7 @@ def _summary(results: Results) -> str:
     worth = [f"  {worth_in_words(arm)}" for entry in results["utility"][:1] for arm in entry["arms"]]
     answer = summary_lines(results["answer"])
     parts = ["", *table, *notes, "", *(["the answer:", *(f"  {line}" for line in answer), ""] if answer else [])]
-    parts += [f"by {METRIC_NAMES[results['utility'][0]['metric']][0]}:", *worth, ""] if worth else []
+    parts += [f"by {every()[results['utility'][0]['metric']].title}:", *worth, ""] if worth else []
     parts += ["claims:", *claims] if claims else []
     parts += ["failed:", *failed] if failed else []
     return "\n".join(parts) + "\n"

@@ -23,7 +23,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from benchmark.artifacts.reading import read_steps
 from benchmark.artifacts.store import canonical_json, file_lock
 from benchmark.claims.realism import THRESHOLDS
-from benchmark.metric_names import GAIN
+from benchmark.metrics.gain import GAIN
 from benchmark.report.exports import flatten
 from benchmark.results.format import CellResult, Results
 from benchmark.results.run_folder import load_run
@@ -33,7 +33,7 @@ __all__ = ["answer_metrics", "cell_params", "compare_url", "store_uri", "sync"]
 
 CURVE_POINTS = 200  # per curve: enough to see it, few enough for a page that opens fast
 BATCH = 500  # metrics per request, below MLflow's limit
-AXES = ("label", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
+AXES = ("label", "family", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
 CELL, CONTENT = "benchmark.cell", "benchmark.content"
 
 

@@ -1,10 +1,10 @@
 """The content of results.json: what the cells measured, the verdicts on the claims, and what follows from both."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
-from benchmark.artifacts.reading import REMEDY
 from benchmark.claims.answer import answer_of
 from benchmark.claims.best_label import best_synthetic, with_choice
 from benchmark.claims.comparability import why_not_comparable
@@ -12,9 +12,9 @@ from benchmark.claims.gain import add_gains, gains_of
 from benchmark.claims.realism import realism_of
 from benchmark.claims.utility import utility_of
 from benchmark.claims.verdicts import judge_claims
+from benchmark.metrics.loading import MODULES
 from benchmark.protocol.claim import Claim
 from benchmark.results.format import Results
-from benchmark.results.judgements import Best
 from benchmark.results.median_patches import median_patches_of
 from benchmark.results.rows import subject_rows
 from benchmark.results.run_folder import Run
@@ -39,7 +39,7 @@ def results_of(run: Run) -> Results:
         "realism": realism,
         "reference": run.plan["reference"],
         "claims": judge_claims(
-            _claims(run, best),
+            [_claim(run, with_choice(claim, best)) for claim in run.plan["claims"]],
             cells,
             rows,
             run.plan["device"],
@@ -53,9 +53,11 @@ def results_of(run: Run) -> Results:
     }
 
 
-def _claims(run: Run, best: Best | None) -> Sequence[Claim]:
+def _claim(run: Run, claim: Mapping[str, Any]) -> Claim:
+    """A claim of the run, which was valid when it was planned. Raises InputError where its metric is not loaded now."""
     try:
-        return [Claim.model_validate(with_choice(claim, best)) for claim in run.plan["claims"]]
+        return Claim.model_validate(claim)
     except ValidationError as error:
-        what = " ".join(error.errors()[0]["msg"].split())
-        raise InputError(f"{run.folder / 'run.json'}: claims: {what}; {REMEDY}") from None
+        what = error.errors()[0]["msg"].removeprefix("Value error, ").partition(";")[0]
+        remedy = f"a metric of your own is loaded from the module or file in {MODULES}"
+        raise InputError(f"{run.folder / 'run.json'}: claim {claim['name']!r}: {what}; {remedy}") from None

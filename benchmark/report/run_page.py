@@ -17,12 +17,18 @@ from benchmark.report.sections.figures import (
     training_figures,
 )
 from benchmark.report.sections.gain import gain_table
+from benchmark.report.sections.glossary import glossary
 from benchmark.report.sections.headline import headline, page_header, published_rows
 from benchmark.report.sections.labels_and_audit import audit_views, label_table
 from benchmark.report.sections.median_patches import median_patches
 from benchmark.report.sections.methods import methods_view
 from benchmark.report.sections.segmentations import segmented_subjects
-from benchmark.report.sections.tables import distance_table, distance_warnings, segmentation_table
+from benchmark.report.sections.tables import (
+    distance_table,
+    distance_warnings,
+    other_segmentation_table,
+    segmentation_table,
+)
 from benchmark.report.sections.text import arm_marks
 from benchmark.report.sections.training import rejected_steps
 from benchmark.report.sections.utility import utility_view
@@ -76,6 +82,7 @@ def _page(run: Run, results: Results) -> Mapping[str, object]:
         "untrained": join(mark.name for mark in marks.values() if mark.kind == "untrained"),
         "segmentation": segmentation_table(results, marks, "bavd_voxel"),
         "segmentation_mm": segmentation_table(results, marks, "bavd_mm"),
+        "segmentation_others": other_segmentation_table(results),
         "gains": gain_table(results, marks),
         "subject_charts": subject_figures(results, marks),
         "utility": utility_view(results, marks),
@@ -95,4 +102,5 @@ def _page(run: Run, results: Results) -> Mapping[str, object]:
         "course": course_rows(run, marks),
         "only_costs": results["only"] == "costs",
         "methods": methods_view(run.name, results),
+        "glossary": glossary(results),
     }

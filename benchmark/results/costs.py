@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmark.artifacts.values import MeasureValues
+from benchmark.metrics.asking import chosen
+from benchmark.metrics.given import StepCosts
 from benchmark.results.format import CellResult, CostRatio, Measurement, MetricValue
 from benchmark.results.metrics import as_metric
 from benchmark.results.run_folder import CellRecord, Run
@@ -19,29 +21,24 @@ BUSY = "measured on a busy machine, so the time enters no claim"
 
 
 def cost_metrics(run: Run, record: CellRecord) -> dict[str, MetricValue]:
-    """Step time, throughput and peak memory of a cell, measured once for all of its seeds."""
+    """What a training step of a cell costs, measured once for all of its seeds."""
     values, batch = run.values(record, "measure", MeasureValues), record["cell"]["batch"]
     measured = values["configurations"].get(record["cell"]["label"]) if values else None
     if values is None or measured is None or batch is None:
         return {}
-    times = measured["step_time_ms"]
-    throughput = [1000 * batch / time for time in times]
-    entries: dict[str, MetricValue] = {
-        "step_time_ms": {**_geometric_mean(times), "rounds": times},
-        "patches_per_s": {**_geometric_mean(throughput), "rounds": throughput},
-        "peak_memory_mib": {
-            "value": measured["peak_memory_mib"],
-            "n": 1,
-            "ci_low": None,
-            "ci_high": None,
-            "reason": values["memory_definition"],
-        },
-    }
-    for name in ("step_time_ms", "patches_per_s"):
-        if measured["emulated"]:
-            entries[name]["emulated"] = True
-        if busy := measured.get("busy"):
-            entries[name]["busy"] = busy
+    costs = StepCosts(measured["step_time_ms"], measured["peak_memory_mib"], batch)
+    entries: dict[str, MetricValue] = {}
+    for name, value in (item for each in chosen("cost", {}) for item in each.by_key(each.call(costs)).items()):
+        if isinstance(value, Sequence):
+            entries[name] = _geometric_mean(value)
+            entries[name]["rounds"] = list(value)
+            if measured["emulated"]:
+                entries[name]["emulated"] = True
+            if busy := measured.get("busy"):
+                entries[name]["busy"] = busy
+        else:
+            definition = values["memory_definition"] if name == "peak_memory_mib" else "an exact count"
+            entries[name] = {"value": value, "n": 1, "ci_low": None, "ci_high": None, "reason": definition}
     return entries
 
 

@@ -84,6 +84,7 @@ class CellResult(Part):
 
     id: str
     label: str
+    family: str | None
     variant: str | None
     norm: str | None
     precision: str | None

@@ -113,6 +113,7 @@ class ClaimResult(Part):
     metric: str
     left: str
     right: str | None
+    by_factor: float | None  # that the first side is multiplied by
     scope: str
     must_hold: bool
     verdict: Verdict

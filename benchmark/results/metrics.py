@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from benchmark.artifacts.values import ScoreValues
-from benchmark.metric_names import COST_METRICS, REGIONS, SEGMENTATION_METRICS, range_of
+from benchmark.metrics.registry import is_cost, measurements, range_of
 from benchmark.results.format import CellResult, MetricValue
 from vesselgan.metrics.estimates import MeanValue, mean_with_interval
 
 __all__ = ["as_metric", "over_seeds", "score_metrics", "segmentation_metrics"]
 
 NO_MASK = "the dataset has no brain mask, so intracranial vessels cannot be told apart"
+NO_VALUE = "no test subject has a value"
 
 
 def as_metric(mean: MeanValue) -> MetricValue:
@@ -65,17 +66,22 @@ def segmentation_metrics(rows: pd.DataFrame, cell_id: str, reasons: Mapping[str,
     of_cell = rows[(rows["cell"] == cell_id) & (rows["split"] == "test")]
     if of_cell.empty:
         return entries
-    for metric in SEGMENTATION_METRICS:
-        for region in REGIONS:
-            name = f"{metric}/{region}"
-            known = of_cell[of_cell["metric"] == name].dropna(subset="value")
-            if known.empty:
-                reason = reasons.get(region) or NO_MASK
-                entries[name] = {"value": None, "n": 0, "ci_low": None, "ci_high": None, "reason": reason}
-                continue
-            entries[name] = as_metric(mean_with_interval(known["value"].tolist(), "test subject", range_of(name)))
-            entries[name]["empty"] = int(known["empty"].sum())
+    for name in _subject_metrics(of_cell):
+        known = of_cell[of_cell["metric"] == name].dropna(subset="value")
+        if known.empty:
+            region = name.partition("/")[2]
+            reason = reasons.get(region) or (NO_VALUE if region == "all" else NO_MASK)
+            entries[name] = {"value": None, "n": 0, "ci_low": None, "ci_high": None, "reason": reason}
+            continue
+        entries[name] = as_metric(mean_with_interval(known["value"].tolist(), "test subject", range_of(name)))
+        entries[name]["empty"] = int(known["empty"].sum())
     return entries
+
+
+def _subject_metrics(rows: pd.DataFrame) -> list[str]:
+    """The built-in ones, and whatever else the rows have, also where it is not loaded now."""
+    built_in = (each for each in measurements("subject") if each.is_built_in)
+    return list(dict.fromkeys([*(named.name for each in built_in for named in each.named), *rows["metric"]]))
 
 
 def over_seeds(members: Sequence[CellResult]) -> dict[str, MetricValue]:
@@ -84,7 +90,7 @@ def over_seeds(members: Sequence[CellResult]) -> dict[str, MetricValue]:
     for name in dict.fromkeys(name for cell in members for name in cell["metrics"]):
         metrics = [cell["metrics"][name] for cell in members if name in cell["metrics"]]
         values = [metric["value"] for metric in metrics if metric["value"] is not None]
-        if name in COST_METRICS or not values:  # costs are measured once for all seeds
+        if is_cost(name) or not values:  # costs are measured once for all seeds
             entries[name] = metrics[0]
             continue
         entries[name] = as_metric(mean_with_interval(values, "seed", range_of(name)))

@@ -45,6 +45,7 @@ class CellFacts(TypedDict):
     precision: str | None
     filters: int | None
     batch: int | None
+    family: NotRequired[str | None]
     external: NotRequired[str | None]
     real_subjects: NotRequired[int | None]
     mixed_with: NotRequired[str | None]

@@ -80,6 +80,7 @@ def cell_result(run: Run, record: CellRecord, rows: pd.DataFrame) -> CellResult:
     return {
         "id": cell["id"],
         "label": cell["label"],
+        "family": cell.get("family"),
         "variant": cell["variant"],
         "norm": cell["norm"],
         "precision": cell["precision"],

@@ -8,23 +8,17 @@ from typing import Any
 
 import torch
 
+from benchmark.artifacts.generators import step_config, trained_config
 from benchmark.artifacts.store import Spec
-from benchmark.plan import Plan, gan_steps
-from benchmark.stages.context import dataclass_from
-from benchmark.stages.train_gan import privacy_from
-from vesselgan.profiling.step_counter import StepCost, predict_step
+from benchmark.plan import Plan
+from vesselgan.families import Family
+from vesselgan.profiling.step_counter import StepCost
 from vesselgan.profiling.timing import seconds_per_step
-from vesselgan.recipe import resolve_recipe
-from vesselgan.training import PrecisionName, WGANConfig, WGANTrainer, choose_precision
+from vesselgan.training import PrecisionName, choose_precision
 
 __all__ = ["Prediction", "predict"]
 
-# Large enough to use the machine, small enough to take a moment on two cores.
-PROBE_PATCH, PROBE_FILTERS, PROBE_BATCH = (64, 64, 32), 64, 2
 PROBE_STEPS, PROBE_SECONDS = 3, 2.5
-# What of a step decides its size: learning rates, seeds and the numbers of a recipe do not.
-SIZE_OPTIONS = ("filters", "norm", "batch", "critic_steps", "ema")
-SIZE_RECIPE = {"interpolate", "critic_update", "dp_updates"}
 
 
 @dataclass(frozen=True)
@@ -50,12 +44,12 @@ class Prediction:
             rest = "this is an estimate from counted operations and a timed step here; nothing is trained"
         elif self.trainings:
             each = ", ".join(f"{label} {_hours(hours)}" for label, hours in self.hours_by_label.items())
-            what = f"of WGAN training (each: {each}), {_size(self.memory_gib)} of tensors at the peak"
+            what = f"of training generators (each: {each}), {_size(self.memory_gib)} of tensors at the peak"
             rest = (
                 "these are estimates from counted operations and a timed step here; U-Nets and evaluation come on top"
             )
         else:
-            return [f"predicted: no WGAN is left to train{disk}; what is left are other stages, which is not estimated"]
+            return [f"predicted: no generator is left to train{disk}; what is left are other stages, not estimated"]
         lines = [f"predicted: {_hours(self.hours)} {what}{disk}", rest]
         if self.emulated:
             lines.append(
@@ -70,76 +64,56 @@ class Prediction:
 
 
 def predict(plan: Plan, keys: Collection[str]) -> Prediction:
-    """Of the stages `keys` count a step of each WGAN on fake tensors, and scale by the speed of a small real step."""
+    """Of the stages `keys` count a step of each generator on fake tensors; scale by the speed of a small real step."""
     torch.set_num_threads(plan.profile.threads)
     specs = [plan.specs[key] for key in plan.specs if key in keys]
-    gans = [spec for spec in specs if spec.stage == "train_gan"]
+    patches = plan.source.training_patches(plan.profile)
+    trainings = {spec.key: trained_config(spec.options, patches)[:2] for spec in specs if spec.stage == "train_gan"}
     measurements = [spec for spec in specs if spec.stage == "measure"]
     if plan.protocol.only == "costs" and measurements:
         return _of_measurement(plan, measurements[0])
     hours_by_label: dict[str, float] = {}
     total_hours, peak = 0.0, 0
-    for spec in gans:
-        config = _config(spec.options["wgan"], spec.options["wgan"]["patch_size"], spec.options["recipe"])
-        cost = _cost(config)
-        steps = gan_steps(plan.profile, plan.source.training_patches(plan.profile), config.batch)
-        hours = cost.flops * steps / _flops_per_second(config.precision, plan.device) / 3600
-        labels = [cell.cell.label for cell in plan.cells if cell.stages.get("gan") == spec.key]
+    for key, (family, config) in trainings.items():
+        cost = _cost(family, family.sized(config))
+        hours = cost.flops * config.steps / _flops_per_second(family, config.precision, plan.device) / 3600
+        labels = [cell.cell.label for cell in plan.cells if cell.stages.get("gan") == key]
         hours_by_label[labels[0]] = hours
         total_hours += hours
         peak = max(peak, cost.peak_bytes)
-    emulated = _emulated((spec.options["wgan"]["precision"] for spec in gans), plan.device)
+    emulated = _emulated((config.precision for _, config in trainings.values()), plan.device)
     disk = _disk_bytes(plan, specs) / 2**30
-    return Prediction(len(gans), hours_by_label, total_hours, peak / 2**30, disk, emulated=emulated, stages=len(specs))
+    return Prediction(
+        len(trainings), hours_by_label, total_hours, peak / 2**30, disk, emulated=emulated, stages=len(specs)
+    )
 
 
 def _of_measurement(plan: Plan, spec: Spec) -> Prediction:
     """All configurations are in memory together, and take turns."""
     steps = spec.options["warmup"] + spec.options["rounds"] * spec.options["steps"]
     seconds, state, working = 0.0, 0, 0
-    configurations = spec.options["configurations"]
-    for settings in configurations.values():
-        config = _config(settings, spec.options["patch"], settings["recipe"])
-        cost = _cost(config)
-        seconds += steps * cost.flops / _flops_per_second(config.precision, plan.device)
+    configurations = [step_config(one, spec.options) for one in spec.options["configurations"].values()]
+    for family, config in configurations:
+        cost = _cost(family, family.sized(config))
+        seconds += steps * cost.flops / _flops_per_second(family, config.precision, plan.device)
         state += cost.state_bytes
         working = max(working, cost.peak_bytes - cost.state_bytes)
-    emulated = _emulated((settings["precision"] for settings in configurations.values()), plan.device)
+    emulated = _emulated((config.precision for _, config in configurations), plan.device)
     return Prediction(
         0, {}, seconds / 3600, (state + working) / 2**30, 0.0, emulated=emulated, measured=len(configurations), stages=1
     )
 
 
-def _config(settings: Mapping[str, Any], patch: Any, recipe: Mapping[str, Any]) -> WGANConfig:
-    """A training of one step; equal for all that are of one size."""
-    sizes = {name: settings[name] for name in (*SIZE_OPTIONS, "precision")}
-    options = {name: value for name, value in recipe.items() if name in SIZE_RECIPE}
-    config: WGANConfig = dataclass_from(
-        WGANConfig,
-        {
-            **sizes,
-            "patch_size": tuple(patch),
-            "steps": 1,
-            "seed": 0,
-            "privacy": privacy_from(settings["privacy"]),
-            "recipe": resolve_recipe("corrected", options),
-        },
-    )
-    return config
+@cache
+def _cost(family: Family[Any], config: Any) -> StepCost:
+    return family.step_cost(config)
 
 
 @cache
-def _cost(config: WGANConfig) -> StepCost:
-    return predict_step(config)
-
-
-@cache
-def _flops_per_second(precision: PrecisionName, device: str) -> float:
-    config = WGANConfig(
-        patch_size=PROBE_PATCH, steps=1, seed=0, filters=PROBE_FILTERS, batch=PROBE_BATCH, precision=precision
-    )
-    cost = predict_step(config)
-    trainer = WGANTrainer(config, device)
+def _flops_per_second(family: Family[Any], precision: PrecisionName, device: str) -> float:
+    config = family.probe(precision)
+    cost = family.step_cost(config)
+    trainer = family.trainer(config, device)
     real = torch.zeros(config.batch, 2, *config.patch_size)
     seconds: list[float] = []
     while len(seconds) < PROBE_STEPS and sum(seconds) < PROBE_SECONDS:

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmark.artifacts.store import Spec, Store, environment_for
 from benchmark.environment import environment
+from benchmark.metrics.asking import refuse_unfit
 from benchmark.stages import STAGES, Context
 from vesselgan.errors import InputError
 
@@ -34,6 +35,7 @@ def run_stage(store: Store, key: str, progress: Progress | None = None) -> None:
     if stage is None or stage.version != spec.version:
         now = f"version {stage.version}" if stage else "unknown"
         raise InputError(f"{key}: planned by version {spec.version} of its stage, which is {now} here; plan it again")
+    refuse_unfit(spec.options.get("metrics", {}))
     missing = [need for need in sorted(spec.needs) if not store.done(need)]
     if missing:
         raise InputError(f"{key}: needs {', '.join(missing)} first; run 'stage' on it, or 'run' the protocol")

@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 
 from benchmark import __version__
 from benchmark.environment import environment
-from benchmark.metric_names import REGIONS, SEGMENTATION_METRICS, range_of
+from benchmark.metrics.asking import default_options
+from benchmark.metrics.registry import REGIONS, every, measurements, range_of
+from benchmark.scoring.masks import mask_rows
 from vesselgan.data.folders import MaskFile, array_files, read_mask
 from vesselgan.errors import InputError
-from vesselgan.metrics import segmentation_scores
 from vesselgan.metrics.estimates import mean_with_interval
 
 __all__ = ["Case", "Evaluation", "evaluate_folders", "paired_files"]
 
+INTRACRANIAL = "intracranial"
 NO_MASK = "no brain mask was given (--mask DIR), so intracranial vessels cannot be told apart"
 NO_SPACING = "the files have no header that says how large a voxel is: give NIfTI for millimetres"
 
@@ -131,37 +133,32 @@ def _read(truth: Path, prediction: Path, brain: Path | None) -> tuple[MaskFile, 
 
 def _rows(subject: str, truth: MaskFile, prediction: MaskFile, brain: MaskFile | None) -> list[dict[str, Any]]:
     """One row per metric and region that can be had, `value` None where it cannot."""
-    regions = {"intracranial": brain.data} if brain else {}
-    scores = segmentation_scores(
-        truth.data, prediction.data, regions=regions, spacing_mm=truth.spacing_mm, empty="diagonal"
-    )
+    inside = brain.data if brain else None
+    rows = mask_rows(truth.data, prediction.data, inside, truth.spacing_mm, default_options("subject"))
     return [
-        {
-            "subject": subject,
-            "metric": f"{metric}/{region}",
-            "value": of_region.get(metric),
-            "empty": int(of_region["truth_empty"] or of_region["prediction_empty"]),
-        }
-        for region, of_region in scores.items()
-        for metric in SEGMENTATION_METRICS
+        {"subject": subject, "metric": name, "value": value, "empty": int(empty)}
+        for name, value, empty in rows
+        if brain or not name.endswith(f"/{INTRACRANIAL}")
     ]
 
 
 def _aggregates(rows: list[dict[str, Any]], *, has_mask: bool) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
-    for region in REGIONS:
-        for metric in SEGMENTATION_METRICS:
-            name = f"{metric}/{region}"
-            known = [row for row in rows if row["metric"] == name and row["value"] is not None]
-            if known:
-                empty = sum(row["empty"] for row in known)
-                metrics[name] = mean_with_interval([row["value"] for row in known], "subject", range_of(name)) | {
-                    "empty": empty
-                }
-                continue
-            reason = NO_MASK if region == "intracranial" and not has_mask else NO_SPACING
-            metrics[name] = {"value": None, "n": 0, "ci_low": None, "ci_high": None, "reason": reason}
+    keys = [metric.key for each in measurements("subject") for metric in each.metrics]
+    for name in [f"{key}/{region}" for region in REGIONS for key in keys]:
+        known = [row for row in rows if row["metric"] == name and row["value"] is not None]
+        if known:
+            metrics[name] = mean_with_interval([row["value"] for row in known], "subject", range_of(name))
+            metrics[name]["empty"] = sum(row["empty"] for row in known)
+            continue
+        reason = NO_MASK if name.endswith(f"/{INTRACRANIAL}") and not has_mask else _why_none(name)
+        metrics[name] = {"value": None, "n": 0, "ci_low": None, "ci_high": None, "reason": reason}
     return metrics
+
+
+def _why_none(name: str) -> str:
+    metric = every("subject")[name].metric
+    return NO_SPACING if metric.unit == "mm" else f"{metric.title} has no value for these masks"
 
 
 def _case(subject: str, truth: MaskFile, prediction: MaskFile, rows: list[dict[str, Any]]) -> Case:

@@ -1,7 +1,7 @@
 """Two folders of patches -> every distance between them, their labels' and a memorisation audit, as results.json."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from benchmark import __version__
 from benchmark.environment import environment
-from benchmark.metric_names import AUDIT_METRICS, LABEL_METRICS
+from benchmark.metrics.asking import default_options, values_of
+from benchmark.metrics.given import Audits
+from benchmark.metrics.registry import names
 from benchmark.scoring.patch_sets import (
     FEWEST_SUBJECTS,
-    METRICS_OF,
-    Audits,
     Distances,
     audit_memory,
     compare_features,
@@ -27,7 +27,7 @@ from vesselgan.errors import InputError
 from vesselgan.features import Extractor
 from vesselgan.metrics import SharedSamplesError, block_means, label_statistics
 
-__all__ = ["WANTED", "Comparison", "ShownPair", "compare_folders"]
+__all__ = ["Comparison", "ShownPair", "compare_folders"]
 
 Images = NDArray[np.float32]
 Report = Callable[[str, int, int], None]
@@ -35,7 +35,6 @@ BATCH = 16
 SHOWN = 8
 FLOOR_ROWS = 2.2  # real patches that are read for the floor, per patch of the scores: random halves are not equal
 FEWEST_PATCHES = 10  # PRD's 20 clusters of both sets together need that many of each
-WANTED = {"fid": {}, "kid": {}, "prd": {"clusters": 20, "runs": 10}, "neighbours": {"k": 5}}
 NO_SUBJECTS = (
     f"the real folder does not tell the patches of {FEWEST_SUBJECTS} or more subjects apart, and patches of one "
     "subject are alike: put each subject's in a folder of its own"
@@ -94,12 +93,14 @@ def compare_folders(
     all_real, theirs = described["--real"], described["--generated"]
     ours = described["--real"] = _first_drawn(all_real, folders["--real"].count, count, seed)
     subjects = None if owners is None else np.array(owners)[ours.rows]
-    distances = compare_features(ours.features, theirs.features, WANTED, real_subjects=subjects, seed=seed)
+    metrics = default_options("set", "labels", "audit")
+    distances = compare_features(ours.features, theirs.features, metrics, real_subjects=subjects, seed=seed)
     floor = None
     if owners is not None and subjects is not None and len(np.unique(subjects)) >= FEWEST_SUBJECTS:
-        floor = floor_of(all_real.features, np.array(owners)[all_real.rows], WANTED, count=count, seed=seed)
-    label_metrics, labels = _labels(folders, described, report)
+        floor = floor_of(all_real.features, np.array(owners)[all_real.rows], metrics, count=count, seed=seed)
+    label_metrics, labels = _labels(folders, described, metrics, report)
     audits = _audits(folders, described) if training else None
+    shares = values_of("audit", audits, metrics) if audits else {}
     facts = {"n": count, "extractor": extractor.name}
     results = {
         "command": "score",
@@ -124,9 +125,9 @@ def compare_folders(
         "metrics": {
             **_distance_entries(distances, facts),
             **_entries(
-                LABEL_METRICS, label_metrics, {"n": count}, labels.get("reason", "a folder has no vessel at all")
+                names("labels"), label_metrics, {"n": count}, labels.get("reason", "a folder has no vessel at all")
             ),
-            **_entries(AUDIT_METRICS, audits.metrics if audits else {}, facts, NO_TRAINING),
+            **_entries(names("audit"), shares, facts, NO_TRAINING),
         },
         "floor": floor or {"metrics": None, "reason": NO_SUBJECTS},
         "labels": labels,
@@ -212,7 +213,7 @@ def _projected(image: Images, label: NDArray[np.bool_] | None) -> ShownPair:
 
 
 def _labels(
-    folders: Mapping[str, PatchFolder], described: Mapping[str, _Described], report: Report
+    folders: Mapping[str, PatchFolder], described: Mapping[str, _Described], metrics: Mapping[str, Any], report: Report
 ) -> tuple[dict[str, float], dict[str, Any]]:
     pair = ("--real", "--generated")
     missing = [str(folders[option].folder) for option in pair if not folders[option].has_labels]
@@ -227,7 +228,7 @@ def _labels(
             for mask in (() if labels is None else labels)
         )
         statistics.append(label_statistics(masks))
-    return compare_labels(*statistics)
+    return compare_labels(statistics[0], statistics[1], metrics)
 
 
 def _audits(folders: Mapping[str, PatchFolder], described: Mapping[str, _Described]) -> Audits:
@@ -266,11 +267,10 @@ def _closest(
 
 
 def _distance_entries(distances: Distances, facts: Mapping[str, Any]) -> dict[str, Any]:
-    names = [name for names in METRICS_OF.values() for name in names]
     entries = {}
-    for name in names:
+    for name, value in distances.metrics.items():
         low, high = distances.intervals.get(name, (None, None))
-        entries[name] = {"value": distances.metrics[name], "ci_low": low, "ci_high": high, **facts}
+        entries[name] = {"value": value, "ci_low": low, "ci_high": high, **facts}
         if low is None:
             entries[name]["reason"] = f"no interval: {NO_SUBJECTS}"
         if name in distances.sd_kmeans:
@@ -279,12 +279,12 @@ def _distance_entries(distances: Distances, facts: Mapping[str, Any]) -> dict[st
 
 
 def _entries(
-    names: tuple[str, ...], values: Mapping[str, float], facts: Mapping[str, Any], reason: str
+    wanted: Sequence[str], values: Mapping[str, float], facts: Mapping[str, Any], reason: str
 ) -> dict[str, Any]:
     nothing = {"ci_low": None, "ci_high": None}
     return {
         name: {"value": values[name], **facts, **nothing}
         if name in values
         else {"value": None, "n": 0, **nothing, "reason": reason}
-        for name in names
+        for name in wanted
     }

@@ -1,33 +1,26 @@
 """Features and labels of two sets of patches -> the numbers that are reported of them. Imports no torch."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vesselgan.metrics import (
-    DistanceSettings,
-    Estimate,
-    LabelStatistics,
-    MemorisationAudit,
-    distribution_scores,
-    label_distances,
-    mirrored,
-    real_floor,
-)
+from benchmark.metrics.asking import Chosen, chosen, values_of
+from benchmark.metrics.given import Audits, LabelPair
+from benchmark.metrics.prd import with_sets_swapped
+from vesselgan.metrics import Estimate, FeatureSets, LabelStatistics, SetScores, mirrored
 from vesselgan.metrics import memorisation_audit as audit
+from vesselgan.metrics.distributions import floor_between
+from vesselgan.metrics.feature_sets import feature_sets, halved_subjects, without_interval
 from vesselgan.metrics.frechet_infinite import FEWEST_GROUPS
-from vesselgan.metrics.prd import prd_values
 
 __all__ = [
     "BIASED_MORE",
     "FEWEST_SUBJECTS",
-    "METRICS_OF",
-    "Audits",
     "Distances",
     "audit_memory",
     "compare_features",
@@ -43,15 +36,8 @@ FEWEST_SUBJECTS = FEWEST_GROUPS
 CLOSEST_PAIRS = 6
 FLOOR_SPLITS = 5
 FLAT = 1e-6  # a patch in [-1, 1] whose blocks' SD is below that is rounding and nothing else
-# The metrics of each entry under `metrics` of a protocol.
-METRICS_OF = {
-    "fid": ("fid", "fid_infinite"),
-    "kid": ("kid",),
-    "prd": ("prd_f8", "prd_f1_8", "prd_auc"),
-    "neighbours": ("precision", "recall", "density", "coverage"),
-}
 BIASED_MORE = "its FID is biased more"  # what is warned of where the floor has fewer patches than the scores
-SWAPPED = {"prd_f8": "prd_f1_8", "prd_f1_8": "prd_f8"}
+PRD = "prd"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,31 +51,6 @@ class Distances:
     curves: dict[str, NDArray[np.float64]]
 
 
-@dataclass(frozen=True)
-class Audits:
-    """Memorisation in feature space, and in image space with mirrored copies."""
-
-    features: MemorisationAudit
-    images: MemorisationAudit
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The shares of suspiciously close samples."""
-        return {f"memorised_share/{space}": each.close_share for space, each in self.by_space.items()}
-
-    @property
-    def by_space(self) -> dict[str, MemorisationAudit]:
-        """Both by name."""
-        return {"features": self.features, "images": self.images}
-
-    def described(self) -> dict[str, Any]:
-        """For JSON, without the pairs."""
-        return {
-            space: {name: value for name, value in asdict(each).items() if name != "pairs"}
-            for space, each in self.by_space.items()
-        }
-
-
 def compare_features(
     real: Features,
     generated: Features,
@@ -99,64 +60,73 @@ def compare_features(
     seed: int,
     swap_prd: bool = False,
 ) -> Distances:
-    """The `wanted` metrics of a protocol between two sets of features, each with a jackknife interval over subjects.
+    """The `wanted` metrics of a stage's options between two sets of features, each with a jackknife interval.
 
+    The intervals are over subjects.
     There are no intervals where the subjects are not known or fewer than FEWEST_SUBJECTS: patches of one subject are
     alike, and intervals over patches would be too narrow. `swap_prd` is D5: the two sets change places in PRD. Raises
     ValueError for too few rows, clusters or neighbours.
     """
     enough = real_subjects is not None and len(np.unique(real_subjects)) >= FEWEST_SUBJECTS
-    scores = distribution_scores(
-        real=real,
-        generated=generated,
-        real_subjects=real_subjects if enough else None,
-        settings=_settings(wanted),
-        seed=seed,
+    sets = feature_sets(real=real, generated=generated, real_subjects=real_subjects if enough else None, seed=seed)
+    scores = {each.measurement.name: _scores(each, sets) for each in chosen("set", wanted)}
+    if swap_prd and PRD in scores:
+        scores[PRD] = with_sets_swapped(scores[PRD])
+    estimates = {name: estimate for each in scores.values() for name, estimate in each.estimates.items()}
+    warnings = [*(text for each in scores.values() for text in each.warnings), *sets.warnings]
+    told = {name: estimate for name, estimate in estimates.items() if enough and not math.isnan(estimate.low)}
+    return Distances(
+        {name: estimate.value for name, estimate in estimates.items()},
+        {name: (estimate.low, estimate.high) for name, estimate in told.items()},
+        {name: sd for each in scores.values() for name, sd in each.sd_kmeans.items()},
+        # Without intervals there is nothing to warn of in them.
+        [text for text in warnings if enough or not text.startswith("intervals:")],
+        dict(scores[PRD].curves) if PRD in scores else {},
     )
-    names = _names(wanted)
-    estimates: dict[str, Estimate] = {name: scores.metrics[name] for name in names}
-    sd_kmeans = {name: sd for name, sd in scores.sd_kmeans.items() if name in names}
-    curves = {"precision": scores.prd_precision, "recall": scores.prd_recall} if wanted.get("prd") is not None else {}
-    metrics = {name: estimate.value for name, estimate in estimates.items()}
-    intervals = {name: (estimate.low, estimate.high) for name, estimate in estimates.items()} if enough else {}
-    if swap_prd and curves:
-        curves = {"precision": curves["recall"], "recall": curves["precision"]}
-        intervals = {name: intervals[SWAPPED.get(name, name)] for name in intervals}
-        sd_kmeans = {name: sd_kmeans[SWAPPED.get(name, name)] for name in sd_kmeans}
-        metrics |= prd_values(curves["precision"].mean(axis=0), curves["recall"].mean(axis=0))
-    # Without intervals there is nothing to warn of in them.
-    warnings = [text for text in _of_wanted(scores.warnings, wanted) if enough or not text.startswith("intervals:")]
-    return Distances(metrics, intervals, sd_kmeans, warnings, curves)
 
 
 def floor_of(
     features: Features, subjects: ArrayLike, wanted: Mapping[str, Any], *, count: int, seed: int
 ) -> dict[str, Any]:
     """Real against real, other subjects: mean and SD of each wanted metric over splits of the subjects in halves."""
-    floor = real_floor(features, subjects, splits=FLOOR_SPLITS, count=count, settings=_settings(wanted), seed=seed)
-    names = _names(wanted)
+    halves = halved_subjects(features, subjects, splits=FLOOR_SPLITS, count=count, seed=seed)
+    metrics = chosen("set", wanted)
+    floor = floor_between(halves, lambda split: [_scores(each, split) for each in metrics], subjects)
     return {
-        "metrics": {name: floor.metrics[name].mean for name in names},
-        "sd": {name: floor.metrics[name].sd for name in names},
-        "warnings": [*_of_wanted(floor.warnings, wanted), *_unequal(floor.count, count)],
+        "metrics": {name: value.mean for name, value in floor.metrics.items()},
+        "sd": {name: value.sd for name, value in floor.metrics.items()},
+        "warnings": [*floor.warnings, *_unequal(floor.count, count)],
         "meaning": f"one half of {floor.subjects} real subjects against the other half, {floor.count} patches each, "
         f"mean of {FLOOR_SPLITS} ways to halve them",
     }
 
 
-def compare_labels(real: LabelStatistics, generated: LabelStatistics) -> tuple[dict[str, float], dict[str, Any]]:
-    """Wasserstein-1 distances by metric name, and what is told beside them; undefined radii are left out."""
-    distances = label_distances(real=real, generated=generated)
-    metrics = {
-        f"label_{name}": distance.wasserstein
-        for name, distance in distances.items()
-        if math.isfinite(distance.wasserstein)
-    }
+def _scores(metric: Chosen, sets: FeatureSets) -> SetScores:
+    """What a function of feature sets found, whichever way it told it, with intervals within the metrics' limits."""
+    found = metric.call(sets)
+    scores = found if isinstance(found, SetScores) else SetScores(metric.by_key(found))
+    limits = {row.key: row.limits for row in metric.measurement.metrics}
+    estimates = {}
+    for name, estimate in metric.by_key(scores.estimates).items():
+        if not isinstance(estimate, Estimate):
+            estimate = without_interval(float(estimate), sets.level)
+        if not math.isfinite(estimate.value):
+            raise ValueError(f"metric {name}: is {estimate.value}; a function returns None where there is no value")
+        lowest, highest = limits[name]
+        estimates[name] = replace(estimate, low=max(estimate.low, lowest), high=min(estimate.high, highest))
+    return replace(scores, estimates=estimates)
+
+
+def compare_labels(
+    real: LabelStatistics, generated: LabelStatistics, wanted: Mapping[str, Any]
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Distances by metric name, and what is told beside them; undefined radii are left out."""
+    labels = LabelPair(real, generated)
     means = {
         name: {"real": _finite(distance.real_mean), "generated": _finite(distance.generated_mean)}
-        for name, distance in distances.items()
+        for name, distance in labels.distances.items()
     }
-    return metrics, {
+    return values_of("labels", labels, wanted), {
         "vessel_share_synthetic": float(generated.volume_fraction.mean()),
         "vessel_share_real": float(real.volume_fraction.mean()),
         "means": means,
@@ -210,30 +180,10 @@ def load_label_statistics(path: Path) -> LabelStatistics:
     return LabelStatistics(**{**values, "empty": int(values["empty"])})
 
 
-def _names(wanted: Mapping[str, Any]) -> list[str]:
-    return [name for entry, names in METRICS_OF.items() if wanted.get(entry) is not None for name in names]
-
-
-def _of_wanted(warnings: Sequence[str], wanted: Mapping[str, Any]) -> list[str]:
-    """Without those that speak of metrics which the protocol does not ask for."""
-    unwanted = {name for names in METRICS_OF.values() for name in names} - set(_names(wanted))
-    if wanted.get("prd") is None:
-        unwanted.add("prd")
-    return [text for text in warnings if not set(text.partition(":")[0].split(", ")) <= unwanted]
-
-
 def _unequal(floor: int, count: int) -> list[str]:
     if floor >= count:
         return []
     return [f"the floor has {floor} patches a side and the scores {count}: {BIASED_MORE}; fid_infinite and kid not"]
-
-
-def _settings(wanted: Mapping[str, Any]) -> DistanceSettings:
-    """Clusters, runs and neighbours as the protocol has them; the least for what it does not ask for."""
-    prd, neighbours = wanted.get("prd"), wanted.get("neighbours")
-    return DistanceSettings(
-        **({"clusters": 2, "runs": 1} if prd is None else prd), **({"k": 1} if neighbours is None else neighbours)
-    )
 
 
 def _finite(value: float) -> float | None:

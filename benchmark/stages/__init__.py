@@ -44,11 +44,13 @@ class Stage:
 
 _SHARED = ("benchmark.stages.context", "vesselgan.recipe")
 _DATA = ("vesselgan.data", *_SHARED)
-_NETWORKS = ("vesselgan.networks", "vesselgan.training", *_SHARED)
+_NETWORKS = ("vesselgan.networks", "vesselgan.settings", "vesselgan.training", *_SHARED)
+_GENERATORS = ("benchmark.artifacts.generators", "vesselgan.families", *_NETWORKS)
 _SCORING = (
     "benchmark.stages.score",
     "benchmark.artifacts.pairs",
     "benchmark.scoring.patch_sets",
+    "benchmark.metrics",
     "vesselgan.features",
     "vesselgan.networks.importing",
     "vesselgan.networks.resnet3d",
@@ -61,24 +63,24 @@ _SEGMENTATION = (
     *_NETWORKS,
 )
 _EVALUATION = (
-    *("benchmark.stages.evaluate", "benchmark.artifacts.error_maps", "benchmark.metric_names"),
-    "vesselgan.metrics",
+    *("benchmark.stages.evaluate", "benchmark.artifacts.error_maps", "benchmark.scoring.masks"),
+    *("benchmark.metrics", "vesselgan.metrics"),
 )
 
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("verify", verify.verify, ("benchmark.stages.verify", "vesselgan.numerics", *_NETWORKS)),
+        Stage("verify", verify.verify, ("benchmark.stages.verify", "vesselgan.numerics", *_GENERATORS)),
         Stage("prepare", prepare.prepare, ("benchmark.stages.prepare", *_DATA)),
         Stage(
             "train_gan",
             train_gan.train,
-            ("benchmark.stages.train_gan", "benchmark.stages.training_course", *_DATA, *_NETWORKS),
+            ("benchmark.stages.train_gan", "benchmark.stages.training_course", *_DATA, *_GENERATORS),
         ),
         Stage(
             "synthesise",
             synthesise.synthesise_pairs,
-            ("benchmark.stages.synthesise", "benchmark.artifacts.pairs", "vesselgan.synthesis", *_NETWORKS),
+            ("benchmark.stages.synthesise", "benchmark.artifacts.pairs", "vesselgan.synthesis", *_GENERATORS),
         ),
         Stage(
             "import_pairs",
@@ -111,7 +113,12 @@ STAGES = {
         Stage(
             "measure",
             measure.measure,
-            ("benchmark.stages.measure", "vesselgan.profiling.timing", "vesselgan.profiling.step_counter", *_NETWORKS),
+            (
+                "benchmark.stages.measure",
+                "vesselgan.profiling.timing",
+                "vesselgan.profiling.step_counter",
+                *_GENERATORS,
+            ),
         ),
     )
 }

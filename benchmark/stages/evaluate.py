@@ -1,25 +1,23 @@
 """Whole-volume segmentation of validation and test subjects, scored per subject."""
 
 import csv
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.artifacts.error_maps import save_maps
 from benchmark.artifacts.values import EvaluationValues
-from benchmark.metric_names import REGIONS, SEGMENTATION_METRICS
+from benchmark.scoring.masks import mask_rows
 from benchmark.stages.context import Context
 from benchmark.stages.train_unet import open_unet, scaled_volume
 from vesselgan.data import StoredSubject, open_store
 from vesselgan.inference import segment_volume
-from vesselgan.metrics import segmentation_scores
 from vesselgan.training import choose_precision
 
-__all__ = ["SPLITS", "ScoreRow", "evaluate", "score_rows", "write_scores"]
+__all__ = ["SPLITS", "ScoreRow", "evaluate", "metrics_of", "score_rows", "write_scores"]
 
 SPLITS = ("validation", "test")
 
@@ -51,7 +49,7 @@ def evaluate(context: Context) -> EvaluationValues:
         image = scaled_volume(store, subject, context.recipe.intensity_scaling)
         probability = segment_volume(unet, image, context.options["patch"], precision=precision, **inference)
         prediction, truth = probability > facts["threshold"], np.asarray(store.label(subject.key))
-        rows += score_rows(subject, truth, prediction, store.mask(subject.key))
+        rows += score_rows(subject, truth, prediction, store.mask(subject.key), metrics_of(context))
         if subject.split == "test":
             save_maps(context.folder, subject.key, truth, prediction, np.asarray(subject.affine), subject.spacing_mm)
     write_scores(context.folder, rows)
@@ -66,25 +64,27 @@ def write_scores(folder: Path, rows: Iterable[ScoreRow]) -> None:
         writer.writerows(rows)
 
 
+def metrics_of(context: Context) -> Mapping[str, Any]:
+    """What the stage's options say of metrics: only somebody's own are named there, the built-in ones always are."""
+    named: Mapping[str, Any] = context.options.get("metrics", {})
+    return named
+
+
 def score_rows(
-    subject: StoredSubject, truth: NDArray[np.bool_], prediction: NDArray[np.bool_], mask: NDArray[np.bool_] | None
+    subject: StoredSubject,
+    truth: NDArray[np.bool_],
+    prediction: NDArray[np.bool_],
+    mask: NDArray[np.bool_] | None,
+    metrics: Mapping[str, Any],
 ) -> list[ScoreRow]:
     """Every metric of one prediction (X, Y, Z) in every region; without mask, empty values inside the brain."""
-    regions = {} if mask is None else {"intracranial": mask}
-    scores = segmentation_scores(truth, prediction, regions=regions, spacing_mm=subject.spacing_mm, empty="diagonal")
-    rows: list[ScoreRow] = []
-    for region in REGIONS:
-        values = scores.get(region)
-        empty = values is not None and bool(values["truth_empty"] or values["prediction_empty"])
-        for metric in SEGMENTATION_METRICS:
-            assert values is None or math.isfinite(values[metric])
-            rows.append(
-                {
-                    "split": subject.split,
-                    "subject": subject.key,
-                    "metric": f"{metric}/{region}",
-                    "value": "" if values is None else values[metric],
-                    "empty": int(empty),
-                }
-            )
-    return rows
+    return [
+        {
+            "split": subject.split,
+            "subject": subject.key,
+            "metric": name,
+            "value": "" if value is None else value,
+            "empty": int(empty),
+        }
+        for name, value, empty in mask_rows(truth, prediction, mask, subject.spacing_mm, metrics)
+    ]

@@ -1,6 +1,8 @@
 """Rules without learning, scored on the same subjects and by the same metrics as U-Nets are."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 from benchmark.artifacts.error_maps import save_maps
 from benchmark.artifacts.values import EvaluationValues
 from benchmark.stages.context import Context
-from benchmark.stages.evaluate import SPLITS, ScoreRow, score_rows, write_scores
+from benchmark.stages.evaluate import SPLITS, ScoreRow, metrics_of, score_rows, write_scores
 from benchmark.stages.train_unet import scaled_volume
 from vesselgan.data import StoredSubject, VolumeStore, open_store
 from vesselgan.untrained import UntrainedRule, segment
@@ -35,7 +37,7 @@ def evaluate_untrained(context: Context) -> EvaluationValues:
         context.progress(index, len(subjects), "volumes segmented")
         image, truth = scaled_volume(store, subject, "volume"), np.asarray(store.label(subject.key))
         marked = {region: segment(rule, image, spacing_mm=subject.spacing_mm) for region, rule in rules.items()}
-        rows += _rows(store, subject, truth, marked)
+        rows += _rows(store, subject, truth, marked, metrics_of(context))
         if subject.split == "test":
             affine = np.asarray(subject.affine)
             save_maps(context.folder, subject.key, truth, marked["all"], affine, subject.spacing_mm)
@@ -44,12 +46,14 @@ def evaluate_untrained(context: Context) -> EvaluationValues:
     return {"subjects": counts, "reasons": {} if INTRACRANIAL in rules else {INTRACRANIAL: NO_RULE}}
 
 
-def _rows(store: VolumeStore, subject: StoredSubject, truth: Mask, marked: dict[str, Mask]) -> list[ScoreRow]:
+def _rows(
+    store: VolumeStore, subject: StoredSubject, truth: Mask, marked: Mapping[str, Mask], metrics: Mapping[str, Any]
+) -> list[ScoreRow]:
     """Each region's rows from the prediction of its own rule."""
     mask = store.mask(subject.key) if INTRACRANIAL in marked else None
-    rows = score_rows(subject, truth, marked["all"], mask)
+    rows = score_rows(subject, truth, marked["all"], mask, metrics)
     if mask is not None:
-        inside = score_rows(subject, truth, marked[INTRACRANIAL], mask)
+        inside = score_rows(subject, truth, marked[INTRACRANIAL], mask, metrics)
         rows = [
             own if own["metric"].endswith(f"/{INTRACRANIAL}") else row for row, own in zip(rows, inside, strict=True)
         ]

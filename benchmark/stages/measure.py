@@ -6,13 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from benchmark.stages.context import Context, dataclass_from
-from benchmark.stages.train_gan import privacy_from
+from benchmark.artifacts.generators import step_config
+from benchmark.stages.context import Context
 from vesselgan.profiling.machine_load import OtherLoad, why_not_steady
-from vesselgan.profiling.step_counter import MEMORY_DEFINITION
+from vesselgan.profiling.step_counter import MEMORY_DEFINITION, Trainer
 from vesselgan.profiling.timing import peak_tensor_bytes, seconds_per_step
-from vesselgan.recipe import resolve_recipe
-from vesselgan.training import WGANConfig, WGANTrainer
 
 __all__ = ["measure"]
 
@@ -29,8 +27,9 @@ def measure(context: Context) -> dict[str, Any]:
     options = context.options
     # Each alone: on a GPU the others' weights would count.
     memory = {name: _memory(context, configuration) for name, configuration in options["configurations"].items()}
-    trainers = {name: _trainer(context, configuration) for name, configuration in options["configurations"].items()}
-    batches = {name: _batch(trainer) for name, trainer in trainers.items()}
+    made = {name: _trainer(context, configuration) for name, configuration in options["configurations"].items()}
+    trainers = {name: trainer for name, (trainer, _) in made.items()}
+    batches = {name: pairs for name, (_, pairs) in made.items()}
     for name in trainers:
         seconds_per_step(trainers[name], batches[name], options["warmup"])
     threads, timed = context.runtime["threads"], _Rounds({}, {}, 0.0)
@@ -65,7 +64,7 @@ class _Rounds(NamedTuple):
 
 def _rounds(
     context: Context,
-    trainers: Mapping[str, WGANTrainer],
+    trainers: Mapping[str, Trainer],
     batches: Mapping[str, torch.Tensor],
     threads: int,
     attempt: int,
@@ -83,28 +82,16 @@ def _rounds(
     return _Rounds(times_ms, {name: why_not_steady(times, cores, threads) for name, times in times_ms.items()}, cores)
 
 
-def _trainer(context: Context, configuration: dict[str, Any]) -> WGANTrainer:
-    options = context.options
-    recipe = resolve_recipe("corrected", configuration["recipe"])
-    settings = {name: configuration[name] for name in ("norm", "precision", "filters", "batch")}
-    settings |= {name: configuration[name] for name in ("critic_steps", "lr_generator", "lr_critic")}
-    settings |= {"patch_size": options["patch"], "penalty_weight": options["penalty_weight"]}
-    settings["ema"] = configuration["ema"]
-    settings["privacy"] = privacy_from(configuration["privacy"])
-    config: WGANConfig = dataclass_from(WGANConfig, {**settings, "recipe": recipe, "steps": 1, "seed": 0})
-    return WGANTrainer(config, context.device)
+def _trainer(context: Context, configuration: Mapping[str, Any]) -> tuple[Trainer, torch.Tensor]:
+    """What makes the steps of a configuration, and pairs of noise to make them on."""
+    family, config = step_config(configuration, context.options)
+    trainer = family.trainer(config, context.device)
+    pairs = np.random.default_rng(0).uniform(-1, 1, (config.batch, 2, *config.patch_size)).astype(np.float32)
+    return trainer, torch.from_numpy(pairs).to(trainer.device)
 
 
-def _batch(trainer: WGANTrainer) -> torch.Tensor:
-    config = trainer.config
-    rng = np.random.default_rng(0)
-    pairs = rng.uniform(-1, 1, (config.batch, 2, *config.patch_size)).astype(np.float32)
-    return torch.from_numpy(pairs).to(trainer.device)
-
-
-def _memory(context: Context, configuration: dict[str, Any]) -> dict[str, float]:
-    trainer = _trainer(context, configuration)
-    real = _batch(trainer)
+def _memory(context: Context, configuration: Mapping[str, Any]) -> dict[str, float]:
+    trainer, real = _trainer(context, configuration)
     trainer.step(real)  # makes gradients and the optimisers' state
     with peak_tensor_bytes(trainer, real) as peak:
         trainer.step(real)

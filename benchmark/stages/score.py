@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.artifacts.pairs import decoded
+from benchmark.metrics.asking import values_of
+from benchmark.metrics.given import Audits
 from benchmark.scoring.patch_sets import (
     FEWEST_SUBJECTS,
-    Audits,
     audit_memory,
     compare_features,
     compare_labels,
@@ -94,7 +95,7 @@ def score(context: Context) -> dict[str, Any]:
 
     `prd.npz` holds the curve of each k-means run, `closest.npz` the synthetic patches nearest to a training patch.
     """
-    folder, seed = context.inputs["reference"], context.options["seed"]
+    folder, seed, metrics = context.inputs["reference"], context.options["seed"], context.options["metrics"]
     images = np.load(context.inputs["pairs"] / "images.npy", mmap_mode="r")
     labels = np.load(context.inputs["pairs"] / "labels.npy", mmap_mode="r")
     real = {name: dict(np.load(folder / f"{name}.npz")) for name in ("train", "held_out")}
@@ -111,7 +112,7 @@ def score(context: Context) -> dict[str, Any]:
     distances = compare_features(
         chosen["features"][drawn],
         features,
-        context.options["metrics"],
+        metrics,
         real_subjects=chosen["subjects"][drawn],
         seed=seed,
         swap_prd=context.recipe.prd_arguments == "swapped",
@@ -121,7 +122,7 @@ def score(context: Context) -> dict[str, Any]:
     label_facts: dict[str, Any] | None = None
     if context.recipe.label_metrics == "scored":
         label_metrics, label_facts = compare_labels(
-            load_label_statistics(folder / "labels.npz"), label_statistics(labels[:count])
+            load_label_statistics(folder / "labels.npz"), label_statistics(labels[:count]), metrics
         )
     audits = audit_memory(
         training=real["train"], held_out=real["held_out"], generated={"features": features, "blocks": blocks}
@@ -129,7 +130,7 @@ def score(context: Context) -> dict[str, Any]:
     store = open_store(context.inputs["data"] / "store")
     _save_closest(context.folder / "closest.npz", audits, images, real["train"]["indices"], store, context)
     return {
-        "metrics": {**distances.metrics, **label_metrics, **audits.metrics},
+        "metrics": {**distances.metrics, **label_metrics, **values_of("audit", audits, metrics)},
         "intervals": distances.intervals,
         "sd_kmeans": distances.sd_kmeans,
         "warnings": distances.warnings,

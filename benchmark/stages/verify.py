@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from benchmark.artifacts.generators import numerics_config
 from benchmark.environment import library_versions, machine
 from benchmark.stages.context import Context
 from vesselgan.numerics import (
@@ -22,11 +23,9 @@ from vesselgan.numerics import (
     find_remedies,
     remedied,
     unet_operations,
-    wgan_operations,
 )
 from vesselgan.processor import INSTRUCTION_LIMIT, narrower_instruction_sets, native_instructions
-from vesselgan.recipe import resolve_recipe
-from vesselgan.training import Privacy, UNetConfig, WGANConfig, choose_precision
+from vesselgan.training import UNetConfig, choose_precision
 
 __all__ = ["NumericsError", "check", "operations_of", "verify", "ways_of"]
 
@@ -75,9 +74,8 @@ def verify(context: Context) -> dict[str, Any]:
 
 def operations_of(options: Mapping[str, Any], device: str) -> list[Operation]:
     """The operations of the network that a `verify` stage's options describe."""
-    patch = tuple(options["patch"])
     if options["network"] == "extractor":
-        return extractor_operations(device, patch, batches=options["batches"], stages=options["stages"])
+        return extractor_operations(device, options["patch"], batches=options["batches"], stages=options["stages"])
     if options["network"] == "unet":
         config = UNetConfig(
             batch=options["batch"],
@@ -87,19 +85,9 @@ def operations_of(options: Mapping[str, Any], device: str) -> list[Operation]:
             filters=tuple(options["filters"]),
             precision=options["precision"],
         )
-        return unet_operations(config, device, patch, inference_batches=options["inference_batches"])
-    wgan = WGANConfig(
-        patch_size=patch,
-        steps=1,
-        seed=0,
-        filters=options["filters"],
-        norm=options["norm"],
-        precision=options["precision"],
-        batch=options["batch"],
-        recipe=resolve_recipe("corrected", options["recipe"]),
-        privacy=Privacy() if options["private"] else None,
-    )
-    return wgan_operations(wgan, device, synthesis_batch=options["synthesis_batch"])
+        return unet_operations(config, device, options["patch"], inference_batches=options["inference_batches"])
+    family, generator = numerics_config(options)
+    return family.operations(generator, device, options["synthesis_batch"])
 
 
 def check(operations: Sequence[Operation], device: str, precision: str, *, threads: int) -> Check:

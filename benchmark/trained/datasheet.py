@@ -5,42 +5,32 @@ Nothing in it depends on when or how often the command ran, so that a continued 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark import __version__
+from benchmark.artifacts.generators import generator_options, recipe_options
 from benchmark.artifacts.values import GANValues, MemorisationValues, PreparedValues, PrivacySpent, ScoreValues
 from benchmark.environment import environment
-from benchmark.metric_names import COST_METRICS, METRIC_NAMES
+from benchmark.metrics.registry import every, is_cost
 from benchmark.results.format import MetricValue
 from benchmark.results.rows import subject_rows
 from benchmark.results.summary import cell_result
 from benchmark.scoring.audits import audit_sentence
 from benchmark.trained.generator import FoundGenerator, Origin
 from vesselgan.export import Intensities
-from vesselgan.recipe import as_dict
 
-__all__ = ["NO_LICENCE", "REFERENCE", "Dataset", "Datasheet", "datasheet", "render_datasheet"]
+__all__ = ["NO_LICENCE", "SOFTWARE", "Dataset", "Datasheet", "datasheet", "render_datasheet"]
 
 NO_LICENCE = (
     "None is given. The terms of the generator's training data may bind what is made from it: "
     "ask whoever gave you the data before you pass this on."
 )
-REFERENCE = f"vesselgan-benchmark {__version__}; method: Subramaniam et al. 2022, doi 10.1016/j.media.2022.102396"
-_TRAINING_OPTIONS = (
-    "norm",
-    "batch",
-    "critic_steps",
-    "ema",
-    "flips",
-    "lr_critic",
-    "lr_generator",
-    "penalty_weight",
-    "precision",
-    "seed",
-)
-_GENERATION_OPTIONS = ("generation_statistics", "label_threshold")
+SOFTWARE = f"vesselgan-benchmark {__version__}"
+_SIZE = ("filters", "latent", "components")  # of a network
+# Of a training, what is told elsewhere: in the values that came of it, or as the generator's size.
+_TOLD = ("patch_size", "steps", "epochs", "privacy", "filters")
 
 
 @dataclass(frozen=True)
@@ -73,30 +63,6 @@ class Generation(TypedDict):
     environment: Mapping[str, object]
 
 
-class Training(TypedDict):
-    """Where a generator comes from that a run trained."""
-
-    run: str | None
-    cell: str | None
-    variant: str | None
-    training: Mapping[str, object]
-
-
-class GeneratorFacts(TypedDict):
-    """The generator; what follows `source` is known of one that a stage trained."""
-
-    name: str
-    sha256: str
-    filters: int
-    latent: int
-    parameters: int
-    source: Mapping[str, Any] | None
-    run: NotRequired[str | None]
-    cell: NotRequired[str | None]
-    variant: NotRequired[str | None]
-    training: NotRequired[Mapping[str, object]]
-
-
 class Measured(TypedDict):
     """What is known of the quality of the generator's pairs; each None where there is nothing."""
 
@@ -120,7 +86,7 @@ class Datasheet(Measured):
     intensities: Ends
     labels: Mapping[str, str]
     generation: Generation
-    generator: GeneratorFacts
+    generator: Mapping[str, object]
     training_data: Mapping[str, object] | None
     licence: str
     reference: str
@@ -128,14 +94,14 @@ class Datasheet(Measured):
 
 def datasheet(found: FoundGenerator, asked: Dataset) -> Datasheet:
     """Everything that the dataset's bytes depend on, and what is known of its quality, in plain JSON values."""
-    recipe, network, known = as_dict(found.recipe), found.network, found.intensity_range is not None
+    sampler, known = found.sampler, found.intensity_range is not None
     return {
         "datasheet": 1,
         "name": asked.name,
         "synthetic": True,
         "pairs": asked.count,
         "layout": asked.layout,
-        "patch_size": list(network.patch_size),
+        "patch_size": list(sampler.patch_size),
         "spacing_mm": list(asked.spacing_mm) if asked.spacing_mm else None,
         "spacing_from": "given"
         if asked.spacing_given
@@ -156,15 +122,15 @@ def datasheet(found: FoundGenerator, asked: Dataset) -> Datasheet:
         "generation": {
             "seed": asked.seed,
             "batch": asked.batch,
-            "precision": found.precision,
-            "recipe": {name: recipe[name] for name in _GENERATION_OPTIONS},
+            "precision": sampler.precision,
+            "recipe": recipe_options(found.recipe, found.family.sampling_recipe),
             "environment": _environment(asked.device),
         },
         "generator": _generator(found),
         "training_data": _training_data(found.origin) if found.origin else None,
         **_measured(found, asked.seed, asked.batch),
         "licence": asked.licence,
-        "reference": REFERENCE,
+        "reference": f"{SOFTWARE}; method: {found.family.reference}",
     }
 
 
@@ -191,21 +157,22 @@ def _environment(device: str) -> Mapping[str, object]:
     return {"cpu": facts["machine"]["cpu"], **{key: value for key, value in facts.items() if key != "machine"}}
 
 
-def _generator(found: FoundGenerator) -> GeneratorFacts:
-    network = found.network
-    facts: GeneratorFacts = {
+def _generator(found: FoundGenerator) -> Mapping[str, object]:
+    """The generator; what follows `source` is known of one that a stage trained."""
+    return {
         "name": found.name,
         "sha256": found.sha256,
-        "filters": network.filters,
-        "latent": network.latent,
-        "parameters": sum(tensor.numel() for tensor in network.parameters()),
+        "kind": found.family.title,
+        "stored_patches": found.family.stored_patches,
+        **{name: value for name, value in found.sampler.facts.items() if name in _SIZE},
+        "parameters": sum(tensor.numel() for tensor in found.sampler.network.parameters()),
         "source": found.source,
+        **(_training(found.origin) if found.origin else {}),
     }
-    return {**facts, **_training(found.origin)} if found.origin else facts
 
 
-def _training(origin: Origin) -> Training:
-    options = origin.spec.options["wgan"]
+def _training(origin: Origin) -> Mapping[str, object]:
+    options = generator_options(origin.spec.options)
     result = origin.result("gan")
     assert result is not None  # or there would be no generator
     cell = origin.record["cell"] if origin.record else None
@@ -213,8 +180,8 @@ def _training(origin: Origin) -> Training:
         "run": origin.run.name if origin.run else None,
         "cell": cell["id"] if cell else None,
         "variant": cell["variant"] if cell else None,
-        "training": {name: options[name] for name in _TRAINING_OPTIONS if name in options}
-        | {name: result["values"][name] for name in ("steps", "epochs")}
+        "training": {name: value for name, value in options.items() if name not in _TOLD}
+        | {name: result["values"][name] for name in ("steps", "epochs", "pairs_seen") if name in result["values"]}
         | {
             "recipe_name": cell["recipe_name"] if cell else None,
             "recipe": cell["recipe"] if cell else origin.spec.options["recipe"],
@@ -252,10 +219,11 @@ def _measured(found: FoundGenerator, seed: int, batch: int) -> Measured:
 
 def _metric_rows(metrics: Mapping[str, MetricValue]) -> Iterator[tuple[str, str, str, int]]:
     """Name, value, interval, n."""
-    for key, (title, decimals, unit) in METRIC_NAMES.items():
+    for key, named in every().items():
         entry = metrics.get(key)
-        if entry is None or entry["value"] is None or key in COST_METRICS:
+        if entry is None or entry["value"] is None or is_cost(key):
             continue
+        decimals, unit = named.metric.decimals, named.metric.unit
         low, high = entry["ci_low"], entry["ci_high"]
         interval = "" if low is None else f"{low:.{decimals}f} to {high:.{decimals}f}"
-        yield title, f"{entry['value']:.{decimals}f} {unit}".strip(), interval, entry["n"]
+        yield named.title, f"{entry['value']:.{decimals}f} {unit}".strip(), interval, entry["n"]

@@ -10,22 +10,22 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
+from benchmark.artifacts.generators import FACTS, WEIGHTS, generator_options, load_generator
 from benchmark.artifacts.reading import as_kind
 from benchmark.artifacts.store import Spec, Store
 from benchmark.artifacts.values import StageResult
 from benchmark.results.run_folder import CellRecord, Run
-from benchmark.stages.synthesise import load_generator
 from benchmark.trained.find import choose_cell, find_run, unknown_source
 from vesselgan.data import StoredSubject, open_store
 from vesselgan.errors import InputError
+from vesselgan.families import FAMILIES, WGAN, Family, Sampler
+from vesselgan.families.wgan import WGANSampler
 from vesselgan.files import file_sha256
-from vesselgan.networks import Generator
 from vesselgan.networks.importing import import_gan
 from vesselgan.recipe import Recipe, resolve_recipe
 
 __all__ = ["FoundGenerator", "Origin", "find_generator"]
 
-_WEIGHTS, _FACTS = "generator.safetensors", "generator.json"
 _DEFAULT_BATCH = 16
 T = TypeVar("T")
 
@@ -69,10 +69,10 @@ class Origin:
 class FoundGenerator:
     """A generator on its device; `recipe`, `seed` and `batch` are those that its run used, else defaults."""
 
-    network: Generator
+    family: Family[Any]
+    sampler: Sampler
     name: str
     sha256: str  # of the file of weights
-    precision: str
     recipe: Recipe
     seed: int = 0
     batch: int = _DEFAULT_BATCH
@@ -116,12 +116,12 @@ def find_generator(
         found = _trained(Origin(run.store, run.store.spec(record["stages"]["gan"]), run, record), device)
     elif (path / "spec.json").is_file():
         found = _of_training(path.resolve(), recipe, device)
-    elif (path / _FACTS).is_file():
+    elif (path / FACTS).is_file():
         return _of_import(path, recipe or "paper_code", device)
     elif path.is_file():
         return _of_checkpoint(path, patch, recipe or "paper_code", device)
     else:
-        raise unknown_source(source, "generator", _FACTS, runs)
+        raise unknown_source(source, "generator", FACTS, runs)
     if recipe is not None and found.origin and found.origin.record:
         raise InputError(f"--recipe {recipe}: this generator's run has one; leave it out")
     return found
@@ -156,37 +156,38 @@ def _trained(origin: Origin, device: str, recipe: str | None = None) -> FoundGen
     result = origin.store.result(spec.key)
     if result is None:
         raise InputError(f"{folder}: no finished generator; run its protocol again, it goes on where it stopped")
-    network, precision, sha256 = _load(folder, device)
-    if sha256 != result["files"][_WEIGHTS]["sha256"]:
-        raise InputError(f"{folder / _WEIGHTS}: is damaged (another SHA-256 than when it was made); run its protocol")
     if origin.record is None:
-        base = recipe or ("corrected" if spec.options["recipe"]["label_low"] == -1 else "paper_code")
+        base = recipe or ("corrected" if spec.options["recipe"].get("label_low", -1) == -1 else "paper_code")
         resolved = resolve_recipe(base, spec.options["recipe"])
-        options = {"seed": spec.options["wgan"]["seed"], "batch": _DEFAULT_BATCH}
+        options = {"seed": generator_options(spec.options)["seed"], "batch": _DEFAULT_BATCH}
     else:
         resolved = resolve_recipe("corrected", origin.record["cell"]["recipe"])
         options = {name: _synthesis(origin).options[name] for name in ("seed", "batch")}
-    return FoundGenerator(network, spec.key, sha256, precision, resolved, **options, origin=origin)
+    family, sampler, sha256 = _load(folder, resolved, device)
+    if sha256 != result["files"][WEIGHTS]["sha256"]:
+        raise InputError(f"{folder / WEIGHTS}: is damaged (another SHA-256 than when it was made); run its protocol")
+    return FoundGenerator(family, sampler, spec.key, sha256, resolved, **options, origin=origin)
 
 
 def _of_import(folder: Path, recipe: str, device: str) -> FoundGenerator:
-    network, precision, sha256 = _load(folder, device)
-    source = json.loads((folder / _FACTS).read_text(encoding="utf-8")).get("source", {})
+    resolved = resolve_recipe(recipe)
+    family, sampler, sha256 = _load(folder, resolved, device)
+    source = json.loads((folder / FACTS).read_text(encoding="utf-8")).get("source", {})
     name = str(source.get("file", folder.resolve().name))
-    return FoundGenerator(network, name, sha256, precision, resolve_recipe(recipe), source=source)
+    return FoundGenerator(family, sampler, name, sha256, resolved, source=source)
 
 
 def _of_checkpoint(path: Path, patch: Sequence[int], recipe: str, device: str) -> FoundGenerator:
     imported = import_gan(path, patch)
-    network = imported.generator.to(device)
+    resolved = resolve_recipe(recipe)
+    sampler = WGANSampler(imported.generator.to(device), "fp32", resolved)
     source = {"file": path.name, "sha256": imported.sha256, "mixed_precision": imported.mixed_precision}
-    return FoundGenerator(network, path.name, imported.sha256, "fp32", resolve_recipe(recipe), source=source)
+    return FoundGenerator(FAMILIES[WGAN.name], sampler, path.name, imported.sha256, resolved, source=source)
 
 
-def _load(folder: Path, device: str) -> tuple[Generator, str, str]:
+def _load(folder: Path, recipe: Recipe, device: str) -> tuple[Family[Any], Sampler, str]:
     try:
-        network, precision = load_generator(folder, device)
-        return network, precision, file_sha256(folder / _WEIGHTS, None)
+        return *load_generator(folder, recipe, device), file_sha256(folder / WEIGHTS, None)
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

@@ -17,6 +17,8 @@ from benchmark.claims.evidence import SUBJECT, Pairs
 from benchmark.commands import app
 from benchmark.datasets.layouts import choose_layout, load_layout
 from benchmark.datasets.source import choose_source
+from benchmark.metrics.asking import default_options
+from benchmark.metrics.registry import MEASUREMENTS
 from benchmark.plan import CellPlan, Plan
 from benchmark.protocol import cells, schema
 from benchmark.protocol.cells import cells_of
@@ -24,6 +26,7 @@ from benchmark.protocol.load import find_protocol, load_protocol
 from benchmark.run.engine import Event
 from benchmark.run.run_stage import run_stage
 from benchmark.run.scheduler import execute
+from benchmark.scoring.masks import mask_rows
 from benchmark.stages import STAGES
 from vesselgan.data import save_volume, scan_folder
 from vesselgan.metrics import dice
@@ -153,11 +156,15 @@ def test_the_part_of_the_snippet_has_its_value_and_its_place_in_the_schema() -> 
 
 
 def test_the_metric_of_the_snippet_is_what_it_says() -> None:
-    jaccard = run(snippet("A metric"))["jaccard"]
-    truth, prediction = np.random.default_rng(0).random((2, 4, 5, 6)) > 0.5
+    try:
+        run(snippet("A metric"))
+        truth, prediction, nothing = np.random.default_rng(0).random((3, 4, 5, 6)) > [[[[0.5]]], [[[0.5]]], [[[1.0]]]]
+        rows = list(mask_rows(truth, prediction, nothing, None, default_options("subject")))
+    finally:
+        MEASUREMENTS.pop("jaccard", None)
     overlap = dice(truth, prediction)
-    assert jaccard(truth, prediction) == pytest.approx(overlap / (2 - overlap))
-    assert jaccard(np.zeros((2, 2, 2), bool), np.zeros((2, 2, 2), bool)) == 1
+    assert ("jaccard/all", pytest.approx(overlap / (2 - overlap)), False) in rows
+    assert ("jaccard/intracranial", 1.0, True) in rows, "where both are empty"
 
 
 def test_the_variant_of_the_snippet_has_cells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_the_checker_finds_what_is_dead(tmp_path: Path) -> None:
     assert list(dead_links(page, Page(page).links)) == ["#b", "no.txt"]
 
 
-@pytest.mark.parametrize("protocol", ["paper", "precision", "utility", "deviations"])
+@pytest.mark.parametrize("protocol", ["paper", "precision", "utility", "deviations", "generators"])
 def test_every_link_of_a_protocols_page_leads_somewhere(protocol: str, smoke_runs: Path) -> None:
     path = smoke_runs / f"reports/{protocol}-smoke/index.html"
     page = Page(path)

@@ -18,7 +18,7 @@ from vesselgan.data.patches import (
 )
 from vesselgan.data.phantom import Phantom, make_phantom, phantom_subjects
 from vesselgan.data.procedural import Randomisation, phantom_shape, procedural_patches, randomise
-from vesselgan.data.sampling import EpochSampler, PoissonSampler
+from vesselgan.data.sampling import EpochSampler, PlaceSampler, PoissonSampler
 from vesselgan.data.splits import complete_split, split_subjects
 from vesselgan.data.store import StoredSubject, VolumeStore, open_store, write_store
 from vesselgan.data.tubes import rasterise_tubes, read_tubes
@@ -32,6 +32,7 @@ __all__ = [
     "Layout",
     "LoadedSubject",
     "Phantom",
+    "PlaceSampler",
     "PoissonSampler",
     "Randomisation",
     "StoredSubject",

@@ -187,6 +187,21 @@ class VolumeStore:
             self._cut(index, scaling, image, label, label_low)
         return pairs
 
+    def cut_at(
+        self, places: NDArray[np.integer[Any]], scaling: Scaling
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Pairs as `cut_pairs` gives them, from places (B, 4) that need not be in the patch table: subject, corner."""
+        images = np.empty((len(places), *self.patch_size), dtype=np.float32)
+        labels = np.empty((len(places), *self.patch_size), dtype=np.uint8)
+        for (number, *corner), image, label in zip(places.tolist(), images, labels, strict=True):
+            subject = self.subjects[number]
+            low, high = subject.intensity_range
+            by_itself = scaling == "patch"
+            cut_into(image, self._plain(subject.image), corner, overhang_of(low) if by_itself else math.floor(low))
+            to_unit(image, *((image.min(), image.max()) if by_itself else (low, high)), clip=not by_itself)
+            cut_into(label, self._plain(subject.label), corner)
+        return images, labels
+
     def _cut(
         self, index: int, scaling: Scaling, image: NDArray[np.float32], label: NDArray[Any], label_low: float = 0.0
     ) -> None:

@@ -17,6 +17,7 @@ from vesselgan.metrics.distributions import (
     real_floor,
 )
 from vesselgan.metrics.estimates import Estimate
+from vesselgan.metrics.feature_sets import FeatureSets, SetScores
 from vesselgan.metrics.frechet import (
     FeatureStatistics,
     SmallSampleWarning,
@@ -50,6 +51,7 @@ __all__ = [
     "DistanceSettings",
     "DistributionScores",
     "Estimate",
+    "FeatureSets",
     "FeatureStatistics",
     "FloorValue",
     "LabelDistance",
@@ -57,6 +59,7 @@ __all__ = [
     "MemorisationAudit",
     "RealFloor",
     "RealGainShare",
+    "SetScores",
     "SharedSamplesError",
     "SmallSampleWarning",
     "average_hausdorff",

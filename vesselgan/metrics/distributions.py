@@ -1,41 +1,36 @@
 """Every distance between two sets of features at once, with intervals; and its floor, real against real by subject."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from vesselgan.metrics.estimates import Estimate, jackknife
-from vesselgan.metrics.frechet_infinite import (
-    FEWEST_GROUPS,
-    FOLDS,
-    frechet_leave_outs,
-    paired_parts,
-    random_halvings,
-    whole_and_extrapolated,
-)
-from vesselgan.metrics.inputs import (
-    Floats,
-    Parts,
-    check_count,
-    check_level,
-    checked_feature_pair,
-    checked_features,
-    checked_groups,
-)
+from vesselgan.metrics.feature_sets import FeatureSets, SetScores, feature_sets, halved_subjects, without_interval
+from vesselgan.metrics.frechet_infinite import FOLDS, frechet_leave_outs, whole_and_extrapolated
+from vesselgan.metrics.inputs import Floats, as_array, check_count
 from vesselgan.metrics.kernel import kernel_distance, kernel_leave_outs
 from vesselgan.metrics.neighbours import neighbour_leave_outs, precision_recall_density_coverage
-from vesselgan.metrics.prd import prd_curve, prd_leave_outs, prd_values
+from vesselgan.metrics.prd import prd_leave_outs, prd_values
 
-__all__ = ["DistanceSettings", "DistributionScores", "FloorValue", "RealFloor", "distribution_scores", "real_floor"]
+__all__ = [
+    "DistanceSettings",
+    "DistributionScores",
+    "FloorValue",
+    "RealFloor",
+    "distribution_scores",
+    "floor_between",
+    "frechet_scores",
+    "kernel_scores",
+    "neighbour_scores",
+    "prd_scores",
+    "real_floor",
+]
 
 # Below these a number says little, and a warning says so.
-_FEWEST_SUBJECTS = 10
 _ROWS_PER_CLUSTER = 10
 _ROWS_PER_NEIGHBOUR = 20
-
-_AT_MOST_ONE = {"prd_f8", "prd_f1_8", "prd_auc", "precision", "recall", "coverage"}
-_MAY_BE_NEGATIVE = {"fid_infinite", "kid"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,57 +89,96 @@ def distribution_scores(
     No Python warning is given: what the counts cannot bear stands in the result. Empty case: fewer than 8 rows or
     subjects in a set are an error, and so are more neighbours or clusters than the rows allow.
     """
-    real_rows, generated_rows = checked_feature_pair(real, generated)
-    check_level(level)
-    members = (
-        checked_groups("real_subjects", real_subjects, len(real_rows)),
-        checked_groups("generated_subjects", generated_subjects, len(generated_rows)),
+    sets = feature_sets(
+        real=real,
+        generated=generated,
+        real_subjects=real_subjects,
+        generated_subjects=generated_subjects,
+        folds=folds,
+        level=level,
+        seed=seed,
     )
-    count = min(len(real_rows), len(generated_rows))
-    _check_settings(count, settings)
-    rng = np.random.default_rng(seed)
-    parts = paired_parts(members, folds, rng)
-
-    chosen = tuple(_drawn(len(rows), count, rng) for rows in (real_rows, generated_rows))
-    equal_real, equal_generated = real_rows[chosen[0]], generated_rows[chosen[1]]
-    equal_parts = parts[0][chosen[0]], parts[1][chosen[1]]
-    fewest_left = count - max(int(np.bincount(side).max()) for side in equal_parts)
-    check_count("k", settings.k, at_least=1, at_most=fewest_left - 1)
-
-    metrics = {}
-    halvings = random_halvings(members, rng)
-    values, left = frechet_leave_outs(real_rows, generated_rows, parts, halvings)
-    metrics["fid_infinite"] = _estimate("fid_infinite", values[1], left[:, 1], level)
-    if len(real_rows) != len(generated_rows):
-        values, left = frechet_leave_outs(equal_real, equal_generated, equal_parts, [])
-    metrics["fid"] = _estimate("fid", values[0], left[:, 0], level)
-    metrics["kid"] = _estimate("kid", *kernel_leave_outs(real_rows, generated_rows, parts), level)
-    curves, left_curves = prd_leave_outs(
-        equal_real, equal_generated, equal_parts, clusters=settings.clusters, runs=settings.runs, rng=rng
-    )
-    prd = prd_values(curves[0].mean(axis=0), curves[1].mean(axis=0))
-    left_prd = [prd_values(*curve) for curve in left_curves]
-    neighbours, left_neighbours = neighbour_leave_outs(equal_real, equal_generated, equal_parts, k=settings.k)
-    for whole, left_values in ((prd, left_prd), (neighbours, left_neighbours)):
-        for name, value in whole.items():
-            metrics[name] = _estimate(name, value, np.array([values[name] for values in left_values]), level)
-
-    per_run = [prd_values(*curve) for curve in zip(*curves, strict=True)]
+    _check_settings(sets, settings)
+    scores = _every(sets, settings)
+    metrics = {name: estimate for each in scores for name, estimate in each.estimates.items()}
+    (prd,) = (each for each in scores if each.curves)
     return DistributionScores(
         metrics=metrics,
-        sd_kmeans={
-            name: float(np.std([run[name] for run in per_run], ddof=1)) if settings.runs > 1 else 0.0 for name in prd
-        },
-        prd_precision=curves[0],
-        prd_recall=curves[1],
-        real_count=len(real_rows),
-        generated_count=len(generated_rows),
-        count=count,
-        warnings=(
-            *_count_warnings(count, real_rows.shape[1], settings),
-            *_thinning_warnings(len(real_rows), len(generated_rows)),
-            *_subject_warnings(members, (real_subjects is not None, generated_subjects is not None)),
-        ),
+        sd_kmeans=dict(prd.sd_kmeans),
+        prd_precision=prd.curves["precision"],
+        prd_recall=prd.curves["recall"],
+        real_count=len(sets.real),
+        generated_count=len(sets.generated),
+        count=sets.count,
+        warnings=(*(text for each in scores for text in each.warnings), *sets.warnings),
+    )
+
+
+def frechet_scores(sets: FeatureSets) -> SetScores:
+    """fid (`frechet_distance`, of equal counts) and fid_infinite (`frechet_distance_infinite`, of all rows)."""
+    equal = sets.equal
+    whole, extrapolated = _frechet(sets)
+    if equal is not sets:
+        whole, _ = _frechet(equal)
+    count, width = sets.count, sets.real.shape[1]
+    warnings = []
+    if count <= width:
+        warnings.append(f"fid: {count} samples for {width} features: strongly biased upward")
+    if count // 2 <= width:
+        warnings.append(f"fid_infinite: halves of {count // 2} samples for {width} features: bias may remain")
+    return SetScores({"fid": whole, "fid_infinite": extrapolated}, tuple(warnings))
+
+
+def _frechet(sets: FeatureSets) -> tuple[Estimate, Estimate]:
+    if sets.parts is None:
+        values = whole_and_extrapolated(sets.real, sets.generated, sets.halvings)
+        return without_interval(float(values[0]), sets.level), without_interval(float(values[1]), sets.level)
+    values, left = frechet_leave_outs(sets.real, sets.generated, sets.parts, sets.halvings)
+    return (
+        jackknife(values[0], left[:, 0], level=sets.level, lowest=0.0),
+        jackknife(values[1], left[:, 1], level=sets.level),
+    )
+
+
+def kernel_scores(sets: FeatureSets) -> SetScores:
+    """kid (`kernel_distance`), of all rows."""
+    if sets.parts is None:
+        value = kernel_distance(real=sets.real, generated=sets.generated)
+        return SetScores({"kid": without_interval(value, sets.level)})
+    return SetScores({"kid": jackknife(*kernel_leave_outs(sets.real, sets.generated, sets.parts), level=sets.level)})
+
+
+def prd_scores(sets: FeatureSets, *, clusters: int, runs: int) -> SetScores:
+    """prd_f8, prd_f1_8, prd_auc (`max_f_beta_pair` and `prd_area` of `prd_curve`), of equal counts, with the curves."""
+    equal, count = sets.equal, sets.count
+    _check_clusters(count, clusters, runs)
+    curves, left = prd_leave_outs(
+        equal.real, equal.generated, equal.parts, clusters=clusters, runs=runs, rng=sets.clustering
+    )
+    values = prd_values(curves[0].mean(axis=0), curves[1].mean(axis=0))
+    per_run = [prd_values(*curve) for curve in zip(*curves, strict=True)]
+    few = count < _ROWS_PER_CLUSTER * clusters
+    return SetScores(
+        _estimates(values, [prd_values(*curve) for curve in left], sets.level, at_most_one=set(values)),
+        (f"prd: {count} samples for {clusters} clusters: fewer than {_ROWS_PER_CLUSTER} each",) if few else (),
+        {name: float(np.std([run[name] for run in per_run], ddof=1)) if runs > 1 else 0.0 for name in values},
+        {"precision": curves[0], "recall": curves[1]},
+    )
+
+
+def neighbour_scores(sets: FeatureSets, *, k: int) -> SetScores:
+    """precision, recall, density and coverage (`precision_recall_density_coverage`), of equal counts."""
+    equal, count = sets.equal, sets.count
+    _check_neighbours(equal, k)
+    left: list[dict[str, float]] = []
+    if equal.parts is None:
+        values = precision_recall_density_coverage(real=equal.real, generated=equal.generated, k=k)
+    else:
+        values, left = neighbour_leave_outs(equal.real, equal.generated, equal.parts, k=k)
+    few = count < _ROWS_PER_NEIGHBOUR * k
+    return SetScores(
+        _estimates(values, left, sets.level, at_most_one={"precision", "recall", "coverage"}),
+        (f"precision, recall, density, coverage: {count} samples are few for neighbourhoods of {k}",) if few else (),
     )
 
 
@@ -155,6 +189,12 @@ class FloorValue:
     mean: float
     sd: float
     values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "FloorValue":
+        """Of one value per split; the SD of a single one is 0."""
+        sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        return cls(float(np.mean(values)), sd, tuple(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,103 +225,74 @@ def real_floor(
     features is (N, d), computed in float64; subjects (N,) names of any kind, 8 or more of them. The splits share their
     data, so sd is the spread over splits and no standard error. Fixed by the seed.
     """
-    rows = checked_features("features", features)
-    members = checked_groups("subjects", subjects, len(rows))
-    subject_count = int(members.max()) + 1
-    if subject_count < FEWEST_GROUPS:
-        needed = f"at least {FEWEST_GROUPS} (halves of halves are drawn)"
-        raise ValueError(f"subjects must be {needed}, but are {subject_count}")
-    check_count("splits", splits, at_least=1)
-    rng = np.random.default_rng(seed)
+
+    def measure(halves: FeatureSets) -> Sequence[SetScores]:
+        _check_settings(halves, settings)
+        return _every(halves, settings)
+
+    halves = halved_subjects(features, subjects, splits=splits, count=count, seed=seed)
+    return floor_between(halves, measure, subjects)
+
+
+def floor_between(
+    halves: Iterable[FeatureSets], measure: Callable[[FeatureSets], Iterable[SetScores]], subjects: ArrayLike
+) -> RealFloor:
+    """What `measure` finds between the halves that `halved_subjects` made of these subjects."""
     found: dict[str, list[float]] = {}
-    smallest = len(rows)
-    for _ in range(splits):
-        half = rng.permutation(subject_count)[members] < subject_count // 2
-        sides = np.flatnonzero(half), np.flatnonzero(~half)
-        size = min(len(sides[0]), len(sides[1]), *([] if count is None else [count]))
-        _check_settings(size, settings)
-        first, second = (side[_drawn(len(side), size, rng)] for side in sides)
-        halvings = random_halvings((_compact(members[first]), _compact(members[second])), rng)
-        whole, extrapolated = whole_and_extrapolated(rows[first], rows[second], halvings)
-        curve = prd_curve(
-            real=rows[first],
-            generated=rows[second],
-            clusters=settings.clusters,
-            runs=settings.runs,
-            seed=int(rng.integers(2**32)),
-        )
-        values = {
-            "fid": float(whole),
-            "fid_infinite": float(extrapolated),
-            "kid": kernel_distance(real=rows[first], generated=rows[second]),
-            **prd_values(*curve),
-            **precision_recall_density_coverage(real=rows[first], generated=rows[second], k=settings.k),
-        }
-        for name, value in values.items():
-            found.setdefault(name, []).append(value)
-        smallest = min(smallest, size)
+    warnings: dict[int, tuple[str, ...]] = {}  # by rows per half, on which alone they depend
+    for split in halves:
+        scores = list(measure(split))
+        for name, estimate in ((name, each) for score in scores for name, each in score.estimates.items()):
+            found.setdefault(name, []).append(estimate.value)
+        warnings[split.count] = tuple(text for score in scores for text in score.warnings)
+    smallest = min(warnings)
     return RealFloor(
-        metrics={
-            name: FloorValue(
-                float(np.mean(values)), float(np.std(values, ddof=1)) if splits > 1 else 0.0, tuple(values)
-            )
-            for name, values in found.items()
-        },
+        {name: FloorValue.of(values) for name, values in found.items()},
         count=smallest,
-        subjects=subject_count,
-        warnings=_count_warnings(smallest, rows.shape[1], settings),
+        subjects=len(np.unique(as_array(subjects))),
+        warnings=warnings[smallest],
     )
 
 
-def _estimate(name: str, value: float, leave_outs: Floats, level: float) -> Estimate:
-    lowest = -np.inf if name in _MAY_BE_NEGATIVE else 0.0
-    return jackknife(value, leave_outs, level=level, lowest=lowest, highest=1.0 if name in _AT_MOST_ONE else np.inf)
+def _every(sets: FeatureSets, settings: DistanceSettings) -> list[SetScores]:
+    return [
+        frechet_scores(sets),
+        kernel_scores(sets),
+        prd_scores(sets, clusters=settings.clusters, runs=settings.runs),
+        neighbour_scores(sets, k=settings.k),
+    ]
 
 
-def _drawn(size: int, count: int, rng: np.random.Generator) -> Parts:
-    """Sorted positions of `count` rows of `size`, drawn at random where fewer are wanted than there are."""
-    drawn: Parts = np.arange(size) if count >= size else np.sort(rng.choice(size, count, replace=False))
-    return drawn
+def _estimates(
+    values: dict[str, float], left: Sequence[dict[str, float]], level: float, *, at_most_one: set[str]
+) -> dict[str, Estimate]:
+    """Each value with its interval, from what it is without each part in turn; without any, none."""
+    return {
+        name: jackknife(
+            value,
+            np.array([each[name] for each in left]),
+            level=level,
+            lowest=0.0,
+            highest=1.0 if name in at_most_one else np.inf,
+        )
+        if left
+        else without_interval(value, level)
+        for name, value in values.items()
+    }
 
 
-def _compact(members: Parts) -> Parts:
-    """Groups numbered from 0 without gaps."""
-    return checked_groups("subjects", members, len(members))
+def _check_settings(sets: FeatureSets, settings: DistanceSettings) -> None:
+    """Before anything is computed."""
+    _check_clusters(sets.count, settings.clusters, settings.runs)
+    _check_neighbours(sets.equal, settings.k)
 
 
-def _check_settings(count: int, settings: DistanceSettings) -> None:
-    check_count("clusters", settings.clusters, at_least=1, at_most=2 * count)
-    check_count("runs", settings.runs, at_least=1)
-    check_count("k", settings.k, at_least=1, at_most=count - 1)
+def _check_clusters(count: int, clusters: int, runs: int) -> None:
+    check_count("clusters", clusters, at_least=1, at_most=2 * count)
+    check_count("runs", runs, at_least=1)
 
 
-def _count_warnings(count: int, width: int, settings: DistanceSettings) -> tuple[str, ...]:
-    clusters, k, found = settings.clusters, settings.k, []
-    if count <= width:
-        found.append(f"fid: {count} samples for {width} features: strongly biased upward")
-    if count // 2 <= width:
-        found.append(f"fid_infinite: halves of {count // 2} samples for {width} features: bias may remain")
-    if count < _ROWS_PER_CLUSTER * clusters:
-        found.append(f"prd: {count} samples for {clusters} clusters: fewer than {_ROWS_PER_CLUSTER} each")
-    if count < _ROWS_PER_NEIGHBOUR * k:
-        found.append(f"precision, recall, density, coverage: {count} samples are few for neighbourhoods of {k}")
-    return tuple(found)
-
-
-def _thinning_warnings(real_count: int, generated_count: int) -> tuple[str, ...]:
-    if real_count == generated_count:
-        return ()
-    larger, name = max((real_count, "real"), (generated_count, "generated"))
-    smaller = min(real_count, generated_count)
-    return (f"{name} was thinned from {larger} to {smaller} samples, but for kid and fid_infinite",)
-
-
-def _subject_warnings(members: tuple[Parts, Parts], given: tuple[bool, bool]) -> tuple[str, ...]:
-    found = []
-    for name, groups, known in zip(("real", "generated"), members, given, strict=True):
-        count = int(groups.max()) + 1
-        if known and count < _FEWEST_SUBJECTS:
-            found.append(f"intervals: {name} has {count} subjects, fewer than {_FEWEST_SUBJECTS}")
-    if not given[0]:
-        found.append("intervals: real_subjects are not known, so every real sample counts as independent")
-    return tuple(found)
+def _check_neighbours(equal: FeatureSets, k: int) -> None:
+    """As many neighbours as there are without any of the parts."""
+    most = 0 if equal.parts is None else max(int(np.bincount(side).max()) for side in equal.parts)
+    check_count("k", k, at_least=1, at_most=equal.count - most - 1)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
 import numpy as np
-from scipy import stats
 
 from vesselgan.metrics.inputs import Floats, Parts
 
-__all__ = ["CONFIDENCE", "Estimate", "MeanValue", "balanced_parts", "jackknife", "mean_with_interval"]
+__all__ = ["CONFIDENCE", "Estimate", "MeanValue", "balanced_parts", "jackknife", "mean_with_interval", "student_t"]
 
 CONFIDENCE = 0.95  # of every interval that is told
 
@@ -44,8 +43,15 @@ def jackknife(
     """
     count = len(leave_outs)
     sd = float(np.sqrt((count - 1) / count * ((leave_outs - leave_outs.mean()) ** 2).sum()))
-    reach = float(stats.t.ppf((1 + level) / 2, count - 1)) * sd
+    reach = student_t(level, count - 1) * sd
     return Estimate(float(value), sd, max(float(value) - reach, lowest), min(float(value) + reach, highest), level)
+
+
+def student_t(level: float, freedom: float) -> float:
+    """How many standard errors a two-sided interval of this level reaches to either side."""
+    from scipy import stats  # late: it takes a quarter of a second, and every command knows the metrics
+
+    return float(stats.t.ppf((1 + level) / 2, freedom))
 
 
 class MeanValue(TypedDict):
@@ -73,6 +79,6 @@ def mean_with_interval(
         none: MeanValue = {"value": mean, "n": n, "unit": unit, "sd": None, "ci_low": None, "ci_high": None}
         return {**none, "reason": f"no interval from one {unit}"}
     sd = float(sample.std(ddof=1))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / math.sqrt(n)
+    half = student_t(CONFIDENCE, n - 1) * sd / math.sqrt(n)
     low, high = max(mean - half, limits[0]), min(mean + half, limits[1])
     return {"value": mean, "n": n, "unit": unit, "sd": sd, "ci_low": low, "ci_high": high}

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import optimize
 
+from vesselgan.metrics.estimates import student_t
 from vesselgan.metrics.inputs import Floats, check_level, checked_numbers
 
 __all__ = ["RealGainShare", "real_gain_share"]
@@ -117,24 +118,23 @@ def _fieller(synthetic: Floats, real: Floats, level: float) -> tuple[float, floa
 def _squared_reach(synthetic: Floats, real: Floats, level: float) -> Callable[[float, float], float]:
     """(a, b) -> the square of the interval's half-width for the mean of a synthetic + b real."""
     seeds, subjects = real.shape
-    tail = (1 + level) / 2
     by_seeds, by_subjects, residual = (_covariances(synthetic, real, source) for source in _SOURCES)
 
     def reach(a: float, b: float) -> float:
         weights = np.array([a, b])
         of_seeds, of_subjects, of_residual = (float(weights @ c @ weights) for c in (by_seeds, by_subjects, residual))
         if seeds == 1:
-            return float(stats.t.ppf(tail, subjects - 1)) ** 2 * of_subjects
+            return student_t(level, subjects - 1) ** 2 * of_subjects
         of_subjects = max(of_subjects - of_residual, 0.0)
         if seeds == 2:
-            by_each = float(stats.t.ppf(tail, seeds - 1)), float(stats.t.ppf(tail, subjects - 1))
+            by_each = student_t(level, seeds - 1), student_t(level, subjects - 1)
             return by_each[0] ** 2 * of_seeds + by_each[1] ** 2 * of_subjects
         # The subjects' part was estimated with the residual in it; half of that counts.
         noisy = of_subjects + of_residual / 2 if of_subjects > 0 else 0.0
         spread = of_seeds**2 / (seeds - 1) + noisy**2 / (subjects - 1)
         total = of_seeds + of_subjects
         freedom = max(total**2 / spread, 1.0) if spread > 0 else seeds - 1.0
-        return float(stats.t.ppf(tail, freedom)) ** 2 * total
+        return student_t(level, freedom) ** 2 * total
 
     return reach
 

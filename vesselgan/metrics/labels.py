@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
-from scipy.stats import wasserstein_distance
 
 from vesselgan.metrics.inputs import Floats, Mask, checked_mask, checked_spacing
 from vesselgan.metrics.topology import bounding_box, centreline
@@ -85,6 +84,8 @@ def label_distances(*, real: LabelStatistics, generated: LabelStatistics) -> dic
     In the statistic's own unit; 0 to infinity, lower is better; symmetric. Empty case: radii are undefined, and NaN,
     where all patches of a set are empty (`empty` tells).
     """
+    from scipy.stats import wasserstein_distance  # late: every command knows the metrics
+
     distances = {}
     for name in ("volume_fraction", "radius", "branch_count", "component_count"):
         real_values, generated_values = getattr(real, name), getattr(generated, name)

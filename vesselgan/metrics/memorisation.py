@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from vesselgan.metrics.inputs import Floats, Parts, check_count, check_level, checked_numbers
 
@@ -120,6 +119,8 @@ def memorisation_audit(
     check_level(level)
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1, but is {alpha}")
+
+    from scipy import stats  # late: every command knows the metrics
 
     known = np.sort(nearest_training(held_out_rows, training_rows).distances)
     if np.median(known) == 0:
@@ -257,6 +258,8 @@ def nearest_training(queries: Floats, training: Floats) -> NearestTraining:
 
 def _chance(distances: Floats, known: Floats, order: int) -> float:
     """Chance of so many generated samples below the order-th smallest known distance, under one law for both."""
+    from scipy import stats
+
     closer = int(np.count_nonzero(distances < known[order - 1]))
     return float(stats.betabinom.sf(closer - 1, len(distances), order, len(known) - order + 1))
 

@@ -62,20 +62,20 @@ def prd_curves(
 def prd_leave_outs(
     real: Floats,
     generated: Floats,
-    parts: tuple[Parts, Parts],
+    parts: tuple[Parts, Parts] | None,
     *,
     clusters: int,
     runs: int,
     rng: np.random.Generator,
     angles: int = 1001,
 ) -> tuple[tuple[Floats, Floats], list[tuple[Floats, Floats]]]:
-    """`prd_curves` of equally many rows, and the mean curve (angles,) without each part of both sets in turn.
+    """`prd_curves` of equally many rows, and the mean curve (angles,) without each part of both sets in turn, if any.
 
     What is left out leaves the histograms; the clusters stay, as their own chance is seen in the spread over the runs.
     """
     reference, evaluated = _cluster_counts(real, generated, clusters=clusters, runs=runs, rng=rng, parts=parts)
     leave_outs = []
-    for part in range(len(reference)):
+    for part in range(0 if parts is None else len(reference)):
         kept = np.arange(len(reference)) != part
         precision, recall = _curves(
             reference=_shares(reference[kept]), evaluated=_shares(evaluated[kept]), angles=angles

@@ -1,6 +1,6 @@
 """Generator, critic, segmentation U-Net and the MedicalNet feature extractor."""
 
-from vesselgan.networks.critic import Critic, CriticNorm
+from vesselgan.networks.critic import Critic
 from vesselgan.networks.generator import Generator
 from vesselgan.networks.importing import ImportedGAN, import_gan, import_medicalnet
 from vesselgan.networks.initialise import initialise
@@ -12,7 +12,6 @@ from vesselgan.networks.upsampling import UpsampleConv3d, upsample_conv3d
 
 __all__ = [
     "Critic",
-    "CriticNorm",
     "Generator",
     "ImportedGAN",
     "ResNet10",

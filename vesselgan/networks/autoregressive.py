@@ -47,6 +47,7 @@ class AutoregressiveGenerator(nn.Module):
         self.filters = filters
         self.components = components
         self.height = min(_halvings(axis) for axis in self.patch_size)
+        self.turns = len(_GROUPS)
         coarsest = [axis >> self.height for axis in self.patch_size]
         self.coarsest = _Coarsest(coarsest, self.height, components)
         self.levels = nn.ModuleList(_Refinement(level, filters, components) for level in range(self.height))

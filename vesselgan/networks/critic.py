@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +11,9 @@ from vesselgan.networks.folding import strided_conv3d
 from vesselgan.networks.instance import Float32InstanceNorm3d
 from vesselgan.networks.sizes import check_filters, check_patch_size
 from vesselgan.networks.spectral import SpectralConv3d
+from vesselgan.settings.options import CriticNorm
 
-__all__ = ["Critic", "CriticNorm"]
-
-CriticNorm = Literal["instance", "spectral", "none"]
+__all__ = ["Critic"]
 
 
 class Critic(nn.Module):

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from vesselgan.errors import InputError
-from vesselgan.networks.critic import Critic, CriticNorm
+from vesselgan.networks.critic import Critic
 from vesselgan.networks.generator import Generator
 from vesselgan.networks.resnet3d import ResNet10
+from vesselgan.settings.options import CriticNorm
 
 __all__ = ["PAPER_PATCH", "ImportedGAN", "import_gan", "import_medicalnet"]
 

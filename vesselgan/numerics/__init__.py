@@ -8,7 +8,12 @@ from vesselgan.numerics.check import TOLERANCES, Finding, check_operations
 from vesselgan.numerics.operations import Operation, OperationRecorder, TensorSpec
 from vesselgan.numerics.remedies import Remedied, find_remedies, remedied
 from vesselgan.numerics.trusted import trusted
-from vesselgan.numerics.workloads import extractor_operations, unet_operations, wgan_operations
+from vesselgan.numerics.workloads import (
+    extractor_operations,
+    recorded_operations,
+    unet_operations,
+    wgan_operations,
+)
 
 __all__ = [
     "TOLERANCES",
@@ -20,6 +25,7 @@ __all__ = [
     "check_operations",
     "extractor_operations",
     "find_remedies",
+    "recorded_operations",
     "remedied",
     "trusted",
     "unet_operations",

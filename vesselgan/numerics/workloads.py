@@ -1,7 +1,7 @@
 """The operations of the project's own networks in every form in which they run, recorded on fake tensors."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -13,10 +13,17 @@ from vesselgan.networks.resnet3d import ResNet10
 from vesselgan.numerics.operations import Operation, OperationRecorder
 from vesselgan.training import PrecisionName, UNetConfig, UNetTrainer, WGANConfig, WGANTrainer
 
-__all__ = ["extractor_operations", "unet_operations", "wgan_operations"]
+__all__ = ["extractor_operations", "recorded_operations", "unet_operations", "wgan_operations"]
 
 # Recorded in a format of the same shapes: a GradScaler would have to read numbers that are not there.
 _RECORDED_AS: dict[str, PrecisionName] = {"fp16": "bf16", "tf32": "fp32"}  # and a CPU has no TF32
+
+
+def recorded_operations(precision: PrecisionName, compute: Callable[[PrecisionName], object]) -> list[Operation]:
+    """What ``compute(precision)`` calls on fake tensors; it is given a format of these shapes that can be recorded."""
+    with FakeTensorMode(), OperationRecorder() as recorder:
+        compute(_RECORDED_AS.get(precision, precision))
+    return _in_format(recorder.operations, precision)
 
 
 def wgan_operations(config: WGANConfig, device: torch.device | str, *, synthesis_batch: int) -> list[Operation]:

@@ -1,24 +1,42 @@
 """Tensor memory and FLOPs of a training step, counted rather than sampled; also for sizes that do not fit here."""
 
 import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from vesselgan.training import PrecisionName, WGANConfig, WGANTrainer
+from vesselgan.training import Precision, PrecisionName, WGANTrainer
 
-__all__ = ["MEMORY_DEFINITION", "StepCost", "StepCounter", "predict_step", "state_tensors"]
+__all__ = ["MEMORY_DEFINITION", "StepCost", "StepCounter", "Trainer", "predict_step", "state_tensors"]
 
 MEMORY_DEFINITION = (
     "highest sum of live tensor bytes in one training step (weights, gradients, optimiser state, activations); "
     "without the library's own workspaces, the allocator's reserve and the process"
 )
+
+
+class Trainer(Protocol):
+    """What makes the training steps that are counted or timed."""
+
+    device: torch.device
+    precision: Precision
+
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """What is trained."""
+
+    def step(self, real: Tensor) -> object:
+        """Make one on real pairs (B, 2, X, Y, Z)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, the optimisers' state, and whatever else stays between steps."""
 
 
 class StepCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -70,13 +88,16 @@ class StepCost:
     state_bytes: int
 
 
-def predict_step(config: WGANConfig) -> StepCost:
-    """Count one step of a training of any size without computing it, on fake tensors. An estimate of a GPU's memory."""
+def predict_step(config: Any, make: Callable[[Any, str], Trainer] = WGANTrainer) -> StepCost:
+    """Count one step of a training of any size without computing it, on fake tensors. An estimate of a GPU's memory.
+
+    ``make(config, device)`` gives the trainer of a configuration, which has `precision`, `batch` and `patch_size`.
+    """
     # Equal in bytes and products, and countable on a CPU: a GradScaler would have to read numbers that are not there.
     countable: dict[str, PrecisionName] = {"fp16": "bf16", "tf32": "fp32"}
     config = replace(config, precision=countable.get(config.precision, config.precision))
     with FakeTensorMode():
-        trainer = WGANTrainer(config, "cpu")
+        trainer = make(config, "cpu")
         real = torch.empty(config.batch, 2, *config.patch_size)
         trainer.step(real)  # makes the optimisers' state
         with StepCounter() as counter:
@@ -86,9 +107,8 @@ def predict_step(config: WGANConfig) -> StepCost:
     return StepCost(counter.flops, counter.peak, state)
 
 
-def state_tensors(trainer: WGANTrainer) -> list[Tensor]:
+def state_tensors(trainer: Trainer) -> list[Tensor]:
     """Weights, buffers, gradients and optimiser state of a trainer."""
-    networks = (trainer.generator, trainer.critic)
-    parameters = [parameter for network in networks for parameter in network.parameters()]
+    parameters = [parameter for network in trainer.networks for parameter in network.parameters()]
     state = [leaf for leaf in tree_leaves(trainer.state_dict()) if isinstance(leaf, Tensor)]
     return state + [parameter.grad for parameter in parameters if parameter.grad is not None]

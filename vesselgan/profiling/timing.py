@@ -7,13 +7,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from vesselgan.profiling.step_counter import StepCounter, state_tensors
-from vesselgan.training import WGANTrainer
+from vesselgan.profiling.step_counter import StepCounter, Trainer, state_tensors
 
 __all__ = ["peak_tensor_bytes", "seconds_per_step"]
 
 
-def seconds_per_step(trainer: WGANTrainer, real: Tensor, steps: int) -> float:
+def seconds_per_step(trainer: Trainer, real: Tensor, steps: int) -> float:
     """Mean wall time of `steps` full training steps, the device's queue emptied before and after."""
     _synchronise(trainer.device)
     start = time.perf_counter()
@@ -24,7 +23,7 @@ def seconds_per_step(trainer: WGANTrainer, real: Tensor, steps: int) -> float:
 
 
 @contextmanager
-def peak_tensor_bytes(trainer: WGANTrainer, real: Tensor) -> Iterator[Callable[[], int]]:
+def peak_tensor_bytes(trainer: Trainer, real: Tensor) -> Iterator[Callable[[], int]]:
     """Measure a block: live tensor bytes on a CPU, allocated bytes on CUDA. Yields a function that gives the peak."""
     if trainer.device.type == "cuda":
         torch.cuda.synchronize()

@@ -1,13 +1,13 @@
 """Training of the WGANs and of the U-Net: losses, number formats, checkpoints, loops."""
 
+from vesselgan.settings import PrecisionName, Privacy, WGANConfig
 from vesselgan.training.checkpoint import load_checkpoint, save_checkpoint
 from vesselgan.training.guard import Outcome
 from vesselgan.training.losses import critic_loss, generator_loss, gradient_penalty, soft_dice_loss
-from vesselgan.training.precision import Precision, PrecisionName, choose_precision
-from vesselgan.training.privacy import Privacy, epsilon_spent
+from vesselgan.training.precision import Precision, choose_precision
+from vesselgan.training.privacy import epsilon_spent
 from vesselgan.training.segmentation import UNetConfig, UNetTrainer, Validation, train_unet
 from vesselgan.training.wgan import StepLog, WGANTrainer
-from vesselgan.training.wgan_config import WGANConfig
 from vesselgan.training.wgan_loop import train_wgan
 
 __all__ = [

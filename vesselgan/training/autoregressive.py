@@ -1,8 +1,7 @@
 """Training of the multiscale autoregressive generator: maximum likelihood, with a learning rate that falls."""
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from torch import Tensor
 from vesselgan.errors import InputError
 from vesselgan.networks import place
 from vesselgan.networks.autoregressive import AutoregressiveGenerator
-from vesselgan.training.averaging import WeightAverage, check_decay
-from vesselgan.training.checkpoint import fingerprint
+from vesselgan.settings import AutoregressiveConfig, fingerprint
+from vesselgan.training.averaging import WeightAverage
 from vesselgan.training.diagnosis import diagnose
 from vesselgan.training.guard import (
     GuardedOptimiser,
@@ -23,54 +22,19 @@ from vesselgan.training.guard import (
     loss_scale,
     update_scale,
 )
-from vesselgan.training.loop import run_training
-from vesselgan.training.precision import PrecisionName, choose_precision
+from vesselgan.training.loop import observed, run_training
+from vesselgan.training.precision import choose_precision
 from vesselgan.training.randomness import global_random
 from vesselgan.training.reporting import OnStep
 
-__all__ = ["AutoregressiveConfig", "AutoregressiveTrainer", "train_autoregressive"]
+__all__ = ["AutoregressiveConfig", "AutoregressiveTrainer", "network_of", "train_autoregressive"]
 
 _LARGEST_GRADIENT = 5.0  # longer ones are shortened to it: single batches have outliers of intensity
-_LAST_RATE = 0.02  # of the first
 
 
-@dataclass(frozen=True, kw_only=True)
-class AutoregressiveConfig:
-    """Everything that decides what a training computes.
-
-    ``batch`` is how many pairs a step is given; the coarse levels, whose grids are small, see all of them, level 1 sees
-    half and the finest level a twelfth. The learning rate falls from ``lr`` along a cosine, so that ``steps``
-    belongs to the configuration. ``ema`` is the decay of an average of the weights, which is what the training gives.
-    """
-
-    patch_size: tuple[int, int, int]
-    steps: int
-    seed: int
-    filters: int = 64
-    components: int = 3
-    precision: PrecisionName = "fp32"
-    batch: int = 24
-    lr: float = 2e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    warmup: int = 50
-    ema: float | None = 0.995
-    max_bad_steps: int = 20
-
-    def check(self) -> None:
-        """Raise InputError for settings that do not work."""
-        if self.batch < 1 or self.steps < 1 or self.warmup < 1:
-            raise InputError("batch, steps and warmup of an autoregressive training must be at least 1")
-        check_decay(self.ema)
-
-    def patches(self, levels: int) -> list[int]:
-        """How many pairs of a step each level sees, the finest first."""
-        shares = (1 / 12, 1 / 2)
-        return [max(1, round(self.batch * share)) for share in shares[:levels]] + [self.batch] * (levels - len(shares))
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step: a short rise, then a cosine to almost nothing."""
-        cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
-        return self.lr * min(1.0, (step + 1) / self.warmup) * (_LAST_RATE + (1 - _LAST_RATE) * cosine)
+def network_of(config: AutoregressiveConfig) -> AutoregressiveGenerator:
+    """The network of these settings, with weights drawn from PyTorch's global generator."""
+    return AutoregressiveGenerator(config.patch_size, config.filters, config.components)
 
 
 class AutoregressiveTrainer:
@@ -88,7 +52,7 @@ class AutoregressiveTrainer:
         self.precision = choose_precision(config.precision, self.device)
         self.steps_done = 0
         with global_random(config.seed, 0, "weights"):
-            self.generator = AutoregressiveGenerator(config.patch_size, config.filters, config.components)
+            self.generator = network_of(config)
         place(self.generator, self.device, torch.channels_last_3d)
         self._optimiser = torch.optim.Adam(self.generator.parameters(), lr=config.lr, betas=config.betas, fused=True)
         self._average = None if config.ema is None else WeightAverage(self.generator, config.ema)
@@ -101,6 +65,11 @@ class AutoregressiveTrainer:
             KeptBuffers(self.generator),
             losses=self.generator.height + 2,
         )
+
+    @property
+    def networks(self) -> tuple[AutoregressiveGenerator]:
+        """What is trained."""
+        return (self.generator,)
 
     @property
     def finished(self) -> bool:
@@ -183,14 +152,16 @@ def train_autoregressive(
     checkpoint: Path | None = None,
     checkpoint_every_s: float = 30.0,
     on_step: OnStep | None = None,
+    observe: Callable[[AutoregressiveTrainer], Mapping[str, float]] | None = None,
+    observe_every: int = 1,
 ) -> AutoregressiveGenerator:
     """Train to ``config.steps``, from ``checkpoint`` if that file exists, and return the generator.
 
     ``real_batch(step)`` gives the pairs (B, 2, X, Y, Z) of a step, image in [-1, 1] and label (vessel above 0), and
     must depend on the step alone. ``on_step(step, values)`` gets the readings of every step that this call makes,
-    counted from 0; after a crash, the steps since the last checkpoint come again. Raises RuntimeError after
-    ``config.max_bad_steps`` in a row or BAD_SHARE of all that had to be rejected, InputError for a checkpoint of
-    another configuration.
+    counted from 0; after a crash, the steps since the last checkpoint come again. ``observe`` and ``observe_every`` are
+    those of `observed`. Raises RuntimeError after ``config.max_bad_steps`` in a row or BAD_SHARE of all that had to be
+    rejected, InputError for a checkpoint of another configuration.
     """
     trainer = AutoregressiveTrainer(config, device)
 
@@ -211,7 +182,7 @@ def train_autoregressive(
 
     run_training(
         trainer,
-        step,
+        step if observe is None else observed(trainer, step, observe, observe_every),
         checkpoint=checkpoint,
         checkpoint_every_s=checkpoint_every_s,
         on_step=on_step,

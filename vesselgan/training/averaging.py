@@ -6,17 +6,9 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from vesselgan.errors import InputError
-
-__all__ = ["WeightAverage", "check_decay"]
+__all__ = ["WeightAverage"]
 
 Network = TypeVar("Network", bound=nn.Module)
-
-
-def check_decay(ema: float | None) -> None:
-    """InputError for what is neither None, no average, nor a decay."""
-    if ema is not None and not 0 < ema < 1:
-        raise InputError(f"ema is {ema}; a decay lies between 0 and 1, such as 0.999")
 
 
 class WeightAverage(Generic[Network]):

@@ -3,7 +3,6 @@
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,7 @@ import torch
 from vesselgan.errors import InputError
 from vesselgan.files import atomic_path
 
-__all__ = ["fingerprint", "load_checkpoint", "save_checkpoint"]
-
-
-def fingerprint(config: Any, *, without: str | None = None) -> str:
-    """What must be equal for a checkpoint to be continued: a dataclass's settings, but for the one left out."""
-    return repr(sorted((name, value) for name, value in asdict(config).items() if name != without))
+__all__ = ["load_checkpoint", "save_checkpoint"]
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,9 @@ from torch import Tensor
 from vesselgan.training.checkpoint import load_checkpoint, save_checkpoint
 from vesselgan.training.reporting import BadSteps, OnStep, StepReporter, TooManyBadStepsError
 
-__all__ = ["CheckpointedTrainer", "run_training"]
+__all__ = ["CheckpointedTrainer", "observed", "run_training"]
+
+Trainer = TypeVar("Trainer", bound="CheckpointedTrainer")
 
 
 class CheckpointedTrainer(Protocol):
@@ -29,6 +31,27 @@ class CheckpointedTrainer(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from it."""
+
+
+def observed(
+    trainer: Trainer,
+    step: Callable[[int], Mapping[str, Tensor]],
+    observe: Callable[[Trainer], Mapping[str, float]],
+    every: int,
+) -> Callable[[int], Mapping[str, Tensor]]:
+    """``step``, whose readings are joined by those of ``observe(trainer)`` after the first, every so many and the last.
+
+    ``observe`` must leave the trainer as it is.
+    """
+
+    def both(index: int) -> Mapping[str, Tensor]:
+        values = step(index)
+        if index == 0 or trainer.finished or trainer.steps_done % every == 0:
+            seen = observe(trainer)
+            values = {**values, **{name: torch.tensor(value, device=trainer.device) for name, value in seen.items()}}
+        return values
+
+    return both
 
 
 def run_training(

@@ -8,10 +8,9 @@ import torch
 
 from vesselgan.errors import InputError
 from vesselgan.processor import native_instructions
+from vesselgan.settings.options import PrecisionName
 
-__all__ = ["Precision", "PrecisionName", "choose_precision"]
-
-PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
+__all__ = ["Precision", "choose_precision"]
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

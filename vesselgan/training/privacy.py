@@ -19,34 +19,16 @@ What the guarantee is worth:
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from vesselgan.errors import InputError
+from vesselgan.settings import Privacy
 from vesselgan.training.losses import CriticLoss
 
-__all__ = ["Privacy", "epsilon_spent", "private_gradients", "update_private_critic"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Privacy:
-    """How strongly the critic's gradients are hidden; defaults are those of the paper's public code.
-
-    Each sample's gradient is shortened to ``clip_norm``; noise of ``noise_multiplier`` times that SD goes on their sum;
-    after every update each weight is clipped to +-``weight_clip`` (Arjovsky et al. 2017), in place of the penalty.
-    """
-
-    noise_multiplier: float = 0.3
-    clip_norm: float = 1.0
-    weight_clip: float = 0.01
-
-    def __post_init__(self) -> None:
-        for name in ("noise_multiplier", "clip_norm", "weight_clip"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"privacy: {name} is {getattr(self, name)}; it must be positive")
+__all__ = ["epsilon_spent", "private_gradients", "update_private_critic"]
 
 
 def private_gradients(

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from vesselgan.errors import InputError
 from vesselgan.networks import UNet, place
-from vesselgan.training.averaging import WeightAverage, check_decay
-from vesselgan.training.checkpoint import fingerprint
+from vesselgan.settings.options import PrecisionName, check_decay, fingerprint
+from vesselgan.training.averaging import WeightAverage
 from vesselgan.training.diagnosis import diagnose
 from vesselgan.training.guard import GuardedOptimiser, KeptBuffers, Outcome, loss_scale, update_scale
 from vesselgan.training.loop import run_training
 from vesselgan.training.losses import soft_dice_loss
-from vesselgan.training.precision import PrecisionName, choose_precision
+from vesselgan.training.precision import choose_precision
 from vesselgan.training.randomness import global_random
 from vesselgan.training.reporting import OnStep
 

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from vesselgan.errors import InputError
 from vesselgan.networks import Critic, Generator, initialise, place
+from vesselgan.settings import WGANConfig
 from vesselgan.training.averaging import WeightAverage
 from vesselgan.training.guard import GuardedOptimiser, KeptBuffers, Outcome, Update, loss_scale, update_scale
 from vesselgan.training.losses import CriticLoss, critic_loss, generator_loss
 from vesselgan.training.precision import choose_precision
 from vesselgan.training.privacy import update_private_critic
 from vesselgan.training.randomness import generator_for, global_random
-from vesselgan.training.wgan_config import WGANConfig
 
 __all__ = ["StepLog", "WGANTrainer"]
 
@@ -82,6 +82,11 @@ class WGANTrainer:
         self._average = None if config.ema is None else WeightAverage(self.generator, config.ema)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every step has the same shapes
+
+    @property
+    def networks(self) -> tuple[Generator, Critic]:
+        """What is trained."""
+        return self.generator, self.critic
 
     @property
     def finished(self) -> bool:

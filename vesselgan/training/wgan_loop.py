@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from vesselgan.networks import Generator
+from vesselgan.settings import WGANConfig
 from vesselgan.training.diagnosis import diagnose
-from vesselgan.training.loop import run_training
+from vesselgan.training.loop import observed, run_training
 from vesselgan.training.reporting import OnStep
 from vesselgan.training.wgan import WGANTrainer
-from vesselgan.training.wgan_config import WGANConfig
 
 __all__ = ["Observe", "train_wgan"]
 
@@ -33,9 +33,7 @@ def train_wgan(
 
     ``real_batch(step)`` gives the pairs (B, 2, X, Y, Z) of a step and must depend on the step alone. ``on_step(step,
     values)`` gets the fields of StepLog for every step that this call makes, counted from 0; after a crash, the steps
-    since the last checkpoint come again. ``observe(trainer)`` is called after the first step, after every
-    ``observe_every`` and after the last; the numbers that it returns join that step's values, and it must leave the
-    trainer as it is.
+    since the last checkpoint come again. ``observe`` and ``observe_every`` are those of `observed`.
 
     Raises RuntimeError, with the reason and a remedy, where garbage had to be rejected too often: after
     ``config.max_bad_steps`` in a row or BAD_SHARE of all; InputError for a checkpoint of another configuration.
@@ -43,10 +41,7 @@ def train_wgan(
     trainer = WGANTrainer(config, device)
 
     def step(index: int) -> Mapping[str, Tensor]:
-        values = trainer.step(real_batch(trainer.random_step))._asdict()
-        if observe is not None and (index == 0 or trainer.finished or trainer.steps_done % observe_every == 0):
-            values |= {name: torch.tensor(value, device=trainer.device) for name, value in observe(trainer).items()}
-        return values
+        return trainer.step(real_batch(trainer.random_step))._asdict()
 
     def explain(index: int, overflows: bool) -> str:
         real = real_batch(index - trainer.random_start)
@@ -60,7 +55,7 @@ def train_wgan(
 
     run_training(
         trainer,
-        step,
+        step if observe is None else observed(trainer, step, observe, observe_every),
         checkpoint=checkpoint,
         checkpoint_every_s=checkpoint_every_s,
         on_step=on_step,

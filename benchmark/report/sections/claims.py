@@ -123,7 +123,9 @@ def _difference(claim: ClaimResult) -> str:
         return claim["left"]
     other = "the published value" if claim["kind"] == "compatible" else claim["right"]
     where = f" in {metric_phrase(claim['metric'])}" if len(claim["metrics"]) > 1 else ""
-    return f"{claim['left']} minus {other}{where}"
+    factor = claim.get("by_factor")  # absent from earlier runs
+    first, second = (f"{factor:g} × " if factor and claim["kind"] == kind else "" for kind in ("less", "greater"))
+    return f"{first}{claim['left']} minus {second}{other}{where}"
 
 
 def _with_unit(effect: float, metric: str) -> str:

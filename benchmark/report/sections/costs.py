@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmark.metrics.registry import names
 from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table, column
 from benchmark.report.sections.text import ArmMark, interval, number, unit_of
 from benchmark.results.costs import BUSY, EMULATED
@@ -39,7 +40,7 @@ def cost_view(results: Results, marks: Mapping[str, ArmMark]) -> CostView | None
         Column("precision"),
         Column("filters"),
         Column("batch"),
-        *(column(metric) for metric in METRICS),
+        *(column(metric) for metric in names("cost")),
     ]
     environment, others = results["environment"], measurement["others_cores"]
     alone = "" if others is None else f", while other programs used {number(others, 2)} cores"
@@ -65,15 +66,18 @@ def cost_view(results: Results, marks: Mapping[str, ArmMark]) -> CostView | None
 def _entries(cell: CellResult, notes: Footnotes) -> Iterator[Entry]:
     yield Entry(str(cell["norm"]))
     emulated = bool(cell["metrics"]["step_time_ms"].get("emulated"))
-    busy = cell["metrics"]["step_time_ms"].get("busy")
     yield Entry(str(cell["precision"]), "emulated" if emulated else "", notes.mark(EMULATED if emulated else None))
     yield Entry(str(cell["filters"]))
     yield Entry(str(cell["batch"]))
-    for metric in METRICS:
-        entry, decimals = cell["metrics"][metric], unit_of(metric)[0]
-        assert entry["value"] is not None  # every measurement has it
-        mark = notes.mark(f"{BUSY}: {busy}" if busy and metric != "peak_memory_mib" else None)
-        yield Entry(number(entry["value"], decimals), interval(entry["ci_low"], entry["ci_high"], decimals), mark)
+    for metric in names("cost"):
+        entry = cell["metrics"].get(metric)
+        if entry is None:
+            yield Entry("–")
+            continue
+        decimals, value = unit_of(metric)[0], entry["value"]
+        assert value is not None  # every measurement has it
+        mark = notes.mark(f"{BUSY}: {entry['busy']}" if entry.get("busy") else None)
+        yield Entry(number(value, decimals), interval(entry["ci_low"], entry["ci_high"], decimals), mark)
 
 
 def _machine(environment: RunEnvironment) -> str:

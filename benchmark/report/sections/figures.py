@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from benchmark.artifacts.pairs import decoded
 from benchmark.artifacts.reading import Step, read_arrays, read_steps
 from benchmark.artifacts.values import UNetValues
+from benchmark.metrics.registry import every
 from benchmark.report.charts import REAL_COLOUR, Curve, Line, prd_chart, subject_chart, training_chart
 from benchmark.report.pictures import Picture, grey_picture, mask_picture
 from benchmark.report.sections.text import ArmMark
@@ -19,6 +20,7 @@ from benchmark.results.format import Results
 from benchmark.results.run_folder import CellRecord, Run
 from vesselgan.data import VolumeStore, open_store
 from vesselgan.errors import InputError
+from vesselgan.families import FAMILIES
 
 __all__ = [
     "CourseRow",
@@ -36,20 +38,15 @@ __all__ = [
 
 INT8_SCALE = 127  # of the pictures taken during training
 SHOWN = 8
+# Readings of training steps by role, with title and axis; a generator's others are shown under their own names.
 TRAINING_PANELS = {
-    "wasserstein": ("WGAN: distance that the critic sees", "E[D(real)] − E[D(fake)]"),
-    "score_gap": ("WGAN: does the critic know its patches by heart?", "D(training) − D(held out)"),
-    "penalty": ("WGAN: gradient penalty", "penalty (log scale)"),
-    "critic_gradient_norm": ("WGAN: gradient of the critic", "norm (log scale)"),
-    "generator_gradient_norm": ("WGAN: gradient of the generator", "norm (log scale)"),
-    "loss": ("U-Net: training loss, on its own data", "−soft Dice"),
+    **{("gan", name): panel for family in FAMILIES.values() for name, panel in family.readings.items()},
+    ("unet", "loss"): ("U-Net: training loss, on its own data", "−soft Dice"),
+    ("unet", "validation"): ("U-Net: validation loss, on whole real volumes", "−Dice"),
 }
-PANELS = {
-    "dsc/all": ("all vessels", "DSC"),
-    "dsc/intracranial": ("intracranial vessels", "DSC"),
-    "bavd_voxel/all": ("all vessels", "bAVD (voxels)"),
-    "bavd_voxel/intracranial": ("intracranial vessels", "bAVD (voxels)"),
-}
+# What says nothing that the others do not.
+NOT_SHOWN = {"step", "outcome", "loss_scale", "critic_loss", "generator_loss", "score_train", "score_held_out"}
+PANELS = ("dsc/all", "dsc/intracranial", "bavd_voxel/all", "bavd_voxel/intracranial")
 
 
 @dataclass(frozen=True)
@@ -74,14 +71,16 @@ def subject_figures(results: Results, marks: Mapping[str, ArmMark]) -> Sequence[
     """A chart per metric and region: every test subject, each the mean over its arm's seeds."""
     colours = {name: mark.colour for name, mark in marks.items()}
     charts = []
-    for metric, (where, what) in PANELS.items():
+    for metric in PANELS:
         means = {
             group["label"]: group["over_subjects"][metric]["subjects"]
             for group in results["groups"]
             if metric in group["over_subjects"]
         }
         if means:
-            charts.append(Markup(subject_chart(means, colours, f"{what.split()[0]}, {where}", what)))
+            named = every()[metric]
+            title = f"{named.metric.title}, {named.region} vessels"
+            charts.append(Markup(subject_chart(means, colours, title, named.metric.title_with_unit)))
     return charts
 
 
@@ -187,25 +186,26 @@ def course_rows(run: Run, marks: Mapping[str, ArmMark]) -> Sequence[CourseRow]:
 
 
 def training_figures(run: Run, marks: Mapping[str, ArmMark]) -> Sequence[Markup]:
-    """Courses of the WGANs and of the U-Nets."""
-    panels: dict[str, list[Line]] = {name: [] for name in (*TRAINING_PANELS, "validation")}
+    """Courses of the generators and of the U-Nets."""
+    panels: dict[tuple[str, str], list[Line]] = {panel: [] for panel in TRAINING_PANELS}
     for record in run.cells:
         colour = marks[record["cell"]["label"]].colour
         for role in ("gan", "unet"):
             if path := run.file(record, role, "steps.jsonl"):
                 steps = read_steps(path)
-                for name in TRAINING_PANELS:
-                    if rows := [step for step in steps if name in step]:
-                        panels[name].append(_line(colour, rows, name))
+                for name in dict.fromkeys(name for step in steps for name in step if name not in NOT_SHOWN):
+                    if role == "gan" or (role, name) in TRAINING_PANELS:
+                        rows = [step for step in steps if name in step]
+                        panels.setdefault((role, name), []).append(_line(colour, rows, name))
         if unet := run.values(record, "unet", UNetValues):
             losses = [{"step": each["step"], "loss": each["validation_loss"]} for each in unet["history"]]
-            panels["validation"].append(_line(colour, losses, "loss"))
-    titles = TRAINING_PANELS | {"validation": ("U-Net: validation loss, on whole real volumes", "−Dice")}
-    return [
-        Markup(training_chart(lines, *titles[name], log="(log scale)" in titles[name][1]))
-        for name, lines in panels.items()
-        if any(np.isfinite(line.values).any() for line in lines)
-    ]
+            panels["unet", "validation"].append(_line(colour, losses, "loss"))
+    charts = []
+    for (role, name), lines in panels.items():
+        if any(np.isfinite(line.values).any() for line in lines):
+            title, axis = TRAINING_PANELS.get((role, name), (f"generator: {name.replace('_', ' ')}", name))
+            charts.append(Markup(training_chart(lines, title, axis, log="(log scale)" in axis)))
+    return charts
 
 
 def _line(colour: str, rows: Sequence[Step], name: str) -> Line:

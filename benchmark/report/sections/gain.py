@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from benchmark.metric_names import DSC_METRICS, REGION_NAMES
+from benchmark.metrics.registry import REGION_NAMES
+from benchmark.metrics.segmentation import DSC_METRICS
 from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table
 from benchmark.report.sections.text import ArmMark, interval, number
 from benchmark.results.format import Results

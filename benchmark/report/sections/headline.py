@@ -13,6 +13,7 @@ from benchmark.report.sections.text import ArmMark, deviation, interval, metric_
 from benchmark.results.format import CellResult, Results
 from benchmark.results.judgements import AnswerRegion, Best
 from benchmark.words import join, plural
+from vesselgan.families import family_of
 
 __all__ = ["Header", "Headline", "Note", "PublishedRow", "headline", "page_header", "published_rows"]
 
@@ -67,11 +68,7 @@ def page_header(results: Results, marks: Mapping[str, ArmMark]) -> Header:
     elsewhere = f" Pairs that were made elsewhere stand beside them ({join(external)})." if external else ""
     seeds = sorted({cell["seed"] for cell in results["cells"]})
     subjects = results["split"]
-    models = (
-        f"{_word(len(synthetic))} {'variants' if len(synthetic) > 1 else 'variant'} of a 3D WGAN ({join(synthetic)})"
-        if synthetic
-        else "No generative model"
-    )
+    models = _models(results["cells"], synthetic)
     learned = (
         f"{'was' if len(synthetic) < 2 else 'were each'} trained on patches of {plural(subjects['train'], 'subject')}"
     )
@@ -98,6 +95,20 @@ def page_header(results: Results, marks: Mapping[str, ArmMark]) -> Header:
 
 def _named(marks: Mapping[str, ArmMark], kind: Kind) -> Sequence[str]:
     return [mark.name for mark in marks.values() if mark.kind == kind]
+
+
+def _models(cells: Sequence[CellResult], labels: Sequence[str]) -> str:
+    """`Two variants of a 3D WGAN (SN, SN-MP) and one of a 3D autoregressive generator (AR)`."""
+    by_kind: dict[str, list[str]] = {}
+    for cell in cells:
+        of_kind = by_kind.setdefault(family_of(cell, "family").title, []) if cell["label"] in labels else []
+        if cell["label"] not in of_kind:
+            of_kind.append(cell["label"])
+    parts = [
+        f"{_word(len(names))}{'' if at else ' variant' + 's' * (len(names) > 1)} of a 3D {title} ({join(names)})"
+        for at, (title, names) in enumerate(by_kind.items())
+    ]
+    return join([*parts[:1], *(part[:1].lower() + part[1:] for part in parts[1:])]) or "No generative model"
 
 
 def _arms(cells: Sequence[CellResult]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.artifacts.reading import read_arrays
+from benchmark.metrics.labels import STATISTICS
 from benchmark.report.pictures import Picture, grey_picture
 from benchmark.report.sections.figures import first_files, plane_spacing
 from benchmark.report.sections.tables import Column, Entry, Row, Table
@@ -12,15 +13,7 @@ from benchmark.results.format import Results
 from benchmark.results.run_folder import Run
 from benchmark.scoring.audits import audit_sentence
 
-__all__ = ["STATISTICS", "AuditView", "ClosestPair", "audit_views", "closeness", "label_table"]
-
-# Name, decimals, unit.
-STATISTICS = {
-    "volume_fraction": ("vessel share", 4, "of a patch's voxels"),
-    "radius": ("radius", 3, "voxels, along centrelines"),
-    "branch_count": ("branches", 2, "per patch"),
-    "component_count": ("pieces", 2, "per patch"),
-}
+__all__ = ["AuditView", "ClosestPair", "audit_views", "closeness", "label_table"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ def label_table(results: Results, marks: Mapping[str, ArmMark]) -> Table | None:
             w1 = f"W1 {_shown(distance['value'] if distance else None, name)}"
             entries.append(Entry(_shown(of_arm.get(name), name), w1))
         rows.append(Row(marks[group["label"]], entries))
-    return Table([Column(title, unit) for title, _, unit in STATISTICS.values()], rows)
+    return Table([Column(statistic.title, statistic.about) for statistic in STATISTICS.values()], rows)
 
 
 def audit_views(run: Run, results: Results, marks: Mapping[str, ArmMark]) -> Sequence[AuditView]:
@@ -87,4 +80,4 @@ def closeness(distance: float, over_threshold: float | None) -> str:
 
 
 def _shown(value: float | None, name: str) -> str:
-    return "n/a" if value is None else number(value, STATISTICS[name][1])
+    return "n/a" if value is None else number(value, STATISTICS[name].decimals)

@@ -6,10 +6,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from benchmark.metric_names import REGION_NAMES, REGIONS, SEGMENTATION_METRICS, SEGMENTATION_NAMES
+from benchmark.metrics.registry import REGION_NAMES, REGIONS, Metric, every, measurements
 from benchmark.report.charts import subject_chart
 from benchmark.report.pictures import Picture, overlay_picture
-from benchmark.report.sections.tables import ARROWS, BETTER, Column, Entry, Footnotes, Row, Table
+from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table, column
 from benchmark.report.sections.text import deviation, interval, number
 from benchmark.scoring.mask_folders import Case
 from benchmark.words import plural
@@ -51,15 +51,14 @@ class EvaluationView:
 def metric_rows(results: Mapping[str, Any]) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
     """Metric, its name with unit, and its aggregate in each region."""
     return [
-        (metric, metric_title(metric), [results["metrics"][f"{metric}/{r}"] for r in REGIONS])
-        for metric in SEGMENTATION_METRICS
+        (row.key, row.title_with_unit, [results["metrics"][f"{row.key}/{region}"] for region in REGIONS])
+        for each in measurements("subject")
+        for row in each.metrics
     ]
 
 
-def metric_title(metric: str) -> str:
-    """`bAVD (voxels)`."""
-    name, _, unit, _ = SEGMENTATION_NAMES[metric]
-    return f"{name} ({unit})" if unit else name
+def _metric(key: str) -> Metric:
+    return every("subject")[f"{key}/all"].metric
 
 
 def evaluation_view(results: Mapping[str, Any], shown: Sequence[Case]) -> EvaluationView:
@@ -98,9 +97,9 @@ def _summary(results: Mapping[str, Any]) -> Table:
         for metric, title, entries in metric_rows(results)
     ]
     columns = [
-        column
+        heading
         for region in REGIONS
-        for column in (Column(REGION_NAMES[region], "mean ± SD"), Column("95 % interval", "of the mean"))
+        for heading in (Column(REGION_NAMES[region], "mean ± SD"), Column("95 % interval", "of the mean"))
     ]
     return Table(columns, rows, notes.lines())
 
@@ -109,14 +108,14 @@ def mean_text(entry: Mapping[str, Any], metric: str) -> str:
     """Mean ± SD over subjects."""
     if entry["value"] is None:
         return "n/a"
-    decimals = SEGMENTATION_NAMES[metric][1]
+    decimals = _metric(metric).decimals
     spread = f" ± {deviation(entry['sd'], decimals)}" if entry["sd"] is not None else ""
     return number(entry["value"], decimals) + spread
 
 
 def _mean_and_interval(entry: Mapping[str, Any], metric: str, notes: Footnotes) -> tuple[Entry, Entry]:
     mark = notes.mark(entry["reason"]) if entry["value"] is None else ""
-    bounds = interval(entry["ci_low"], entry["ci_high"], SEGMENTATION_NAMES[metric][1])
+    bounds = interval(entry["ci_low"], entry["ci_high"], _metric(metric).decimals)
     return Entry(mean_text(entry, metric), "", mark), Entry(bounds or "–")
 
 
@@ -129,23 +128,18 @@ def _by_subject(results: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, 
 
 def _subject_table(results: Mapping[str, Any]) -> Table:
     known = [name for name in BY_SUBJECT if results["metrics"][name]["value"] is not None]
+    named = every("subject")
     rows = []
     for subject, values in _by_subject(results).items():
         entries = [
             Entry(
-                number(values[name]["value"], SEGMENTATION_NAMES[name.split("/")[0]][1]),
+                number(values[name]["value"], named[name].metric.decimals),
                 "empty" if values[name]["empty"] else "",
             )
             for name in known
         ]
         rows.append(Row(None, entries, subject))
-    columns = []
-    for name in known:
-        metric, region = name.split("/")
-        title, _, unit, better = SEGMENTATION_NAMES[metric]
-        detail = ", ".join(part for part in (REGION_NAMES[region], unit) if part)
-        columns.append(Column(title, detail, ARROWS[better], BETTER[better]))
-    return Table(columns, rows)
+    return Table([column(name) for name in known], rows)
 
 
 def _charts(results: Mapping[str, Any]) -> Iterable[Markup]:
@@ -158,8 +152,8 @@ def _charts(results: Mapping[str, Any]) -> Iterable[Markup]:
             }
             for region in REGIONS
         }
-        known = {name: column for name, column in values.items() if column}
-        yield Markup(subject_chart(known, REGION_COLOURS, SEGMENTATION_NAMES[metric][0], metric_title(metric)))
+        known = {name: of_region for name, of_region in values.items() if of_region}
+        yield Markup(subject_chart(known, REGION_COLOURS, _metric(metric).title, _metric(metric).title_with_unit))
 
 
 def _case_picture(case: Case, index: int, count: int) -> CasePicture:

@@ -6,16 +6,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from benchmark.metric_names import AUDIT_METRICS, LABEL_METRICS
+from benchmark.metrics.labels import STATISTICS
+from benchmark.metrics.registry import names
 from benchmark.report.charts import REAL_COLOUR, Curve, prd_chart
 from benchmark.report.pictures import Picture, grey_picture, mask_picture
-from benchmark.report.sections.labels_and_audit import STATISTICS, ClosestPair, closeness
+from benchmark.report.sections.labels_and_audit import ClosestPair, closeness
 from benchmark.report.sections.mask_folders import environment_facts
-from benchmark.report.sections.tables import Column, Entry, Row, Table, column
+from benchmark.report.sections.tables import Column, Entry, Row, Table, column, distance_names
 from benchmark.report.sections.text import deviation, interval, number, unit_of
 from benchmark.scoring.audits import audit_sentence
 from benchmark.scoring.patch_folders import Comparison, ShownPair
-from benchmark.scoring.patch_sets import METRICS_OF
 
 __all__ = ["ComparisonView", "MetricLine", "comparison_view", "metric_lines"]
 
@@ -57,16 +57,12 @@ class ComparisonView:
 
 def metric_lines(results: Mapping[str, Any]) -> list[MetricLine]:
     """Every metric, in the order in which they are shown."""
-    return list(_lines(results, [*_distance_names(), *LABEL_METRICS, *AUDIT_METRICS]))
+    return list(_lines(results, names("set", "labels", "audit")))
 
 
-def _distance_names() -> list[str]:
-    return [name for names in METRICS_OF.values() for name in names]
-
-
-def _lines(results: Mapping[str, Any], names: Iterable[str]) -> Iterator[MetricLine]:
+def _lines(results: Mapping[str, Any], wanted: Iterable[str]) -> Iterator[MetricLine]:
     floor = results["floor"]
-    for name in names:
+    for name in (name for name in wanted if name in results["metrics"]):
         entry, heading = results["metrics"][name], column(name)
         decimals, _ = unit_of(name)
         value = "n/a" if entry["value"] is None else number(entry["value"], decimals)
@@ -136,7 +132,7 @@ def _caveat(extractor: Mapping[str, Any]) -> str:
 def _distance_table(results: Mapping[str, Any]) -> Table:
     rows = [
         Row(None, [Entry(line.value), Entry(line.interval), Entry(line.floor)], f"{line.title} {line.arrow}")
-        for line in _lines(results, _distance_names())
+        for line in _lines(results, distance_names())
     ]
     columns = [
         Column("generated vs real"),
@@ -149,11 +145,11 @@ def _distance_table(results: Mapping[str, Any]) -> Table:
 def _label_rows(labels: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[tuple[str, list[Entry]]]:
     """Statistic, its means in real and in generated labels, and their Wasserstein-1 distance."""
     rows = []
-    for name, (title, decimals, unit) in STATISTICS.items():
+    for name, statistic in STATISTICS.items():
         means = [labels["means"][name][side] for side in ("real", "generated")]
         distance = metrics.get(f"label_{name}", {}).get("value")
-        texts = ["n/a" if value is None else number(value, decimals) for value in (*means, distance)]
-        rows.append((f"{title}, {unit}", [Entry(text) for text in texts]))
+        texts = ["n/a" if value is None else number(value, statistic.decimals) for value in (*means, distance)]
+        rows.append((f"{statistic.title}, {statistic.about}", [Entry(text) for text in texts]))
     return rows
 
 

@@ -4,29 +4,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmark.artifacts.values import ReferenceValues
-from benchmark.metric_names import CLAIM_METRICS, METRIC_NAMES
+from benchmark.metrics.registry import REGION_NAMES, every, measurements, names
 from benchmark.report.sections.text import ArmMark, deviation, number, unit_of
 from benchmark.results.format import GroupResult, MetricValue, Results, Spread
 from benchmark.words import join, plural
 
-__all__ = ["Column", "Entry", "Row", "Table", "distance_table", "distance_warnings", "segmentation_table"]
+__all__ = [
+    "Column",
+    "Entry",
+    "Row",
+    "Table",
+    "distance_names",
+    "distance_table",
+    "distance_warnings",
+    "other_segmentation_table",
+    "segmentation_table",
+]
 
-DISTANCES = (
-    "fid",
-    "fid_infinite",
-    "kid",
-    "prd_f8",
-    "prd_f1_8",
-    "prd_auc",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-)
-ARROWS = {"lower": "↓", "higher": "↑"}
+ARROWS = {"lower": "↓", "higher": "↑", None: ""}
 NOT_YET = "no cell of this label has got this far"
 WIDE = 8  # columns
-BETTER = {"lower": "lower is better", "higher": "higher is better"}
+BETTER = {"lower": "lower is better", "higher": "higher is better", None: ""}
+SHOWN_FIRST = ("dsc", "bavd_voxel", "bavd_mm")  # in tables of their own
 
 
 @dataclass(frozen=True)
@@ -90,15 +89,14 @@ class Footnotes:
 
 def column(metric: str) -> Column:
     """The heading of a metric."""
-    title, _, where = METRIC_NAMES[metric][0].partition(", ")
-    unit = METRIC_NAMES[metric][2]
-    direction = CLAIM_METRICS[metric]
-    title, _, bracket = title.partition(" (")
+    named = every()[metric]
+    title, _, bracket = named.metric.title.partition(" (")
+    where = REGION_NAMES[named.region] if named.region else ""
     return Column(
         title,
-        ", ".join(part for part in (where, bracket.rstrip(")"), unit) if part),
-        ARROWS[direction],
-        BETTER[direction],
+        ", ".join(part for part in (where, bracket.rstrip(")"), named.metric.unit) if part),
+        ARROWS[named.metric.better],
+        BETTER[named.metric.better],
     )
 
 
@@ -122,6 +120,26 @@ def segmentation_table(results: Results, marks: Mapping[str, ArmMark], distance:
         rows.append(Row(mark, [*entries, *counts]))
     columns = [*(column(metric) for metric in metrics), Column("seeds"), Column("test subjects")]
     return Table(columns, rows, notes.lines())
+
+
+def other_segmentation_table(results: Results) -> Table | None:
+    """All metrics of segmentations that `segmentation_table` leaves out, a line each, x arms; None without any."""
+    groups = results["groups"]
+    known = [
+        name
+        for name, named in every("subject").items()
+        if named.metric.key not in SHOWN_FIRST and any(name in group["metrics"] for group in groups)
+    ]
+    if not known:
+        return None
+    notes = Footnotes()
+    rows = []
+    for name in known:
+        heading = column(name)
+        title = f"{heading.title} ({heading.detail})" if heading.detail else heading.title
+        entries = [_mean_entry(group["metrics"].get(name), name, notes, stacked=True) for group in groups]
+        rows.append(Row(None, entries, f"{title} {heading.arrow}".strip()))
+    return Table([Column(group["label"]) for group in groups], rows, notes.lines())
 
 
 def _seeds_entry(group: GroupResult, mark: ArmMark) -> Entry:
@@ -166,12 +184,18 @@ def _empty_predictions(arm: str, entry: MetricValue) -> str | None:
     )
 
 
+def distance_names() -> list[str]:
+    """Distances between sets of features, and whatever else has one value per trained model and no table of its own."""
+    others = [each for each in measurements("labels", "audit") if not each.is_built_in]
+    return [*names("set"), *(named.name for each in others for named in each.named)]
+
+
 def distance_table(results: Results, marks: Mapping[str, ArmMark]) -> Table | None:
     """The floor (real against real) and each generative arm x every distance, with the share of vessel."""
     floor, real = results["floor"], results["real_labels"]
     of_floor = floor["metrics"] if floor else {}
-    known = [name for name in DISTANCES if any(name in group["metrics"] for group in results["groups"])]
-    known = known or [name for name in DISTANCES if name in of_floor]
+    known = [name for name in distance_names() if any(name in group["metrics"] for group in results["groups"])]
+    known = known or [name for name in distance_names() if name in of_floor]
     if not known:
         return None
     notes = Footnotes()

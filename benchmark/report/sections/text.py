@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmark.metric_names import METRIC_NAMES
+from benchmark.metrics.registry import find
 from benchmark.protocol.cells import SYNTHETIC_KINDS, Kind
 from benchmark.report.charts import arm_colours
 from benchmark.results.format import CellResult
@@ -77,11 +77,12 @@ def interval(low: float | None, high: float | None, decimals: int) -> str:
 
 def metric_phrase(metric: str) -> str:
     """The name of a metric inside a sentence: `intracranial DSC`, `FID`, `training step`."""
-    name = METRIC_NAMES[metric][0] if metric in METRIC_NAMES else metric
-    what, _, where = name.partition(", ")
-    if where == "all vessels":
-        return f"{what} of all vessels"
-    return f"{where} {what}" if where else what
+    found = find(metric)
+    if found is None:
+        return metric
+    if found.region == "all":
+        return f"{found.metric.title} of all vessels"
+    return f"{found.region} {found.metric.title}".strip()
 
 
 def sentence(text: str) -> str:
@@ -91,8 +92,8 @@ def sentence(text: str) -> str:
 
 def unit_of(metric: str) -> tuple[int, str]:
     """Decimals and unit of a metric."""
-    _, decimals, unit = METRIC_NAMES.get(metric, ("", 3, ""))
-    return decimals, unit
+    found = find(metric)
+    return (3, "") if found is None else (found.metric.decimals, found.metric.unit)
 
 
 def _minus(text: str) -> str:

@@ -4,17 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from benchmark.results.format import CellResult
 from benchmark.words import plural
+from vesselgan.families import family_of
 
 __all__ = ["rejected_steps"]
-
-NETWORKS = {"gan": "WGAN", "unet": "U-Net"}
 
 
 def rejected_steps(cells: Iterable[CellResult]) -> Sequence[str]:
     """One sentence per training that rejected steps or left some out for its loss scale."""
     lines, told = [], set()
     for cell in cells:
-        for role, network in NETWORKS.items():
+        for role, network in (("gan", family_of(cell, "family").title), ("unet", "U-Net")):
             counts = cell["steps_rejected"].get(role, {})
             if any(counts.values()) and cell["stages"][role] not in told:  # cells may share a training
                 told.add(cell["stages"][role])

@@ -7,7 +7,7 @@ from itertools import chain
 from markupsafe import Markup
 
 from benchmark.claims.utility import worth_in_words
-from benchmark.metric_names import METRIC_NAMES
+from benchmark.metrics.registry import REGION_NAMES, every
 from benchmark.report.charts import REAL_COLOUR, Level, Points, utility_chart
 from benchmark.report.sections.tables import Column, Entry, Row, Table, column
 from benchmark.report.sections.text import ArmMark, deviation, metric_phrase, number, sentence
@@ -80,7 +80,7 @@ def _metric(entry: UtilityCurve, marks: Mapping[str, ArmMark], recipe: str) -> U
             levels.append(Level(colour, _values(arm), worth["value"], _drawn_interval(worth)))
     lines = [sorted(points, key=lambda each: each.number) for points in mixed.values()]
     curve = [_points(point, REAL_COLOUR) for point in entry["curve"]]
-    where = METRIC_NAMES[entry["metric"]][0].partition(", ")[2]
+    where = REGION_NAMES[every()[entry["metric"]].region]
     title = f"DSC by number of real subjects, {where}{recipe}"
     chart = utility_chart(curve, levels, lines, title, "DSC (test subjects)")
     return UtilityMetric(

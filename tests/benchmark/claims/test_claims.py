@@ -117,6 +117,40 @@ def test_a_claim_can_be_followed_from_its_rows_to_its_verdict() -> None:
     assert (judged["ci_low"], judged["ci_high"]) == pytest.approx((-0.02, 0.15))
 
 
+def test_a_factor_scales_the_side_that_has_to_be_so_much_smaller() -> None:
+    """By hand: 2 x 0.2 lies below 0.5 in all seeds, and 2 x 0.3 does not."""
+    seeds = range(5)
+    big = [0.50, 0.52, 0.54, 0.56, 0.58]
+    low, high = [0.20, 0.21, 0.20, 0.22, 0.21], [0.30, 0.31, 0.30, 0.32, 0.31]
+    cells = [
+        cell(label, seed, fid={"value": value[seed], "n": 100})
+        for label, value in (("big", big), ("low", low), ("high", high))
+        for seed in seeds
+    ]
+    judged = judge({"less": ("fid @ low", "fid @ big"), "by_factor": 2.0}, cells)
+    assert [row["difference"] for row in judged["rows"]] == pytest.approx(
+        [2 * one - other for one, other in zip(low, big, strict=True)]
+    )
+    assert [row["left"] for row in judged["rows"]] == low, "as it was measured"
+    assert judged["effect"] == pytest.approx(2 * np.mean(low) - np.mean(big))
+    assert (judged["verdict"], judged["by_factor"], judged["holds_to"]) == ("supported", 2.0, 0.0)
+    assert judged["statement"] == "fid @ low is less than fid @ big by a factor of 2 at least"
+    assert judged["p_wilcoxon"] is judged["p_sign_flip"] is None, "they would test that there is no difference"
+    turned = judge({"greater": ("fid @ big", "fid @ low"), "by_factor": 2.0}, cells)
+    assert turned["effect"] == pytest.approx(-judged["effect"])
+    assert turned["verdict"] == "supported"
+    assert judge({"less": ("fid @ high", "fid @ big"), "by_factor": 2.0}, cells)["verdict"] == "refuted"
+    assert judge({"less": ("fid @ high", "fid @ big")}, cells)["verdict"] == "supported"
+
+
+def test_an_interval_of_a_scaled_difference_is_cut_to_what_it_can_be() -> None:
+    values = {"a": np.tile([0.01, 0.99], 3), "b": np.tile([0.99, 0.01], 3)}
+    sides = ("dsc/intracranial @ a", "dsc/intracranial @ b")
+    judged = judge({"greater": sides, "by_factor": 3.0}, [], rows(values))
+    assert judged["ci_low"] >= -3
+    assert judged["ci_high"] <= 1
+
+
 def test_seeds_do_not_count_as_further_subjects(dsc: dict[str, np.ndarray]) -> None:
     few, many = (judge(GREATER, [], rows(dsc, seeds=seeds)) for seeds in (1, 8))
     assert few["n"] == many["n"] == SUBJECTS

@@ -16,6 +16,7 @@ import benchmark.run.forecast as prediction
 from benchmark.commands import app
 from benchmark.protocol.load import load_protocol
 from vesselgan.data import save_volume
+from vesselgan.families import Family
 from vesselgan.profiling.step_counter import StepCost, predict_step
 from vesselgan.training import WGANConfig, WGANTrainer
 
@@ -24,7 +25,7 @@ ALL = [(path.stem, profile) for path in PROTOCOLS for profile in load_protocol(p
 
 
 @pytest.fixture(scope="module")
-def counted() -> dict[WGANConfig, StepCost]:
+def counted() -> dict[Any, StepCost]:
     return {}
 
 
@@ -41,20 +42,20 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def dry_run(
-    counted: dict[WGANConfig, StepCost], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., Result]:
+def dry_run(counted: dict[Any, StepCost], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
     """The command, in this process. A step of each kind is counted once, at a small size; no speed is measured."""
 
-    def count(config: WGANConfig) -> StepCost:
-        kind = replace(config, patch_size=(32, 32, 16), filters=16, batch=2, critic_steps=min(config.critic_steps, 2))
-        kind = replace(kind, precision="fp32" if config.precision == "fp32" else "bf16", ema=config.ema and 0.9)
+    def count(family: Family[Any], config: Any) -> StepCost:
+        kind = replace(config, patch_size=(32, 32, 16), filters=16, batch=2, ema=config.ema and 0.9)
+        kind = replace(kind, precision="fp32" if config.precision == "fp32" else "bf16")
+        if isinstance(kind, WGANConfig):
+            kind = replace(kind, critic_steps=min(kind.critic_steps, 2))
         if kind not in counted:
-            counted[kind] = predict_step(kind)
+            counted[kind] = family.step_cost(kind)
         return counted[kind]
 
     monkeypatch.setattr(prediction, "_cost", count)
-    monkeypatch.setattr(prediction, "_flops_per_second", lambda precision, device: 1e9)
+    monkeypatch.setattr(prediction, "_flops_per_second", lambda family, precision, device: 1e9)
 
     def run(*arguments: object) -> Result:
         command = ["run", *map(str, arguments), "--dry-run", "--out", str(tmp_path), "--device", "cpu"]
@@ -73,7 +74,7 @@ def test_every_shipped_protocol_and_profile_has_a_dry_run(
     assert result.exit_code == 0
     (line,) = (line for line in result.stdout.splitlines() if line.startswith("predicted: "))
     trains = protocol != "precision"
-    assert ("of WGAN training (each: " in line) == trains
+    assert ("of training generators (each: " in line) == trains
     assert ("configurations" in line) != trains
     assert ("of disk" in line) == trains
     assert "(each: )" not in line
@@ -86,7 +87,7 @@ def test_what_is_predicted_follows_the_cells_that_are_chosen(dry_run: Callable[.
     one = dry_run("paper", "--profile", "smoke", "-k", "SN and not MP").stdout
     assert "GP under a minute, SN under a minute, SN-MP" in everything
     assert "(each: SN under a minute)" in one
-    assert "no WGAN is left to train" in dry_run("paper", "--profile", "smoke", "-k", "real").stdout
+    assert "no generator is left to train" in dry_run("paper", "--profile", "smoke", "-k", "real").stdout
 
 
 def test_the_plan_and_its_prediction_are_there_for_programs(dry_run: Callable[..., Result]) -> None:

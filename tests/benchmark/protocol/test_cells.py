@@ -36,7 +36,7 @@ def test_the_papers_rows_resolve_to_norm_precision_and_scaled_width() -> None:
 
 def test_free_axes_combine_and_show_in_ids_and_labels() -> None:
     found = cells({"norm": ["spectral", "none"], "precision": ["fp32", "bf16"], "filters": [32], "seed": [0, 1]})
-    ids = [cell.id for cell in found if cell.has_gan]
+    ids = [cell.id for cell in found if cell.has_generator]
     assert len(ids) == len(set(ids)) == 8
     assert "none_f32_bf16_s1" in ids
     assert {cell.label for cell in found} >= {"spectral precision=bf16", "none precision=fp32"}
@@ -73,22 +73,55 @@ def test_recipes_whose_baselines_are_the_same_have_one() -> None:
 
 def test_excluded_combinations_are_left_out() -> None:
     found = cells({"variant": ["GP", "SN"], "seed": [0, 1]}, exclude=[{"variant": "GP", "seed": 1}])
-    assert [cell.id for cell in found if cell.has_gan] == ["GP_f64_s0", "SN_f64_s0", "SN_f64_s1"]
+    assert [cell.id for cell in found if cell.has_generator] == ["GP_f64_s0", "SN_f64_s0", "SN_f64_s1"]
 
 
 def test_a_rule_may_exclude_several_values_at_once() -> None:
     found = cells(
         {"variant": ["GP", "SN"], "seed": [0, 1, 2]}, exclude=[{"variant": "GP", "seed": [0, 1]}, {"seed": 2}]
     )
-    assert [cell.id for cell in found if cell.has_gan] == ["SN_f64_s0", "SN_f64_s1"]
+    assert [cell.id for cell in found if cell.has_generator] == ["SN_f64_s0", "SN_f64_s1"]
 
 
 def test_the_dp_variant_is_private_and_half_as_wide() -> None:
-    (cell,) = (cell for cell in cells({"variant": ["DP"]}) if cell.has_gan)
+    (cell,) = (cell for cell in cells({"variant": ["DP"]}) if cell.has_generator)
     assert (cell.norm, cell.precision, cell.filters, cell.private) == ("none", "fp32", 32, True)
     narrow = protocol_with({"variant": ["DP"]}).profiles["laptop"].model_copy(update={"filters": 8})
     with pytest.raises(InputError, match="gives DP a width of 4; it must be a multiple of 8: choose filters 16"):
         cells_of(protocol_with({"variant": ["DP"]}), narrow)
+
+
+AR = {"autoregressive": {"steps": 5, "filters": 24}}
+
+
+def test_a_generator_of_another_family_takes_its_size_from_its_own_section() -> None:
+    protocol = protocol_with({"variant": ["c-SN-MP", "AR"], "seed": [0, 1]})
+    profile = Profile(filters=64, batch=8, precision={"full": "fp32", "mixed": "bf16"}, **AR)
+    found = {cell.id: cell for cell in cells_of(protocol, profile) if cell.has_generator}
+    assert list(found) == ["c-SN-MP_f128_s0", "c-SN-MP_f128_s1", "AR_f24_s0", "AR_f24_s1"]
+    ar = found["AR_f24_s0"]
+    assert (ar.family, ar.variant, ar.norm, ar.precision) == ("autoregressive", "AR", None, "bf16")
+    assert (ar.filters, ar.batch) == (24, 24), "of the section, and of its default"
+    assert ar.is_synthetic
+    assert not ar.is_real
+    assert found["c-SN-MP_f128_s0"].family == "wgan"
+
+
+def test_an_axis_stands_above_a_section() -> None:
+    protocol = protocol_with({"variant": ["SN", "AR"], "filters": [8, 16], "batch": [2], "seed": [0]})
+    found = [cell for cell in cells_of(protocol, Profile(**AR)) if cell.has_generator]
+    assert [cell.id for cell in found] == ["SN_f8_b2_s0", "SN_f16_b2_s0", "AR_f8_b2_s0", "AR_f16_b2_s0"]
+    source = choose_source("one", Profile(score=Score(extractor="random_resnet10")), None)
+    plan = build_plan(
+        protocol, "one", Profile(score=Score(extractor="random_resnet10"), **AR), found[2:], source, "cpu"
+    )
+    trained = [spec.options["options"] for spec in plan.specs.values() if spec.stage == "train_gan"]
+    assert [(options["filters"], options["batch"], options["steps"]) for options in trained] == [(8, 2, 5), (16, 2, 5)]
+
+
+def test_a_generator_without_its_section_is_told_what_it_lacks() -> None:
+    with pytest.raises(InputError, match="needs its section 'autoregressive', with steps"):
+        cells({"variant": ["AR"], "seed": [0]})
 
 
 def test_a_protocol_of_costs_has_no_baselines() -> None:

@@ -18,14 +18,21 @@ PROTOCOLS = sorted((ROOT / "protocols").glob("*.yaml"))
 VALID = {
     "protocol": "tiny",
     "title": "A test",
-    "profiles": {"one": {"patch": [32, 32, 16], "recipe": {"base": "corrected+D8", "penalty_norm": "batch"}}},
-    "matrix": {"variant": ["SN", "SN-MP"], "recipe": ["paper_code", "corrected+D1"]},
+    "profiles": {
+        "one": {
+            "patch": [32, 32, 16],
+            "recipe": {"base": "corrected+D8", "penalty_norm": "batch"},
+            "autoregressive": {"steps": 5, "ema": None, "flips": ["x"]},
+        }
+    },
+    "matrix": {"variant": ["SN", "SN-MP", "AR"], "recipe": ["paper_code", "corrected+D1"]},
     "arms": {"real": [1, "all"], "real + SN": ["all"]},
     "reference": {"fid @ SN": {"value": 1.0, "source": "a paper"}},
     "claims": [
         {"mixed lowers FID": {"less": ["fid @ SN-MP", "fid @ SN"]}},
         {"it is the best": {"best": "dsc/all @ SN"}},
         {"it is published": {"compatible": ["fid @ SN"], "within": 0.1}},
+        {"likelihood halves FID": {"less": ["fid @ AR", "fid @ SN"], "by_factor": 2}},
     ],
 }
 
@@ -67,6 +74,9 @@ def test_what_yaml_allows_the_schema_allows() -> None:
         {"profiles": {"one": {"filtrs": 16}}},
         {"profiles": {"one": {"patch": [32, 30, 16]}}},
         {"profiles": {"one": {"batch": 0}}},
+        {"profiles": {"one": {"autoregressive": {"steps": 5, "filtrs": 8}}}},
+        {"profiles": {"one": {"autoregressive": {"steps": 0}}}},
+        {"profiles": {"one": {"families": {}}}},
         {"profiles": {"one": {"recipe": "corected"}}},
         {"profiles": {"one": {"recipe": {"penalty_norm": "bach"}}}},
         {"matrix": {"variant": ["SM"]}},

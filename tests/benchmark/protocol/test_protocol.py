@@ -6,7 +6,7 @@ import pytest
 from paths import ROOT
 
 from benchmark.claims.family import LEVEL
-from benchmark.metric_names import COST_METRICS
+from benchmark.metrics.registry import is_cost
 from benchmark.protocol.load import find_protocol, load_protocol
 from benchmark.protocol.schema import Profile
 from vesselgan.errors import InputError
@@ -46,7 +46,7 @@ def test_the_rounds_of_every_shipped_protocol_can_decide_its_claims_about_time(p
     protocol = load_protocol(path)
     exact = "peak_memory_mib"  # a count, neither tested nor corrected for
     tested = [claim for claim in protocol.claims if claim.metrics != (exact,)]
-    if any(metric in COST_METRICS and metric != exact for claim in tested for metric in claim.metrics):
+    if any(is_cost(metric) and metric != exact for claim in tested for metric in claim.metrics):
         rounds = protocol.profiles[protocol.default_profile].measure.rounds
         assert 2 * 2**-rounds * len(tested) <= LEVEL
 
@@ -66,7 +66,7 @@ def test_all_errors_come_at_once_with_line_and_column(tmp_path: Path) -> None:
         "tiny.yaml:1:1: title: is required",
         "tiny.yaml:2:1: titel: unknown key, did you mean 'title'?",
         "tiny.yaml:5:30: profiles.one.filtrs: unknown key, did you mean 'filters'?",
-        "tiny.yaml:6:20: matrix.variant.0: unknown variant 'SM', known: GP, SN, SN-MP, c-SN-MP, DP",
+        "tiny.yaml:6:20: matrix.variant.0: unknown variant 'SM', known: GP, SN, SN-MP, c-SN-MP, DP, AR",
     ]
 
 
@@ -84,6 +84,29 @@ def test_all_errors_come_at_once_with_line_and_column(tmp_path: Path) -> None:
         ("default_profile: one", "default_profile: on", "3:1: default_profile: no profile 'on', did you mean 'one'?"),
         ("fid @ SN]", "fid @ SN-MP]", "a claim compares two labels, not 'fid @ SN-MP' with itself"),
         ("claims:", "claims:\n  - mixed lowers FID: {less: [kid @ SN-MP, kid @ SN]}", "stands there twice"),
+        (
+            "filters: 16",
+            "autoregressive: {steps: 5, filtrs: 8}",
+            "5:57: profiles.one.autoregressive.filtrs: unknown key, did you mean 'filters'?",
+        ),
+        ("filters: 16", "autoregressive: {}", "5:30: profiles.one.autoregressive.steps: is required"),
+        (
+            "filters: 16",
+            "autoregressive: {steps: 5, flips: [u]}",
+            "5:65: profiles.one.autoregressive.flips.0: input should be 'x', 'y' or 'z', not 'u'",
+        ),
+        (
+            "filters: 16",
+            "autoregresive: {}",
+            "5:30: profiles.one.autoregresive: unknown key, did you mean 'autoregressive'",
+        ),
+        ("fid @ SN]}", "fid @ SN], by_factor: 1}", "claims.0.by_factor: input should be greater than 1"),
+        ("[fid @ SN-MP, fid @ SN]}", "[kid @ SN-MP, kid @ SN], by_factor: 2}", "kid may be negative, so no factor"),
+        (
+            "less: [fid @ SN-MP, fid @ SN]}",
+            "difference: [fid @ SN-MP, fid @ SN], at_most: 1, by_factor: 2}",
+            "8:5: claims.0: 'by_factor' is for 'less' and 'greater'",
+        ),
         (
             "fid @ SN]",
             "fid @ SN, fid @ SN]",

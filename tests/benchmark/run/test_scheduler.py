@@ -124,7 +124,7 @@ def test_what_gets_round_a_wrong_kernel_is_in_the_key_of_what_computes_so(plan: 
         own = mixed in before.stages.values()
         changed = {role for role in before.stages if before.stages[role] != after.stages[role]}
         behind = {"gan", "pairs", "score", "unet", "evaluate"} if own else set()
-        assert changed == behind | ({"measure"} if before.cell.has_gan else set())
+        assert changed == behind | ({"measure"} if before.cell.has_generator else set())
     spec = next(spec for spec in other.specs.values() if spec.stage == "train_gan" and mixed in spec.checks)
     assert spec.runtime["remedy"] == way
     narrow = planned({key: {"remedy": {"instructions": name}} for key, name in zip(checks, ["AVX2"] * 9, strict=False)})
@@ -244,7 +244,7 @@ def test_a_protocol_of_costs_plans_one_measurement_and_nothing_else() -> None:
 def test_the_deviations_are_switched_one_at_a_time_beside_both_recipes() -> None:
     protocol = load_protocol(PAPER.with_name("deviations.yaml"))
     for name, profile in protocol.profiles.items():
-        cells = [cell for cell in cells_of(protocol, profile) if cell.has_gan and cell.seed == 0]
+        cells = [cell for cell in cells_of(protocol, profile) if cell.has_generator and cell.seed == 0]
         recipes = {(cell.variant, cell.recipe_name) for cell in cells}
         alone = {("DP" if number == 14 else "SN-MP", f"corrected+D{number}") for number in range(1, 16)}
         both = {(variant, recipe) for variant in ("SN-MP", "DP") for recipe in ("corrected", "paper_code")}

@@ -69,7 +69,7 @@ def test_an_external_cell_stands_once_behind_the_matrix_and_trains_no_gan(tmp_pa
     plan = plan_of(write_protocol(tmp_path))
     assert [cell.cell.id for cell in plan.cells][-1] == "theirs_s0"
     theirs = plan.cells[-1].cell
-    assert (theirs.label, theirs.is_real, theirs.has_gan) == ("theirs", False, False)
+    assert (theirs.label, theirs.is_real, theirs.has_generator) == ("theirs", False, False)
     assert stages_of_theirs(plan).keys() == {
         *("data", "pairs", "reference", "score", "unet", "evaluate"),
         *("verify_score", "verify_unet"),

@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from benchmark.artifacts.pairs import INT16_SCALE, decoded, encoded
 from benchmark.datasets.layouts import load_layout
 from benchmark.datasets.source import choose_source
-from benchmark.metric_names import SEGMENTATION_METRICS
+from benchmark.metrics.registry import names
 from benchmark.protocol.schema import Profile, Score, Split
 from benchmark.scoring.patch_sets import compare_features
 from benchmark.stages import STAGES, Context
-from benchmark.stages import train_gan as gan
 from benchmark.stages import train_unet as segmentation
 from benchmark.stages.context import rejected_steps, step_record
 from benchmark.stages.evaluate import score_rows
-from benchmark.stages.train_gan import real_pairs
 from benchmark.stages.train_unet import (
     _real_batch,
     _real_patches,
@@ -34,6 +32,7 @@ from benchmark.stages.train_unet import (
     scaled_volume,
     volume_loss,
 )
+from vesselgan import training
 from vesselgan.data import (
     StoredSubject,
     Subject,
@@ -44,6 +43,8 @@ from vesselgan.data import (
     pair_by_listing,
     phantom_subjects,
 )
+from vesselgan.families import wgan as gan
+from vesselgan.families.wgan import real_pairs
 from vesselgan.inference import segment_volume
 from vesselgan.networks import UNet
 from vesselgan.recipe import CORRECTED, PAPER_CODE, Recipe
@@ -387,7 +388,7 @@ def test_a_gan_sees_half_of_its_pairs_mirrored_along_the_axes_named(
         drawn[flips] = torch.cat([real_batch(step) for step in range(4)])
         raise InterruptedError
 
-    monkeypatch.setattr(gan, "train_wgan", only_draw)
+    monkeypatch.setattr(training, "train_wgan", only_draw)
     wgan = {"patch_size": [32, 32, 16], "filters": 16, "batch": 4, "steps": 4, "epochs": 1, "privacy": None, "seed": 0}
     for flips in ((), ("x",)):
         with pytest.raises(InterruptedError):
@@ -479,7 +480,7 @@ def test_a_unet_trains_on_every_arm_and_is_evaluated(
     options = {"inference": {"overlap": 0.0, "batch": 2}, "patch": [32, 32, 16], "recipe": {}}
     run(tmp_path / "evaluate", "evaluate", options, {"data": prepared, "unet": tmp_path / "unet"})
     lines = (tmp_path / "evaluate/subjects.csv").read_text().splitlines()
-    assert len(lines) == 1 + 2 * 2 * len(SEGMENTATION_METRICS), "two subjects, two regions"
+    assert len(lines) == 1 + 2 * len(names("subject")), "two subjects, two regions"
     assert lines[1].startswith("validation,phantom-002,dsc/all,")
     facts = json.loads((tmp_path / "unet/unet.json").read_text())
     assert (facts["patch"], facts["intensity_scaling"]) == ([32, 32, 16], "volume")
@@ -620,7 +621,7 @@ def subject_rows(
 ) -> dict[str, Any]:
     affine = tuple(tuple(row) for row in np.eye(4))
     subject = StoredSubject("s", "test", truth.shape, affine, (0.5, 0.5, 2.0), (0.0, 1.0), "image", "label", None)
-    return {row["metric"]: (row["value"], row["empty"]) for row in score_rows(subject, truth, prediction, mask)}
+    return {row["metric"]: (row["value"], row["empty"]) for row in score_rows(subject, truth, prediction, mask, {})}
 
 
 def test_rows_measure_inside_the_mask_and_in_both_units() -> None:

@@ -77,6 +77,14 @@ def test_patches_belong_to_the_subjects_of_their_split(tmp_path, subjects):
     assert len(store.patches("validation")) == 0
 
 
+@pytest.mark.parametrize("scaling", ["patch", "volume"])
+def test_a_place_of_ones_own_gives_what_the_table_would_give(tmp_path, subjects, scaling):
+    store = open_store(write(tmp_path, subjects))
+    rows = np.arange(len(store.patch_table))
+    for own, listed in zip(store.cut_at(store.patch_table, scaling), store.cut_pairs(rows, scaling), strict=True):
+        np.testing.assert_array_equal(own, listed)
+
+
 def test_pairs_are_cut_from_image_and_label_at_the_same_place(tmp_path, subjects):
     store = open_store(write(tmp_path, subjects))
     indices = [0, 9, 21, 12]

@@ -16,10 +16,11 @@ from paths import TESTS
 from torch import Tensor
 from typer.testing import CliRunner
 
+from benchmark.artifacts.generators import load_generator
 from benchmark.commands import app
-from benchmark.stages.synthesise import load_generator
 from vesselgan.errors import InputError
 from vesselgan.networks import import_gan, import_medicalnet
+from vesselgan.recipe import CORRECTED
 
 GOLDEN = json.loads((TESTS / "golden" / "model.json").read_text())
 
@@ -204,9 +205,9 @@ def test_the_command_writes_what_the_synthesis_reads(tmp_path: Path) -> None:
     arguments = ["import", str(tmp_path / "epoch_3.pth"), "--out", str(tmp_path / "gan"), "--patch", "32,32,16"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    generator, precision = load_generator(tmp_path / "gan", "cpu")
-    assert precision == "fp32"
-    assert torch.equal(generator.blocks[2][0].weight, state["layer4.1.weight"])  # type: ignore[index, arg-type]
+    family, sampler = load_generator(tmp_path / "gan", CORRECTED, "cpu")
+    assert (family.name, sampler.precision) == ("wgan", "fp32")
+    assert torch.equal(sampler.network.state_dict()["blocks.2.0.weight"], state["layer4.1.weight"])
     facts = json.loads((tmp_path / "gan/generator.json").read_text())
     digest = hashlib.sha256((tmp_path / "epoch_3.pth").read_bytes()).hexdigest()
     assert facts["source"] == {"file": "epoch_3.pth", "sha256": digest, "mixed_precision": False}

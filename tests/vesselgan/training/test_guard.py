@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 from benchmark.stages import STAGES, Context
-from benchmark.stages.train_gan import real_pairs
 from vesselgan.data import EpochSampler, open_store
+from vesselgan.families.wgan import real_pairs
 from vesselgan.networks import UNet
 from vesselgan.recipe import CORRECTED
 from vesselgan.training import (

@@ -1,16 +1,31 @@
 """The settings of a WGAN training."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from vesselgan.errors import InputError
-from vesselgan.networks import CriticNorm
 from vesselgan.recipe import CORRECTED, Recipe
-from vesselgan.training.averaging import check_decay
-from vesselgan.training.checkpoint import fingerprint
-from vesselgan.training.precision import PrecisionName
-from vesselgan.training.privacy import Privacy
+from vesselgan.settings.options import Axis, CriticNorm, PrecisionName, check_decay
 
-__all__ = ["WGANConfig"]
+__all__ = ["Privacy", "WGANConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Privacy:
+    """How strongly the critic's gradients are hidden; defaults are those of the paper's public code.
+
+    Each sample's gradient is shortened to ``clip_norm``; noise of ``noise_multiplier`` times that SD goes on their sum;
+    after every update each weight is clipped to +-``weight_clip`` (Arjovsky et al. 2017), in place of the penalty.
+    """
+
+    noise_multiplier: float = 0.3
+    clip_norm: float = 1.0
+    weight_clip: float = 0.01
+    delta: float | None = None  # of the accounting, which no step depends on
+
+    def __post_init__(self) -> None:
+        for name in ("noise_multiplier", "clip_norm", "weight_clip"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"privacy: {name} is {getattr(self, name)}; it must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +38,9 @@ class WGANConfig:
     has none). ``privacy`` puts differential privacy in the place of the gradient penalty, and then ``batch`` is what
     the noisy sums are divided by. Training stops after ``max_bad_steps`` rejected ones in a row, or too many
     in all; see ``vesselgan.training.reporting``.
+
+    ``epochs`` and ``flips``, axes along which half of the pairs are mirrored, are for whoever counts steps and draws
+    batches.
     """
 
     patch_size: tuple[int, int, int]
@@ -43,6 +61,8 @@ class WGANConfig:
     ema: float | None = None
     privacy: Privacy | None = None
     max_bad_steps: int = 20
+    epochs: int = 100
+    flips: tuple[Axis, ...] = ()
 
     def check(self) -> None:
         """Raise InputError for settings that do not go together."""
@@ -56,4 +76,9 @@ class WGANConfig:
 
     def fingerprint(self) -> str:
         """What must be equal for a checkpoint to be continued."""
-        return fingerprint(self, without="steps")
+        settings = asdict(self)
+        for name in ("steps", "epochs", "flips"):
+            del settings[name]
+        if settings["privacy"] is not None:
+            del settings["privacy"]["delta"]
+        return repr(sorted(settings.items()))

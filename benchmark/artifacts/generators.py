@@ -1,0 +1,146 @@
+"""How generators of all families stand in the specifications of stages, and in the files that these leave.
+
+WGANs were the first family. Finished runs have the stage `train_gan` with its role `gan`, the option `wgan`, and a
+`generator.json` without a kind; so these names stay, and mean a generator of any family.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from vesselgan.families import Family, Sampler, family_of
+from vesselgan.families.wgan import STEP_RECIPE, WGAN
+from vesselgan.recipe import Recipe, as_dict, resolve_recipe
+
+__all__ = [
+    "FACTS",
+    "WEIGHTS",
+    "generator_options",
+    "load_generator",
+    "numerics_config",
+    "numerics_options",
+    "recipe_options",
+    "save_generator",
+    "step_config",
+    "step_options",
+    "trained_config",
+    "training_options",
+]
+
+WEIGHTS, FACTS = "generator.safetensors", "generator.json"
+PRIVATE_RECIPE = ("dp_updates",)  # what a WGAN reads of a recipe in addition, under differential privacy
+CHECK_RECIPE = ("interpolate", "reductions")  # the deviations by which a WGAN calls other operations
+# Of a WGAN's settings, those that a timed step depends on.
+STEP_OPTIONS = ("norm", "precision", "filters", "batch", "ema", "privacy", "critic_steps", "lr_generator", "lr_critic")
+NO_STEPS = {"steps": 1, "epochs": 1, "seed": 0}  # what a single step does not depend on
+
+
+def recipe_options(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
+    """These deviations of a recipe: only those that a stage reads enter its key, so that others do not repeat it."""
+    values = as_dict(recipe)
+    return {name: values[name] for name in names}
+
+
+def training_options(family: Family[Any], options: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """The options of `train_gan`."""
+    read = recipe_options(recipe, _read(family, options))
+    return {"wgan": dict(options), "recipe": read} if family.name == WGAN.name else _named(family, options, read)
+
+
+def generator_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The generator's own among the options of `train_gan`."""
+    settings: Mapping[str, Any] = options.get("wgan") or options["options"]
+    return settings
+
+
+def trained_config(options: Mapping[str, Any], patches: int) -> tuple[Family[Any], Any, Recipe]:
+    """Of the options of `train_gan`, with so many patches to learn from: the family, its configuration, the recipe."""
+    recipe = resolve_recipe("corrected", options["recipe"])
+    family = family_of(options, "family")
+    return family, family.configure(generator_options(options), recipe, patches), recipe
+
+
+def step_options(family: Family[Any], options: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """What `measure` is told of a configuration, beside what all have in common."""
+    if family.name == WGAN.name:
+        read = [name for name in _read(family, options) if name in (*STEP_RECIPE, *PRIVATE_RECIPE)]
+        return {**{name: options[name] for name in STEP_OPTIONS}, "recipe": recipe_options(recipe, read)}
+    return _named(family, family.shape_options(options), recipe_options(recipe, family.recipe))
+
+
+def step_config(configuration: Mapping[str, Any], common: Mapping[str, Any]) -> tuple[Family[Any], Any]:
+    """The family and a configuration of a single step; `common` are the options of `measure`."""
+    family = family_of(configuration, "family")
+    if family.name == WGAN.name:
+        settings = {name: value for name, value in configuration.items() if name != "recipe"}
+        settings |= {"patch_size": common["patch"], "penalty_weight": common["penalty_weight"]}
+    else:
+        settings = dict(configuration["options"])
+    recipe = resolve_recipe("corrected", configuration["recipe"])
+    return family, family.configure(_single_step(family, settings), recipe, patches=1)
+
+
+def numerics_options(
+    family: Family[Any], options: Mapping[str, Any], recipe: Recipe, synthesis_batch: int
+) -> dict[str, Any]:
+    """The options of the numerics check that this generator rests on: what decides the shapes of its operations."""
+    if family.name != WGAN.name:
+        named = _named(family, family.shape_options(options), {})
+        return {"network": family.name, "precision": options["precision"], "synthesis_batch": synthesis_batch, **named}
+    return {
+        "network": "wgan",
+        "patch": options["patch_size"],
+        **{name: options[name] for name in ("filters", "norm", "precision", "batch")},
+        "synthesis_batch": synthesis_batch,
+        "private": options["privacy"] is not None,
+        "recipe": recipe_options(recipe, CHECK_RECIPE),
+    }
+
+
+def numerics_config(options: Mapping[str, Any]) -> tuple[Family[Any], Any]:
+    """The family and a configuration of the operations that a numerics check is about."""
+    family = family_of(options, "family")
+    if family.name == WGAN.name:
+        settings = {name: options[name] for name in ("filters", "norm", "precision", "batch")}
+        settings |= {"patch_size": options["patch"], "privacy": {} if options["private"] else None}
+    else:
+        settings = dict(options["options"])
+    recipe = resolve_recipe("corrected", options["recipe"])
+    return family, family.configure(_single_step(family, settings), recipe, patches=1)
+
+
+def save_generator(folder: Path, family: Family[Any], sampler: Sampler) -> None:
+    """Write the weights, and what else it takes to load them."""
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.contiguous().cpu() for name, tensor in sampler.network.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    kind = {} if family.name == WGAN.name else {"kind": family.name}
+    (folder / FACTS).write_text(json.dumps({**kind, **sampler.facts}), encoding="utf-8")
+
+
+def load_generator(folder: Path, recipe: Recipe, device: str) -> tuple[Family[Any], Sampler]:
+    """What `save_generator` wrote, on a device; `recipe` says how it is to generate."""
+    from safetensors.torch import load_file
+
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    family = family_of(facts)
+    described = {name: value for name, value in facts.items() if name != "kind"}
+    sampler = family.load(described, load_file(folder / WEIGHTS), recipe)
+    sampler.network.to(device)
+    return family, sampler
+
+
+def _named(family: Family[Any], options: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    return {"family": family.name, "version": family.version, "options": dict(options), "recipe": dict(recipe)}
+
+
+def _read(family: Family[Any], options: Mapping[str, Any]) -> tuple[str, ...]:
+    return (*family.recipe, *(PRIVATE_RECIPE if options.get("privacy") is not None else ()))
+
+
+def _single_step(family: Family[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    known = {field.name for field in fields(family.Config)}
+    return {**{name: value for name, value in NO_STEPS.items() if name in known}, **settings}

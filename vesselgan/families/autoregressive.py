@@ -1,0 +1,146 @@
+"""Multiscale autoregressive generators: maximum likelihood, from a few coarse cells to voxels."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from vesselgan.families.family import OBSERVATIONS, SHOWN, Family, Task, Trained
+from vesselgan.recipe import Recipe
+from vesselgan.settings import AutoregressiveConfig, PrecisionName, from_options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vesselgan.data import VolumeStore
+    from vesselgan.networks.autoregressive import AutoregressiveGenerator
+    from vesselgan.synthesis import Pairs
+    from vesselgan.training.autoregressive import AutoregressiveTrainer
+
+__all__ = ["Autoregressive", "AutoregressiveSampler", "real_batches"]
+
+LEVELS = 5  # whose likelihoods have a chart of their own; patches of 64 voxels and more have further ones
+
+
+@dataclass(frozen=True, eq=False)
+class AutoregressiveSampler:
+    """A trained generator, with the configuration that it comes of."""
+
+    network: "AutoregressiveGenerator"
+    config: AutoregressiveConfig
+
+    @property
+    def patch_size(self) -> tuple[int, int, int]:
+        """Of each pair, in voxels."""
+        return self.network.patch_size
+
+    @property
+    def precision(self) -> PrecisionName:
+        """That of its training."""
+        return self.config.precision
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """For `Autoregressive.load`."""
+        return asdict(self.config)
+
+    def sample(self, count: int, *, seed: int, batch: int, start: int = 0) -> "Iterator[Pairs]":
+        """Yield `count` labelled pairs in batches, the same for the same seed, batch and machine.
+
+        With `start`, a multiple of `batch`, only those from there on: they are the same as without it.
+        """
+        import torch
+
+        from vesselgan.synthesis import Pairs
+        from vesselgan.training import choose_precision
+        from vesselgan.training.randomness import generator_for
+
+        precision = choose_precision(self.precision, next(self.network.parameters()).device)
+        for first in range(start, count, batch):
+            rng = generator_for(seed, first, "synthesis")
+            with torch.inference_mode(), precision.autocast():
+                # The whole batch is always computed, so that the last pairs do not depend on `count`.
+                level = self.network.sample(batch, rng)
+            images, labels = (part.cpu().numpy()[: count - first] for part in level)
+            yield Pairs(images, labels > 0)
+
+
+class Autoregressive(Family[AutoregressiveConfig]):
+    """`vesselgan.networks.autoregressive`, trained on patches that are cut anew for every step."""
+
+    name = "autoregressive"
+    title = "autoregressive generator"
+    reference = "after Reed et al. 2017, Parallel Multiscale Autoregressive Density Estimation"
+    Config = AutoregressiveConfig
+    recipe = ("intensity_scaling",)
+    shapeless = ("steps", "seed", "lr", "betas", "warmup", "max_bad_steps", "anywhere", "flips")
+    readings: ClassVar = {
+        **{f"nll/{level}": (f"AR: −log p, level {level} of its pyramid", "nats per voxel") for level in range(LEVELS)},
+        "gradient_norm": ("AR: gradient", "norm (log scale)"),
+    }
+
+    def train(self, config: AutoregressiveConfig, task: Task) -> Trained:
+        """From patches around vessels of all training subjects, and a few from elsewhere."""
+        from vesselgan.training.autoregressive import train_autoregressive
+
+        def observe(trainer: "AutoregressiveTrainer") -> Mapping[str, float]:
+            sampler = AutoregressiveSampler(trainer.generator_for_use, config)
+            task.observe(trainer.steps_done, next(sampler.sample(SHOWN, seed=config.seed, batch=SHOWN)))
+            return {}
+
+        network = train_autoregressive(
+            config,
+            real_batches(config, task.store, task.recipe),
+            device=task.device,
+            checkpoint=task.checkpoint,
+            on_step=task.on_step,
+            observe=observe,
+            observe_every=max(1, config.steps // OBSERVATIONS),
+        )
+        return Trained(AutoregressiveSampler(network, config), {"pairs_seen": config.steps * config.batch})
+
+    def load(self, facts: Mapping[str, Any], weights: "Mapping[str, Tensor]", recipe: Recipe) -> AutoregressiveSampler:
+        """A generator for use; no deviation of the recipe is about it."""
+        from vesselgan.training.autoregressive import network_of
+
+        config: AutoregressiveConfig = from_options(AutoregressiveConfig, facts)
+        network = network_of(config)
+        network.load_state_dict(weights)
+        return AutoregressiveSampler(network, config)
+
+    def trainer(self, config: AutoregressiveConfig, device: str) -> "AutoregressiveTrainer":
+        """All levels together."""
+        from vesselgan.training.autoregressive import AutoregressiveTrainer
+
+        return AutoregressiveTrainer(config, device)
+
+    def exercise(self, config: AutoregressiveConfig, device: str, synthesis_batch: int) -> None:
+        """A step of each turn in which children are predicted, and pairs."""
+        import torch
+
+        trainer = self.trainer(config, device)
+        for _ in range(trainer.generator.turns):
+            trainer.step(torch.zeros(config.batch, 2, *config.patch_size))
+        with torch.no_grad(), trainer.precision.autocast():
+            trainer.generator.sample(synthesis_batch, torch.Generator())
+
+
+def real_batches(config: AutoregressiveConfig, store: "VolumeStore", recipe: Recipe) -> "Callable[[int], Tensor]":
+    """What a step learns from: pairs (B, 2, X, Y, Z), image in [-1, 1] and label 0 or 1, as `config` says."""
+    import torch
+
+    from vesselgan.data import Augmentation, PlaceSampler, augment
+
+    subjects = np.array([number for number, subject in enumerate(store.subjects) if subject.split == "train"])
+    labels = [store.label(store.subjects[number].key) for number in subjects]
+    places = PlaceSampler(labels, config.patch_size, config.batch, anywhere=config.anywhere, seed=config.seed)
+    varied = Augmentation(flips=config.flips, share=0)
+
+    def real_batch(step: int) -> torch.Tensor:
+        chosen = places(step)
+        chosen[:, 0] = subjects[chosen[:, 0]]
+        pairs = augment(*store.cut_at(chosen, recipe.intensity_scaling), varied, seed=config.seed, step=step)
+        return torch.from_numpy(np.stack([part.astype(np.float32) for part in pairs], axis=1))
+
+    return real_batch
