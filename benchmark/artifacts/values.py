@@ -3,6 +3,7 @@
 What may be left out (`NotRequired`) is what stages of earlier versions did not tell: their runs can still be read.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NotRequired
 
@@ -31,7 +32,13 @@ __all__ = [
     "UNetValues",
     "Validation",
     "VesselLabels",
+    "finite",
 ]
+
+
+def finite(value: float) -> float | None:
+    """The value; None for what is no number, since JSON has neither NaN nor infinity."""
+    return value if math.isfinite(value) else None
 
 
 @with_config(ConfigDict(allow_inf_nan=False))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmark.artifacts.values import ReferenceValues
 from benchmark.results.format import CellResult
-from benchmark.results.judgements import Realism, RealismOfLabel, Threshold
+from benchmark.results.judgements import Realism, RealismOfArm, Threshold
 from benchmark.scoring.patch_sets import BIASED_MORE
 from benchmark.words import join
 
@@ -16,35 +16,35 @@ EXCESS = ("fid_over_floor", "pieces_ratio")  # must not exceed their threshold; 
 
 
 def realism_of(cells: Sequence[CellResult], floor: ReferenceValues | None) -> Realism | None:
-    """Each scored label's distance from the floor, which thresholds it fails, and whether the run's best one fails.
+    """Each scored arm's distance from the floor, which thresholds it fails, and whether the run's best one fails.
 
     `cells` and `floor` are those of results.json; values are means over seeds. `fid_over_floor` is FID over that of
     real against real; `prd_area_over_floor` the same of the PRD area; `pieces_ratio` the pieces of a label patch,
     generated over real or the other way round, whichever is above 1. With fewer patches in the floor its FID is too
     high, so that the ratio is the least that it can be: `fid_over_floor_is_least`. What is not
-    measured is null and fails nothing. None where no label has any of them.
+    measured is null and fails nothing. None where no arm has any of them.
     """
     of_floor = floor["metrics"] if floor else {}
-    labels: dict[str, RealismOfLabel] = {}
-    for label in dict.fromkeys(cell["label"] for cell in cells):
-        entry = _of_label([cell for cell in cells if cell["label"] == label], of_floor)
+    arms: dict[str, RealismOfArm] = {}
+    for arm in dict.fromkeys(cell["label"] for cell in cells):
+        entry = _of_arm([cell for cell in cells if cell["label"] == arm], of_floor)
         if any(entry[name] is not None for name in THRESHOLDS):
-            labels[label] = entry
-    if not labels:
+            arms[arm] = entry
+    if not arms:
         return None
-    verdicts = [entry["realistic"] for entry in labels.values()]
+    verdicts = [entry["realistic"] for entry in arms.values()]
     realistic = True if True in verdicts else None if None in verdicts else False
     return {
         "thresholds": THRESHOLDS,
         "floor": {name: of_floor.get(name) for name in ("fid", "prd_auc")},
         "fid_over_floor_is_least": any(BIASED_MORE in text for text in (floor.get("warnings", ()) if floor else ())),
-        "labels": labels,
+        "labels": arms,
         "realistic": realistic,
     }
 
 
-def _of_label(members: Sequence[CellResult], floor: Mapping[str, float]) -> RealismOfLabel:
-    """The label's own means, the three numbers that the thresholds are for, and which of them it fails."""
+def _of_arm(members: Sequence[CellResult], floor: Mapping[str, float]) -> RealismOfArm:
+    """The arm's own means, the three numbers that the thresholds are for, and which of them it fails."""
     fid, area = (
         _mean([entry["value"] for cell in members if (entry := cell["metrics"].get(name))])
         for name in ("fid", "prd_auc")

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from benchmark.artifacts.values import ReferenceValues
+from benchmark.artifacts.values import ReferenceValues, finite
 from benchmark.claims.comparisons import INFINITE, Assessment, Comparison, comparison_of
 from benchmark.claims.evidence import SEED, Array, Evidence, Pairs, within_range
 from benchmark.claims.family import LEVEL, Family
@@ -148,7 +148,7 @@ def _add_evidence(entry: ClaimResult, comparison: Comparison) -> None:
     entry["metric"] = pairs.metric
     entry["effect"] = comparison.mean
     entry["ci_low"], entry["ci_high"] = _interval(comparison)
-    entry["holds_from"], entry["holds_to"] = _finite(comparison.low), _finite(comparison.high)
+    entry["holds_from"], entry["holds_to"] = finite(comparison.low), finite(comparison.high)
     entry["n"], entry["seeds"] = _units(comparison), comparison.seeds
     entry["subjects"] = comparison.columns if has_subjects(pairs.metric) else 0
     entry["unit"] = pairs.unit
@@ -171,10 +171,6 @@ def _units(comparison: Comparison) -> int:
 
 def _per_unit(pairs: Pairs) -> Array:
     return np.asarray(np.nanmean(pairs.differences, axis=1 if pairs.unit == SEED else 0))
-
-
-def _finite(bound: float) -> float | None:
-    return bound if abs(bound) < INFINITE else None
 
 
 def _rival(comparison: Comparison) -> Rival:

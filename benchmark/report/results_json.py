@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from benchmark.artifacts.reading import REMEDY
 from benchmark.claims.answer import answer_of
 from benchmark.claims.best_label import best_synthetic, with_choice
 from benchmark.claims.comparability import why_not_comparable
@@ -54,10 +55,14 @@ def results_of(run: Run) -> Results:
 
 
 def _claim(run: Run, claim: Mapping[str, Any]) -> Claim:
-    """A claim of the run, which was valid when it was planned. Raises InputError where its metric is not loaded now."""
+    """A claim of the run, which was valid when it was planned.
+
+    Raises InputError where its metric is not loaded now, or the file was changed.
+    """
     try:
         return Claim.model_validate(claim)
     except ValidationError as error:
         what = error.errors()[0]["msg"].removeprefix("Value error, ").partition(";")[0]
-        remedy = f"a metric of your own is loaded from the module or file in {MODULES}"
-        raise InputError(f"{run.folder / 'run.json'}: claim {claim['name']!r}: {what}; {remedy}") from None
+        own = f"a metric of your own is loaded from the module or file in {MODULES}"
+        remedy = own if what.startswith("unknown metric") else REMEDY
+        raise InputError(f"{run.folder / 'run.json'}: claim {claim.get('name')!r}: {what}; {remedy}") from None

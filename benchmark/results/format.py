@@ -5,9 +5,9 @@ has: a key that goes, or means something else, makes a new format; a key that co
 
 Format 1. What came before had no number, and lacks `format`, `about`, `only`, `is_trial`, `split`, `prepared`,
 `numerics`, `work_seconds`, `measurement`, `cost_ratios`, `real_labels`, `subject_ranking` and `median_patches`; of a
-cell `kind`, `trainings`, `memorisation` and `closest`; of a group `done`, `test_subjects`, `over_subjects`,
-`vessel_share` and `label_means`, and of its metrics `segmentations` and `empty_segmentations`; of a region of the
-answer `difference`. Everything else is as it was.
+cell `family`, `kind`, `trainings`, `memorisation` and `closest`; of a group `done`, `test_subjects`, `over_subjects`,
+`vessel_share` and `label_means`, and of its metrics `segmentations` and `empty_segmentations`; of a claim
+`by_factor`; of a region of the answer `difference`. Everything else is as it was.
 """
 
 from typing import Any, Literal, NotRequired

@@ -26,7 +26,7 @@ __all__ = [
     "PairRow",
     "Part",
     "Realism",
-    "RealismOfLabel",
+    "RealismOfArm",
     "Rival",
     "Share",
     "Threshold",
@@ -196,8 +196,8 @@ class Gain(Part):
     means: NotRequired[dict[str, float]]
 
 
-class RealismOfLabel(Part):
-    """A label's means, their ratios to real patches, and the thresholds that it fails."""
+class RealismOfArm(Part):
+    """An arm's means, their ratios to real patches, and the thresholds that it fails."""
 
     fid: float | None
     prd_auc: float | None
@@ -216,7 +216,7 @@ class Realism(Part):
     thresholds: Mapping[Threshold, float]
     floor: dict[str, float | None]
     fid_over_floor_is_least: bool
-    labels: dict[str, RealismOfLabel]
+    labels: dict[str, RealismOfArm]  # by the label of an arm
     realistic: bool | None
 
 

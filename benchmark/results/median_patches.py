@@ -19,13 +19,13 @@ LOOKED_AT = 200  # patches of each kind: a median of more is hardly another
 Floats = NDArray[np.float64]
 
 
-def median_patches_of(run: Run, label: str) -> MedianPatches | None:
-    """Of the label's first seed whose pairs are made and whose reference is there; None without one.
+def median_patches_of(run: Run, arm: str) -> MedianPatches | None:
+    """Of the arm's first seed whose pairs are made and whose reference is there; None without one.
 
     A patch's quality is its distance to the nearest training patch, between their block means, each patch with mean 0
     and SD 1, mirrored or not.
     """
-    found = (_of_cell(run, record) for record in run.cells if record["cell"]["label"] == label)
+    found = (_of_cell(run, record) for record in run.cells if record["cell"]["label"] == arm)
     return next((each for each in found if each), None)
 
 

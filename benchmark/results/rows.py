@@ -41,17 +41,17 @@ def plain_rows(rows: pd.DataFrame) -> list[SubjectRow]:
     ]
 
 
-def over_subjects(rows: pd.DataFrame, label: str) -> dict[str, OverSubjects]:
-    """Of an arm, by metric: each test subject's mean over seeds; mean and SD over subjects."""
-    of_label = rows[(rows["label"] == label) & (rows["split"] == "test")].dropna(subset="value")
+def over_subjects(rows: pd.DataFrame, arm: str) -> dict[str, OverSubjects]:
+    """Of the arm of this label, by metric: each test subject's mean over seeds; mean and SD over subjects."""
+    of_arm = rows[(rows["label"] == arm) & (rows["split"] == "test")].dropna(subset="value")
     values: dict[str, dict[str, list[float]]] = {}
-    for metric, subject, value in zip(*(of_label[name] for name in ("metric", "subject", "value")), strict=True):
+    for metric, subject, value in zip(*(of_arm[name] for name in ("metric", "subject", "value")), strict=True):
         values.setdefault(metric, {}).setdefault(subject, []).append(float(value))
     return {metric: _over(subjects) for metric, subjects in values.items()}
 
 
 def ranking(rows: pd.DataFrame) -> list[RankedSubject]:
-    """The test subjects from the lowest mean over each label's first cell to the highest."""
+    """The test subjects from the lowest mean over each arm's first cell to the highest."""
     first = rows.drop_duplicates("label")["cell"]
     known = rows[rows["cell"].isin(first) & (rows["split"] == "test") & (rows["metric"] == RANKED_BY)]
     values: dict[str, list[float]] = {}

@@ -155,17 +155,17 @@ def _groups(cells: Iterable[CellResult], rows: pd.DataFrame) -> list[GroupResult
         groups.setdefault(cell["label"], []).append(cell)
     return [
         {
-            "label": label,
+            "label": arm,
             "seeds": [cell["seed"] for cell in members],
             "done": sum(cell["status"] == "done" for cell in members),
             "failed": sum(cell["status"] == "failed" for cell in members),
             "test_subjects": _test_subjects(members),
             "metrics": over_seeds(members),
-            "over_subjects": over_subjects(rows, label),
+            "over_subjects": over_subjects(rows, arm),
             "vessel_share": _vessel_share(members),
             "label_means": _label_means(members),
         }
-        for label, members in groups.items()
+        for arm, members in groups.items()
     ]
 
 

@@ -189,10 +189,8 @@ def test_the_cells_of_a_protocol_are_there_for_programs() -> None:
     assert len(listed["claims"]) == 13
 
 
-def test_an_unknown_variant_is_told_with_those_there_are() -> None:
-    with pytest.raises(
-        KeyError, match="unknown variant 'SNMP', did you mean 'SN-MP'\\?; known: GP, SN, SN-MP"
-    ) as caught:
+def test_an_unknown_variant_is_told_with_the_nearest() -> None:
+    with pytest.raises(KeyError, match="unknown variant 'SNMP', did you mean 'SN-MP'\\?") as caught:
         VARIANTS["SNMP"]
     assert isinstance(caught.value, InputError)
     assert VARIANTS.get("SNMP") is None
