@@ -113,7 +113,7 @@ def with_every_digit(monkeypatch: pytest.MonkeyPatch) -> None:
                 monkeypatch.setattr(section, name, lambda value, decimals=0: repr(value))
 
 
-@pytest.mark.parametrize("name", ["paper", "precision", "utility", "deviations"])
+@pytest.mark.parametrize("name", ["paper", "precision", "generators", "utility", "deviations"])
 def test_every_number_of_the_page_stands_in_results_json(
     name: str, smoke_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
