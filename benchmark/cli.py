@@ -1,6 +1,5 @@
-"""The command line's entry point: signals, errors and exit statuses. The commands are in `benchmark.commands`."""
+"""The command line: errors and exit statuses. The commands are in `benchmark.commands`."""
 
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ UsageError: Any = typer.BadParameter.__base__  # click's, which some versions of
 
 
 def main() -> None:
-    """Entry point: bad input is told in one line per error, with exit status 2."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Run the command that was typed: bad input is told in one line per error, with exit status 2."""
     try:
         load_metrics()
         arguments = ["--help"] if len(sys.argv) == 1 else None
@@ -44,9 +42,3 @@ def _called_as() -> str:
     """The name in help and errors; and for completion the script's, since a shell completes words after a command."""
     completes = any(word.startswith(("--show-completion", "--install-completion")) for word in sys.argv[1:])
     return SCRIPT if completes or Path(sys.argv[0]).stem == SCRIPT else str(app.info.name)
-
-
-def _terminate(*_: object) -> None:
-    """Leave in good order. A second signal must not break into the way out: process managers send more than one."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(128 + signal.SIGTERM)

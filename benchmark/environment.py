@@ -4,6 +4,8 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -18,10 +20,12 @@ from vesselgan.processor import usable_instructions
 __all__ = [
     "Environment",
     "Machine",
+    "Node",
     "choose_device",
     "environment",
     "library_versions",
     "machine",
+    "this_node",
     "torch_minor",
     "usable_cores",
 ]
@@ -121,6 +125,22 @@ def library_versions(device: str) -> dict[str, str]:
         versions["cuDNN"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
         versions["CUDA"] = str(torch.version.cuda)
     return versions
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine that computes stages, as far as their bytes and timings depend on it: this one, or an engine's."""
+
+    device: str  # `cpu` or `cuda`
+    torch: str  # as `torch_minor` tells it
+    machine: Machine
+    libraries: Mapping[str, str]
+    instructions: Sequence[str]
+
+
+def this_node(device: str) -> Node:
+    """The machine that this process runs on, with its `cpu` or `cuda`."""
+    return Node(device, torch_minor(), machine(device), library_versions(device), usable_instructions())
 
 
 def environment(device: str) -> Environment:

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 
 from benchmark.artifacts.generators import numerics_options, recipe_options, step_options, training_options
+from benchmark.artifacts.roles import MIXED, Role
 from benchmark.artifacts.store import Spec
 from benchmark.artifacts.versions import STAGE_VERSIONS
 from benchmark.datasets.source import ExternalSource, Source
-from benchmark.environment import library_versions, machine, torch_minor
+from benchmark.environment import Node, this_node
 from benchmark.metrics.asking import stage_options
 from benchmark.protocol.cells import Cell
 from benchmark.protocol.schema import Profile, Protocol
 from vesselgan.errors import InputError
 from vesselgan.families import WGAN
-from vesselgan.processor import narrowest, usable_instructions
+from vesselgan.processor import narrowest
 
 __all__ = [
     "EXTRACTOR_STAGES",
@@ -26,6 +27,7 @@ __all__ = [
     "CellPlan",
     "Findings",
     "Plan",
+    "Resources",
     "build_plan",
     "check_options",
 ]
@@ -38,8 +40,17 @@ EXTRACTOR_STAGES = {"random_resnet10": 2, "medicalnet": 5}
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What a stage takes of a node while it runs; it decides where and when, and so is in no key."""
+
+    cpus: int = 1
+    gpus: int = 0
+    exclusive: bool = False  # nothing else of the run beside it on its node: what it times would be slower
+
+
+@dataclass(frozen=True)
 class CellPlan:
-    """A cell and the keys of its stages by role."""
+    """A cell and the keys of its stages by role (`artifacts.roles`)."""
 
     cell: Cell
     stages: Mapping[str, str]
@@ -52,16 +63,27 @@ class Plan:
     protocol: Protocol
     profile_name: str
     profile: Profile
-    device: str
+    node: Node  # that computes
     source: Source
     findings: Findings = field(default_factory=dict)
     specs: dict[str, Spec] = field(default_factory=dict)
+    resources: dict[str, Resources] = field(default_factory=dict)  # of each of the specs
+    checks: list[str] = field(default_factory=list)  # those of the specs that are numerics checks
     cells: list[CellPlan] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """The run's folder name under `runs/` and `reports/`."""
         return f"{self.protocol.protocol}-{self.profile_name}"
+
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda`."""
+        return self.node.device
+
+    def keys_of(self, role: Role) -> list[str]:
+        """Keys of the stages that fill a role in some cell, each once."""
+        return list(dict.fromkeys(cell.stages[role] for cell in self.cells if role in cell.stages))
 
     def add(
         self,
@@ -70,29 +92,37 @@ class Plan:
         needs: Mapping[str, str],
         threads: int | None,
         checks: Sequence[str] = (),
-        **where: str,
+        *,
+        facts: Mapping[str, Any] = MappingProxyType({}),
+        exclusive: bool = False,
+        where: Mapping[str, str] = MappingProxyType({}),
     ) -> str:
         """Add a stage (once) and return its key; `threads` is None for stages without torch.
 
         `checks` are keys of numerics checks. What gets round a wrong kernel decides the bytes, so it is in the key.
-        Where all kernels are right it is nothing, and the key is that of every such machine.
+        Where all kernels are right it is nothing, and the key is that of every such machine. `facts` of the node that
+        decide the result beside device, threads and torch are in the key, too; `where` files lie is not.
         """
-        runtime: dict[str, Any] = {}
+        runtime: dict[str, Any] = dict(facts)
         if threads is not None:
-            runtime = {"device": self.device, "threads": threads, "torch": torch_minor()}
-        if stage in ("measure", "verify"):
-            runtime["machine"] = machine(self.device)
-        if stage == "verify":
-            runtime |= {"libraries": library_versions(self.device), "instructions": usable_instructions()}
+            runtime |= {"device": self.device, "threads": threads, "torch": self.node.torch}
         if remedy := self._remedy(checks):
             runtime["remedy"] = remedy
-        spec = Spec(stage, STAGE_VERSIONS[stage], options, needs, runtime, where, sorted(checks))
-        self.specs.setdefault(spec.key, spec)
+        spec = Spec(stage, STAGE_VERSIONS[stage], options, needs, runtime, dict(where), sorted(checks))
+        if spec.key not in self.specs:
+            self.specs[spec.key] = spec
+            on_gpu = threads is not None and self.device == "cuda"
+            self.resources[spec.key] = Resources(threads or 1, int(on_gpu), exclusive)
         return spec.key
 
     def verify(self, options: Mapping[str, Any], threads: int) -> str:
         """Add the numerics check of a network (once) and return its key."""
-        return self.add("verify", options, {}, threads)
+        node = self.node
+        facts = {"machine": node.machine, "libraries": node.libraries, "instructions": node.instructions}
+        key = self.add("verify", options, {}, threads, facts=facts)
+        if key not in self.checks:
+            self.checks.append(key)
+        return key
 
     def refused(self, check: str) -> bool:
         """Whether this numerics check has failed: what rests on it cannot be computed here."""
@@ -113,19 +143,21 @@ def build_plan(
     profile: Profile,
     cells: Sequence[Cell],
     source: Source,
-    device: str,
+    device: str | Node,
     externals: Mapping[str, ExternalSource] = MappingProxyType({}),
     findings: Findings = MappingProxyType({}),
 ) -> Plan:
     """Plan the stages of `cells`. Equal work has an equal key, so it stands in the plan once.
 
-    `externals` has the folder and content of each external cell, by its label in the protocol. `findings` has the
-    values of those numerics checks of the plan that are done; it is to be planned again once the rest is.
+    `device` is one of this machine, or the node on which an engine computes. `externals` has the folder and content of
+    each external cell, by its label in the protocol. `findings` has the values of those numerics checks of the plan
+    that are done; it is to be planned again once the rest is.
 
     Raises InputError for a precision that the device lacks, for a batch of more patches than there are, and for more
     real subjects than there are.
     """
-    lacking = [cell.id for cell in cells if cell.precision == "tf32"] if device == "cpu" else []
+    node = this_node(device) if isinstance(device, str) else device
+    lacking = [cell.id for cell in cells if cell.precision == "tf32"] if node.device == "cpu" else []
     if lacking:
         raise InputError(f"cell {lacking[0]}: precision tf32 needs a CUDA device; on a CPU choose fp32 or bf16")
     patches = source.training_patches(profile)
@@ -134,15 +166,15 @@ def build_plan(
         if stored and cell.batch is not None and cell.batch > patches:
             raise InputError(f"cell {cell.id}: batch {cell.batch} of {patches} training patches; lower the batch")
         _refuse_arm(cell, profile, source)
-    plan = Plan(protocol, profile_name, profile, device, source, findings)
+    plan = Plan(protocol, profile_name, profile, node, source, findings)
     if protocol.only == "costs":
         costs = _add_measure(plan, cells, profile.measure.threads)
         for cell in cells:
-            roles = {}
+            roles: dict[str, str] = {}
             if cell.has_generator:
-                check = roles["verify_gan"] = plan.verify(_generator_check(profile, cell), profile.measure.threads)
+                check = roles[Role.VERIFY_GAN] = plan.verify(_generator_check(profile, cell), profile.measure.threads)
                 if costs and not plan.refused(check):
-                    roles["measure"] = costs
+                    roles[Role.MEASURE] = costs
             plan.cells.append(CellPlan(cell, roles))
         return plan
     if any(cell.private for cell in cells) and find_spec("opacus") is None:
@@ -155,22 +187,22 @@ def build_plan(
     pairs: dict[tuple[str, int], dict[str, str]] = {}
     # Fewer real subjects last: their short U-Nets fill the gaps between generators.
     for cell in sorted(cells, key=lambda cell: cell.real_subjects is not None):
-        roles = {"data": data[cell.recipe.pairing]}
+        roles = {Role.DATA: data[cell.recipe.pairing]}
         if cell.untrained:
-            plan.cells.append(CellPlan(cell, roles | _add_untrained(plan, cell.untrained, roles["data"])))
+            plan.cells.append(CellPlan(cell, roles | _add_untrained(plan, cell.untrained, roles[Role.DATA])))
             continue
         if cell.has_generator:
-            roles |= _add_generator(plan, cell, roles["data"])
-            if costs and not plan.refused(roles["verify_gan"]):
-                roles["measure"] = costs
+            roles |= _add_generator(plan, cell, roles[Role.DATA])
+            if costs and not plan.refused(roles[Role.VERIFY_GAN]):
+                roles[Role.MEASURE] = costs
         elif cell.external:
-            roles["pairs"] = imported[cell.external]
+            roles[Role.PAIRS] = imported[cell.external]
         elif cell.mixed_with:
             roles |= pairs[cell.mixed_with, cell.seed]
         elif cell.simulated:
-            roles["simulated_pairs"] = _add_simulation(plan, roles["data"])
-        if "pairs" in roles:
-            pairs[cell.label, cell.seed] = {f"mixed_{role}": roles[role] for role in ("gan", "pairs") if role in roles}
+            roles[Role.SIMULATED_PAIRS] = _add_simulation(plan, roles[Role.DATA])
+        if Role.PAIRS in roles:
+            pairs[cell.label, cell.seed] = {MIXED[role]: roles[role] for role in MIXED if role in roles}
             roles |= _add_scores(plan, cell, roles)
         roles |= _add_segmentation(plan, cell, roles)
         plan.cells.append(CellPlan(cell, roles))
@@ -203,7 +235,7 @@ def _add_prepare(plan: Plan, cell: Cell) -> str:
         "brain_mask": profile.brain_mask,
         "seed": profile.split.seed,
     }
-    return plan.add("prepare", options, {}, None, **plan.source.where)
+    return plan.add("prepare", options, {}, None, where=plan.source.where)
 
 
 def _add_measure(plan: Plan, cells: Sequence[Cell], verified_threads: int) -> str | None:
@@ -229,7 +261,8 @@ def _add_measure(plan: Plan, cells: Sequence[Cell], verified_threads: int) -> st
         "penalty_weight": profile.penalty_weight,
         **{name: measure[name] for name in ("rounds", "steps", "warmup")},
     }
-    return plan.add("measure", options, {}, profile.measure.threads, sorted(checks))
+    facts = {"machine": plan.node.machine}
+    return plan.add("measure", options, {}, profile.measure.threads, sorted(checks), facts=facts, exclusive=True)
 
 
 def check_options(profile: Profile, cells: Iterable[Cell]) -> list[dict[str, Any]]:
@@ -282,7 +315,7 @@ def _add_generator(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
         "recipe": recipe_options(cell.recipe, family.sampling_recipe),
     }
     pairs = plan.add("synthesise", synthesis, {"gan": generator}, profile.threads, checks)
-    return {"verify_gan": checks[0], "gan": generator, "pairs": pairs}
+    return {Role.VERIFY_GAN: checks[0], Role.GAN: generator, Role.PAIRS: pairs}
 
 
 def _generator_options(profile: Profile, cell: Cell, patches: int) -> dict[str, Any]:
@@ -309,7 +342,7 @@ def _generator_options(profile: Profile, cell: Cell, patches: int) -> dict[str, 
 
 def _add_import(plan: Plan, external: ExternalSource) -> str:
     options = {"files": external.files, "patch": plan.profile.patch, "intensities": external.intensities}
-    return plan.add("import_pairs", options, {}, None, folder=str(external.folder))
+    return plan.add("import_pairs", options, {}, None, where={"folder": str(external.folder)})
 
 
 def _add_simulation(plan: Plan, data: str) -> str:
@@ -327,7 +360,7 @@ def _add_untrained(plan: Plan, method: str, data: str) -> dict[str, str]:
     """The rule is fitted on training subjects, and scored as U-Nets are."""
     rules = plan.add("fit_untrained", {"method": method}, {"data": data}, None)
     evaluated = plan.add("evaluate_untrained", _own_subject_metrics(plan), {"data": data, "rules": rules}, None)
-    return {"rules": rules, "evaluate": evaluated}
+    return {Role.RULES: rules, Role.EVALUATE: evaluated}
 
 
 def _own_subject_metrics(plan: Plan) -> dict[str, Any]:
@@ -351,10 +384,11 @@ def _add_scores(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, s
     if weights:
         score["weights_sha256"] = reference_options["weights_sha256"] = plan.source.weights_sha256
     checks = [plan.verify(_extractor_check(profile), profile.threads)]
-    reference = plan.add("reference", reference_options, {"data": roles["data"]}, profile.threads, checks, **weights)
-    needs = {"data": roles["data"], "pairs": roles["pairs"], "reference": reference}
-    scored = plan.add("score", score, needs, profile.threads, checks, **weights)
-    return {"verify_score": checks[0], "reference": reference, "score": scored}
+    data = {"data": roles[Role.DATA]}
+    reference = plan.add("reference", reference_options, data, profile.threads, checks, where=weights)
+    needs = {**data, "pairs": roles[Role.PAIRS], "reference": reference}
+    scored = plan.add("score", score, needs, profile.threads, checks, where=weights)
+    return {Role.VERIFY_SCORE: checks[0], Role.REFERENCE: reference, Role.SCORE: scored}
 
 
 def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, str]:
@@ -368,8 +402,8 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
         "max_bad_steps": profile.max_bad_steps,
         "seed": cell.seed,
     }
-    needs = {"data": roles["data"]}
-    if pairs := roles.get("pairs") or roles.get("mixed_pairs") or roles.get("simulated_pairs"):
+    needs = {"data": roles[Role.DATA]}
+    if pairs := roles.get(Role.PAIRS) or roles.get(Role.MIXED_PAIRS) or roles.get(Role.SIMULATED_PAIRS):
         needs["pairs"] = pairs
     real = _real_subjects(plan, cell)
     is_baseline = cell.is_real and len(real) == len(plan.source.split["train"])
@@ -382,8 +416,8 @@ def _add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[
     net = plan.add("train_unet", trained, needs, profile.threads, checks)
     options = {"inference": profile.inference.model_dump(), "patch": profile.patch, "recipe": recipe}
     options |= _own_subject_metrics(plan)
-    evaluated = plan.add("evaluate", options, {"data": roles["data"], "unet": net}, profile.threads, checks)
-    return {"verify_unet": checks[0], "unet": net, "evaluate": evaluated}
+    evaluated = plan.add("evaluate", options, {"data": roles[Role.DATA], "unet": net}, profile.threads, checks)
+    return {Role.VERIFY_UNET: checks[0], Role.UNET: net, Role.EVALUATE: evaluated}
 
 
 def _real_subjects(plan: Plan, cell: Cell) -> list[str]:

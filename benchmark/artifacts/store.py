@@ -3,25 +3,27 @@
 ``result.json`` is written last, with the hash of every other file: its presence alone means that a stage is done.
 """
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchmark.artifacts.locks import FileLocks, Locks
 from benchmark.artifacts.reading import REMEDY, read_json
 from benchmark.artifacts.values import StageError, StageResult
 from vesselgan.errors import InputError
 from vesselgan.files import file_sha256, text_sha256, write_bytes, write_text
 from vesselgan.processor import INSTRUCTION_LIMIT
 
-__all__ = ["DamagedStageError", "Spec", "StageLockedError", "Store", "canonical_json", "environment_for", "file_lock"]
+__all__ = ["DamagedStageError", "Spec", "StageLockedError", "Store", "canonical_json", "environment_for"]
 
 KEPT_ON_RETRY = {"spec.json", "lock", "log.txt", "checkpoint.pt", "steps.jsonl", "course.npz"}
+PLACES = ("folder", "weights")  # what is a path in a spec's `where`
 NOT_HASHED = {"lock", "log.txt", "result.json", "error.json", "checkpoint.pt"}
 
 
@@ -60,10 +62,11 @@ class Spec:
         """Keys of the stages that must be done before this one."""
         return {*self.inputs.values(), *self.checks}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """`stage-` and 12 hexadecimal digits."""
-        content = {name: value for name, value in asdict(self).items() if name not in ("where", "checks")}
+        hashed = ("stage", "version", "options", "inputs", "runtime")
+        content = {name: getattr(self, name) for name in hashed}
         return f"{self.stage}-{text_sha256(canonical_json(content))[:12]}"
 
 
@@ -76,9 +79,10 @@ def environment_for(spec: Spec) -> dict[str, str]:
 class Store:
     """The stages of one `runs/` folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, locks: Locks | None = None) -> None:
         self.root = root
         self.stages = root / "stages"
+        self._locks = locks or FileLocks()
 
     def folder(self, key: str) -> Path:
         """Where a stage's files are."""
@@ -93,23 +97,32 @@ class Store:
         return key if key in matches else matches[0]
 
     def plan(self, spec: Spec) -> None:
-        """Write the stage's `spec.json`, so that `stage KEY` can run it in any process."""
-        content = json.dumps(asdict(spec), indent=1, sort_keys=True, allow_nan=False).encode()
+        """Write the stage's `spec.json`, so that `stage KEY` can run it in any process.
+
+        Places in the folder that holds `runs/` are relative to it, so that another machine may see it elsewhere.
+        """
+        base = self.root.resolve().parent
+        content = asdict(spec)
+        for name in spec.where.keys() & PLACES:
+            place = Path(spec.where[name]).resolve()
+            content["where"][name] = str(place.relative_to(base) if place.is_relative_to(base) else place)
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
         path = self.folder(spec.key) / "spec.json"
         # The location may move between runs while the content, and so the key, stays.
-        if not path.is_file() or path.read_bytes() != content:
-            write_bytes(path, content)
+        if not path.is_file() or path.read_bytes() != text:
+            write_bytes(path, text)
 
     def spec(self, key: str) -> Spec:
         """The spec that `plan` wrote. Raises InputError."""
-        path = self.folder(key) / "spec.json"
+        path, base = self.folder(key) / "spec.json", self.root.resolve().parent
         try:
             spec = Spec(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            where = {name: str(base / place) if name in PLACES else place for name, place in spec.where.items()}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: not a stage specification ({error}); plan it again with 'run'") from None
         if spec.key != key:
             raise InputError(f"{path}: was edited: its content belongs to {spec.key}; remove the folder and run again")
-        return spec
+        return replace(spec, where=where)
 
     def result(self, key: str) -> StageResult | None:
         """The content of `result.json`, or None while the stage is not done, has lost a file or a part of one."""
@@ -162,8 +175,8 @@ class Store:
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Hold the stage alone; the kernel releases the lock of a process that dies. Raises StageLockedError."""
-        with file_lock(self.folder(key) / "lock", wait=False) as held:
+        """Hold the stage alone. Raises StageLockedError."""
+        with self._locks.hold(self.folder(key) / "lock", wait=False) as held:
             if not held:
                 raise StageLockedError(f"{key}: another process works on this stage")
             yield
@@ -192,18 +205,6 @@ class Store:
         """Write `error.json`; a re-run retries."""
         content = {"message": message, "traceback": traceback}
         write_text(self.folder(key) / "error.json", json.dumps(content, indent=1))
-
-
-@contextmanager
-def file_lock(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock file; yields whether it is held, which without `wait` may be False."""
-    with path.open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def _flush(path: Path) -> None:

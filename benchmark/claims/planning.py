@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from benchmark.artifacts.roles import Role
 from benchmark.claims.evidence import ROUND, SEED, SUBJECT
 from benchmark.claims.statistics import (
     DRAWS,
@@ -28,7 +29,7 @@ __all__ = ["POWER", "Design", "design_of", "hours_of", "plan", "power", "units_n
 
 POWER = 0.8
 MOST = 500  # units; more is no plan
-SHARED = ("data", "reference", "measure")  # stages that a further seed does not repeat
+SHARED = (Role.DATA, Role.REFERENCE, Role.MEASURE)  # stages that a further seed does not repeat
 
 
 @dataclass(frozen=True)
@@ -148,16 +149,16 @@ def hours_of(unit: str, more: int, labels: Iterable[str], cells: Sequence[CellRe
     wanted = set(labels)
     chosen = [cell for cell in cells if cell["label"] in wanted]
     if unit == ROUND:
-        cell = next((cell for cell in chosen if "measure" in cell.get("stage_seconds", {})), None)
+        cell = next((cell for cell in chosen if Role.MEASURE in cell.get("stage_seconds", {})), None)
         times = cell["metrics"].get("step_time_ms") if cell else None
         rounds = len(times.get("rounds", ())) if times else 0
-        return more * cell["stage_seconds"]["measure"] / rounds / 3600 if cell and rounds else None
+        return more * cell["stage_seconds"][Role.MEASURE] / rounds / 3600 if cell and rounds else None
     if unit == SUBJECT:
         seconds = 0.0
         for cell in chosen:
             scores = cell["metrics"].get("dsc/all")
-            if scores and scores["n"] and "evaluate" in cell.get("stage_seconds", {}):
-                seconds += cell["stage_seconds"]["evaluate"] / scores["n"]
+            if scores and scores["n"] and Role.EVALUATE in cell.get("stage_seconds", {}):
+                seconds += cell["stage_seconds"][Role.EVALUATE] / scores["n"]
         return more * seconds / 3600 if seconds else None
     per_seed = 0.0
     for label in wanted:

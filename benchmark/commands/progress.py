@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from benchmark.artifacts.roles import Role
 from benchmark.artifacts.values import ReferenceValues
 from benchmark.claims.realism import cell_warning
 from benchmark.plan import CellPlan, Plan
@@ -73,12 +74,12 @@ class RunDisplay:
 
     def _warn(self, key: str) -> None:
         """Tell of pairs that are far from real ones as soon as they are scored: their U-Net is still to come."""
-        if self._run is None or self._plan.specs[key].stage != "score":
+        if self._run is None:
             return
         for record in self._run.cells:
-            if record["stages"].get("score") == key:
+            if record["stages"].get(Role.SCORE) == key:
                 cell = cell_result(self._run, record, subject_rows(self._run, [record]))
-                if text := cell_warning(cell, self._run.values(record, "reference", ReferenceValues)):
+                if text := cell_warning(cell, self._run.values(record, Role.REFERENCE, ReferenceValues)):
                     line = escape(f"{cell['id']}: {text}")
                     self._console.print(f"[yellow]warning[/yellow] {line}", soft_wrap=True, highlight=False)
 

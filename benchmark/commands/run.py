@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -31,17 +31,17 @@ from benchmark.commands.options import (
 from benchmark.commands.report import publish_report
 from benchmark.commands.seeds import keep_seeds, wanted_seeds
 from benchmark.datasets.source import choose_source, find_externals
-from benchmark.environment import choose_device
 from benchmark.metrics.asking import asked_metrics
 from benchmark.plan import CellPlan, Findings, Plan, build_plan
 from benchmark.protocol.cells import cells_of, select
 from benchmark.protocol.load import choose_profile, find_protocol, load_protocol
+from benchmark.run.engines import engine_names, engine_of
 from vesselgan.errors import InputError
 from vesselgan.hub import local_weights
 
 __all__ = ["RunOptions", "list_cells", "run"]
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT = 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,12 @@ class RunOptions:
     ] = None
     workers: Annotated[int | None, typer.Option(min=1, help="Stages at a time; by default what the cores carry")] = None
     device: Device = "auto"
-    engine: Annotated[Literal["local"], typer.Option(help="What runs the stages")] = "local"
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="ENGINE", help=f"What runs the stages: {', '.join(engine_names())}", autocompletion=engine_names
+        ),
+    ] = "local"
     listing: Annotated[
         bool, typer.Option("--pair-by-listing", help="Let D6 give images the labels of other subjects")
     ] = False
@@ -97,7 +102,7 @@ def run(asked: RunOptions) -> None:
 
     mended: set[str] = set()
     while True:
-        status = _execute(plan, chosen, store, out, settle, asked.workers, quiet=as_json)
+        status = _execute(asked, plan, chosen, store, settle)
         if status == BAD_INPUT:  # an earlier report of good data stays
             raise typer.Exit(status)
         try:
@@ -162,6 +167,7 @@ def _planner(asked: RunOptions) -> tuple[Path, Callable[[Findings], Plan], list[
     path = find_protocol(asked.protocol)
     loaded = load_protocol(path)
     name, settings = choose_profile(loaded, asked.profile)
+    engine = engine_of(asked.engine)
     matrix = settings.matrix or loaded.matrix
     before = list(matrix.seed)
     if asked.seeds is not None:
@@ -184,8 +190,8 @@ def _planner(asked: RunOptions) -> tuple[Path, Callable[[Findings], Plan], list[
         scored=loaded.only != "costs",
     )
     externals = find_externals(loaded.include, path.parent, remember)
-    device = choose_device(asked.device)
-    return path, lambda found: build_plan(loaded, name, settings, cells, source, device, externals, found), before
+    node = engine.node(asked.device)
+    return path, lambda found: build_plan(loaded, name, settings, cells, source, node, externals, found), before
 
 
 def _with_findings(plan_with: Callable[[Findings], Plan], store: Store) -> Plan:
@@ -219,14 +225,11 @@ def _refuse_mispairing(plan: Plan, chosen: list[CellPlan]) -> None:
 
 
 def _execute(
+    asked: RunOptions,
     plan: Plan,
     chosen: list[CellPlan],
     store: Store,
-    out: Path,
     settle: Callable[[], tuple[Plan, list[CellPlan]]],
-    workers: int | None,
-    *,
-    quiet: bool,
 ) -> int:
     """Read the user's files and check the machine; then settle the plan and the run folder, and do the rest.
 
@@ -234,20 +237,20 @@ def _execute(
     """
     from benchmark.commands.progress import RunDisplay
     from benchmark.results.run_folder import load_run
-    from benchmark.run.local_engine import LocalEngine
-    from benchmark.run.scheduler import default_workers, execute, first_stages, needed_stages
+    from benchmark.run.scheduler import execute, first_stages, needed_stages
 
     keys = needed_stages(plan, chosen)
     to_do = sum(not store.done(key) for key in keys)
-    workers = workers or default_workers(plan)
-    target = Console(quiet=True) if quiet else console
+    kind = engine_of(asked.engine)
+    workers = asked.workers or kind.default_workers(plan)
+    target = Console(quiet=True) if asked.as_json else console
     target.print(
         f"{plan.name}: {len(chosen)} cells, {len(keys)} stages ({to_do} to do) on {plan.device}, {workers} at a time; "
         f"data: {escape(plan.source.description)}",
         soft_wrap=True,
         highlight=False,
     )
-    engine = LocalEngine(store, workers)
+    engine = kind(store, workers)
     try:
         first = first_stages(plan, chosen)
         with RunDisplay(plan, None, target, sum(len(cell.stages) for cell in first), 0) as display:
@@ -259,11 +262,8 @@ def _execute(
             return outcome.exit_status
         plan, chosen = settle()
         to_do = sum(not store.done(key) for key in needed_stages(plan, chosen))
-        with RunDisplay(plan, load_run(out, plan.name, is_running=True), target, to_do, len(chosen)) as display:
+        with RunDisplay(plan, load_run(asked.out, plan.name, is_running=True), target, to_do, len(chosen)) as display:
             outcome = execute(plan, chosen, store, engine, display)
-    except KeyboardInterrupt:
-        complain("interrupted; finished stages are kept, and the same command goes on from there")
-        raise typer.Exit(INTERRUPTED) from None
     finally:
         engine.close()
     for message in outcome.bad_input:

@@ -1,7 +1,9 @@
 """Axes -> cells: the experiment's units, their ids and the `-k` filter."""
 
 import itertools
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -13,6 +15,7 @@ from vesselgan.recipe import Recipe, resolve_recipe
 from vesselgan.variants import VARIANTS, Variant
 
 __all__ = [
+    "MOST_CELLS",
     "PROCEDURAL",
     "REAL",
     "SYNTHETIC_KINDS",
@@ -22,12 +25,14 @@ __all__ = [
     "cells_of",
     "kind_of",
     "labels_of",
+    "most_cells",
     "select",
     "synthetic_labels_of",
 ]
 
 Kind = Literal["real", "synthetic", "external", "mixed", "procedural", "untrained"]
 SYNTHETIC_KINDS: tuple[Kind, ...] = ("synthetic", "external")  # U-Nets that learn from generated pairs alone
+MOST_CELLS = 100_000  # of a protocol, before rules of 'exclude' take some away
 
 REAL = "real"  # the label of the baseline: a U-Net trained on real patches
 UNTRAINED = ("threshold", "vesselness")  # the labels of the rules without learning, as vesselgan.untrained names them
@@ -112,9 +117,12 @@ def cells_of(protocol: Protocol, profile: Profile, *, has_data: bool = False) ->
 
     Recipes whose baselines would be the same have one, under the name of the first. Phantoms are a cell where the run
     `has_data`: on the embedded phantom they would be more of the same. Raises InputError where two cells would have one
-    id, for a width that cannot be halved three times, and for an arm that mixes with an unknown label.
+    id, for a width that cannot be halved three times, for an arm that mixes with an unknown label, and for more than
+    MOST_CELLS.
     """
     matrix = profile.matrix or protocol.matrix
+    if (most := most_cells(protocol, profile)) > MOST_CELLS:
+        raise InputError(f"protocol {protocol.protocol}: up to {most} cells; a run has at most {MOST_CELLS}")
     points = [point for point in _points(matrix) if not any(_matches(point, rule) for rule in protocol.exclude)]
     if not points:
         raise InputError(f"protocol {protocol.protocol}: 'exclude' leaves no cell of the matrix; remove a rule")
@@ -140,8 +148,7 @@ def cells_of(protocol: Protocol, profile: Profile, *, has_data: bool = False) ->
         raise InputError(
             f"protocol {protocol.protocol}: include: {min(taken)!r} is another cell's label; choose another"
         )
-    ids = [cell.id for cell in unique]
-    twice = sorted({name for name in ids if ids.count(name) > 1})
+    twice = sorted(name for name, count in Counter(cell.id for cell in unique).items() if count > 1)
     if twice:
         raise InputError(f"protocol {protocol.protocol}: matrix: two cells have the id {twice[0]!r}; remove one")
     _refuse_single_positions(protocol, profile, unique)
@@ -161,6 +168,18 @@ def synthetic_labels_of(protocol: Protocol) -> list[str]:
 def _all_cells(protocol: Protocol) -> Iterable[Cell]:
     """Of every profile, with and without data."""
     return (cell for profile in protocol.profiles.values() for cell in cells_of(protocol, profile, has_data=True))
+
+
+def most_cells(protocol: Protocol, profile: Profile) -> int:
+    """How many cells a profile can have at the most, counted without building any."""
+    matrix = profile.matrix or protocol.matrix
+    points = math.prod(len(values) for axis in AXES if (values := getattr(matrix, axis)) is not None)
+    if protocol.only == "costs":
+        return points
+    arms = protocol.arms if profile.arms is None else profile.arms
+    # Beside each point a baseline, on real data one from phantoms, and one for each count of subjects.
+    each = 3 + len(protocol.include) + sum(map(len, arms.values()))
+    return points * each + len(UNTRAINED)
 
 
 def select(cells: Sequence[Cell], expression: str | None) -> list[Cell]:

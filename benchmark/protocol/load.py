@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from benchmark.protocol.cells import labels_of, synthetic_labels_of
+from benchmark.protocol.cells import MOST_CELLS, labels_of, most_cells, synthetic_labels_of
 from benchmark.protocol.claim import CHOSEN, Claim, split_side
 from benchmark.protocol.schema import AXES, Profile, Protocol, protocol_model
 from benchmark.protocol.yaml_model import read_model
@@ -63,6 +63,13 @@ def _inconsistencies(protocol: Protocol) -> Iterable[tuple[tuple[int | str, ...]
     if protocol.default_profile not in protocol.profiles:
         hint = did_you_mean(protocol.default_profile, list(protocol.profiles))
         yield ("default_profile",), f"default_profile: no profile {protocol.default_profile!r}{hint}"
+    counts = {name: most_cells(protocol, profile) for name, profile in protocol.profiles.items()}
+    if sum(counts.values()) > MOST_CELLS:  # told before any is built
+        largest = max(counts, key=lambda name: counts[name])
+        loc = ("profiles", largest, "matrix") if protocol.profiles[largest].matrix else ("matrix",)
+        told = f"up to {sum(counts.values())} cells in all profiles, {counts[largest]} of them in {largest}"
+        yield loc, f"{'.'.join(loc)}: {told}; a protocol has at most {MOST_CELLS}: give fewer values or arms"
+        return
     matrices = [profile.matrix or protocol.matrix for profile in protocol.profiles.values()]
     for index, rule in enumerate(protocol.exclude):
         for axis, value in rule.items():
@@ -76,7 +83,7 @@ def _inconsistencies(protocol: Protocol) -> Iterable[tuple[tuple[int | str, ...]
                         f"exclude.{index}: no cell has {axis} {one!r}; give values of the axis",
                     )
     try:
-        labels = labels_of(protocol)
+        labels, synthetic = labels_of(protocol), synthetic_labels_of(protocol)
     except InputError as error:
         yield (), str(error)
         return
@@ -86,7 +93,7 @@ def _inconsistencies(protocol: Protocol) -> Iterable[tuple[tuple[int | str, ...]
             yield ("claims", index), f"claims.{index}: {claim.name!r} stands there twice; give each claim its name"
         where = f"claims.{index}: {claim.name}"
         yield from _unknown_labels(("claims", index), where, claim.sides, [*labels, CHOSEN])
-        if problem := _unanswerable(claim, labels, synthetic_labels_of(protocol), list(protocol.reference)):
+        if problem := _unanswerable(claim, labels, synthetic, list(protocol.reference)):
             yield ("claims", index), f"{where}: {problem}"
     for side in protocol.reference:
         yield from _unknown_labels(("reference", side), f"reference.{side}", [side], labels)

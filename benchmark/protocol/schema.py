@@ -59,6 +59,7 @@ def _for_editors(**schema: Any) -> WithJsonSchema:
 
 # Strict and bounded as `vesselgan.settings.options.Positive` is, and for its reasons.
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+Subjects = Annotated[int, Field(gt=0, le=100_000, strict=True)]
 Filters = Annotated[int, Field(gt=0, le=8192, multiple_of=8, strict=True)]
 Length = Annotated[int, Field(gt=0, le=4096, strict=True)]
 Millimetres = Annotated[float, Field(gt=0, le=100)]
@@ -97,9 +98,9 @@ class Requires(Strict):
 class Split(Strict):
     """Subjects per split: counts on the phantom, the same proportions on a folder of another size."""
 
-    train: Positive = 47
-    validation: Positive = 12
-    test: Positive = 13
+    train: Subjects = 47
+    validation: Subjects = 12
+    test: Subjects = 13
     seed: Seed = 0
 
 

@@ -12,7 +12,7 @@ from vesselgan.errors import InputError, did_you_mean
 from vesselgan.families import FAMILIES, WGAN, Family
 from vesselgan.families.family import GIVEN
 
-__all__ = ["checked_sections", "complete_section", "section_model", "section_names", "with_families"]
+__all__ = ["checked_sections", "complete_section", "section_model", "section_names", "usual_settings", "with_families"]
 
 
 def section_names() -> list[str]:
@@ -54,6 +54,13 @@ def checked_sections(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dic
     if problems:
         raise ValidationError.from_exception_data("Profile", problems)
     return checked
+
+
+def usual_settings(family: Family[Any]) -> dict[str, Any]:
+    """The defaults of a section, in plain values; what has none is left out."""
+    model = section_model(family)
+    usual = {name: field.default for name, field in model.model_fields.items() if not field.is_required()}
+    return model.model_construct(**usual).model_dump(mode="json", include=set(usual))
 
 
 def complete_section(family: Family[Any], section: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,16 +2,15 @@
 
 import typing
 from collections.abc import Callable, Iterator, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
+from ruamel.yaml.scalarbool import ScalarBoolean
 
+from benchmark.protocol.yaml_tree import read_tree
 from vesselgan.errors import InputError, did_you_mean
 
 __all__ = ["read_model"]
@@ -24,19 +23,7 @@ def read_model(path: Path, model: type[Model], name: str) -> tuple[Model, Callab
 
     `name` is the file's first key, which says what kind of file it is. Raises InputError with one line per error.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}:1:1: cannot be read as UTF-8 text: {error}") from None
-    try:
-        tree = YAML(typ="rt").load(StringIO(text))
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
-        problem = str(error.problem).partition(" with value")[0]  # a duplicate key quotes the whole old value
-        raise InputError(f"{path}:{place}: YAML: {problem}") from None
-    except YAMLError as error:
-        raise InputError(f"{path}:1:1: YAML: {str(error).splitlines()[0]}") from None
+    tree = read_tree(path, name)
     if not isinstance(tree, CommentedMap):
         raise InputError(f"{path}:1:1: a {name} is a mapping that starts with '{name}: NAME'")
     try:
@@ -52,7 +39,9 @@ def _plain(node: Any) -> Any:
         return {key: _plain(value) for key, value in node.items()}
     if isinstance(node, CommentedSeq):
         return [_plain(value) for value in node]
-    return node
+    if isinstance(node, ScalarBoolean):  # what an anchor makes of true, which is a number to Python
+        return bool(node)
+    return node.value if isinstance(node, TaggedScalar) else node  # !!str 1
 
 
 def _place(tree: Any, loc: Sequence[int | str]) -> tuple[int, int, str]:
@@ -60,7 +49,8 @@ def _place(tree: Any, loc: Sequence[int | str]) -> tuple[int, int, str]:
     node, line, column = tree, 0, 0
     for step in loc:
         if isinstance(node, CommentedMap) and step in node:
-            line, column = node.lc.key(step)[:2]
+            if step in (node.lc.data or ()):  # else it comes from an anchor, and stands where that is merged
+                line, column = node.lc.key(step)[:2]
         elif isinstance(node, CommentedSeq) and isinstance(step, int) and step < len(node):
             line, column = node.lc.item(step)[:2]
             child = node[step]

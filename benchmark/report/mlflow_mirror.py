@@ -6,45 +6,101 @@ Local files are the truth; the mirror is written from results.json by the parent
 import json
 import os
 import re
+import sqlite3
+import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # creating the database is no news to the user
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what goes wrong is raised, too, and told in one line
 
+from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
+from benchmark.artifacts.locks import FileLocks
 from benchmark.artifacts.reading import read_steps
-from benchmark.artifacts.store import canonical_json, file_lock
+from benchmark.artifacts.roles import Role
+from benchmark.artifacts.store import canonical_json
 from benchmark.claims.realism import THRESHOLDS
 from benchmark.metrics.gain import GAIN
 from benchmark.report.exports import flatten
 from benchmark.results.format import CellResult, Results
 from benchmark.results.run_folder import load_run
-from vesselgan.files import text_sha256
+from vesselgan.files import atomic_path, text_sha256
 
-__all__ = ["answer_metrics", "cell_params", "compare_url", "store_uri", "sync"]
+__all__ = ["answer_metrics", "cell_params", "compare_url", "database", "experiments_url", "store_uri", "sync"]
 
 CURVE_POINTS = 200  # per curve: enough to see it, few enough for a page that opens fast
 BATCH = 500  # metrics per request, below MLflow's limit
 AXES = ("label", "family", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
 CELL, CONTENT = "benchmark.cell", "benchmark.content"
+BUSY_S = 20  # that another program may hold the database
+# What SQLite says of a file that no waiting and no permission would mend.
+UNUSABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}
 
 
 def store_uri(out: Path) -> str:
     """The database under `out`."""
-    return f"sqlite:///{(out / 'runs' / 'mlflow.db').resolve()}"
+    return f"sqlite:///{database(out)}"
+
+
+def database(out: Path) -> Path:
+    """The database under `out`, whole: made where there is none, and made anew where MLflow could not use it.
+
+    Which is so of one that is damaged, that was half made when its maker was killed, or whose schema is another
+    MLflow's. It is set aside, since somebody may have written notes into it.
+    """
+    path = (out / "runs" / "mlflow.db").resolve()
+    with FileLocks().hold(path.with_name("mlflow.db.lock"), wait=True):
+        if path.exists() and (reason := _why_unusable(path)):
+            aside = next(
+                place for number in range(1, 10_000) if not (place := path.with_name(f"mlflow.db.{number}")).exists()
+            )
+            for ending in ("-journal", "-wal", "-shm", ""):  # the file itself last: without them it is another one
+                if (part := Path(f"{path}{ending}")).exists():
+                    part.replace(f"{aside}{ending}")
+            print(
+                f"warning: {path}: {reason}; it is now {aside.name}, and a new one takes its place: 'sync RUN' shows "
+                "the other runs there again",
+                file=sys.stderr,
+            )
+        if not path.exists():
+            for left in path.parent.glob(".*.mlflow.db*"):
+                left.unlink()
+            with atomic_path(path) as temporary:  # a schema is made in many steps
+                MlflowClient(f"sqlite:///{temporary}").search_experiments()
+    return path
+
+
+def _why_unusable(path: Path) -> str | None:
+    """Seen before MLflow opens it, which would try for minutes. Raises sqlite3.Error where it may only be busy."""
+    head = ScriptDirectory(str(files("mlflow") / "store/db_migrations")).get_current_head()
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_S)) as connection:
+            (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if state != "ok":
+                return f"is damaged ({state})"
+            versions = [version for (version,) in connection.execute("SELECT version_num FROM alembic_version")]
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF not in UNUSABLE:
+            raise
+        return f"cannot be used ({error})"
+    if versions != [head]:
+        return f"has the schema {', '.join(versions) or 'of none'}, where this MLflow has {head}"
+    return None
 
 
 def sync(out: Path, name: str, results: Results) -> None:
     """Make MLflow show the run `name`: cells whose content is there already are left alone, others written anew."""
-    with file_lock(out / "runs" / "mlflow.lock", wait=True):  # one process makes the database, and writes to it
+    with FileLocks().hold(out / "runs" / "mlflow.lock", wait=True):  # one process at a time writes
         _sync(out, name, results)
 
 
@@ -64,8 +120,8 @@ def _sync(out: Path, name: str, results: Results) -> None:
     for record, cell in zip(run.cells, results["cells"], strict=True):
         params = cell_params(cell)
         metrics = [(key, entry["value"], 0) for key, entry in cell["metrics"].items() if entry["value"] is not None]
-        metrics += _curves(run.file(record, "gan", "steps.jsonl"), "gan")
-        metrics += _curves(run.file(record, "unet", "steps.jsonl"), "unet")
+        metrics += _curves(run.file(record, Role.GAN, "steps.jsonl"), "gan")
+        metrics += _curves(run.file(record, Role.UNET, "steps.jsonl"), "unet")
         tags = {MLFLOW_PARENT_RUN_ID: parent_id, "status": cell["status"]}
         content = _Content(cell["id"], cell["id"], params, metrics, tags, cell["status"], cell["seconds"])
         _mirror(client, experiment_id, known, content)

@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmark import __version__
 from benchmark.report.results_json import results_of
 from benchmark.results.run_folder import load_run
+from vesselgan.errors import InputError
 from vesselgan.files import text_sha256, write_text
 
 __all__ = ["publish", "sync_run"]
@@ -34,7 +35,7 @@ def publish(out: Path, name: str, *, force: bool = False) -> Path:
     try:
         sync(out, name, results)
     except Exception as error:  # whatever MLflow's database does, the files are there and the run has not failed
-        reason = str(error).splitlines()[0]
+        reason = _first_line(error)
         print(f"warning: the MLflow mirror was not written ({reason}); rebuild it with 'sync {name}'", file=sys.stderr)
         return page
     write_text(stamp, content)
@@ -42,7 +43,16 @@ def publish(out: Path, name: str, *, force: bool = False) -> Path:
 
 
 def sync_run(out: Path, name: str) -> None:
-    """Rebuild the MLflow mirror of a run from its files."""
+    """Rebuild the MLflow mirror of a run from its files. Raises InputError."""
     from benchmark.report.mlflow_mirror import sync
 
-    sync(out, name, results_of(load_run(out, name)))
+    results = results_of(load_run(out, name))
+    try:
+        sync(out, name, results)
+    except Exception as error:  # of many kinds, SQLite's and MLflow's
+        reason = _first_line(error)
+        raise InputError(f"{out / 'runs/mlflow.db'}: the MLflow mirror was not written ({reason})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmark.artifacts.roles import Role
 from benchmark.artifacts.values import MeasureValues
 from benchmark.metrics.asking import chosen
 from benchmark.metrics.given import StepCosts
@@ -22,7 +23,7 @@ BUSY = "measured on a busy machine, so the time enters no claim"
 
 def cost_metrics(run: Run, record: CellRecord) -> dict[str, MetricValue]:
     """What a training step of a cell costs, measured once for all of its seeds."""
-    values, batch = run.values(record, "measure", MeasureValues), record["cell"]["batch"]
+    values, batch = run.values(record, Role.MEASURE, MeasureValues), record["cell"]["batch"]
     measured = values["configurations"].get(record["cell"]["label"]) if values else None
     if values is None or measured is None or batch is None:
         return {}
@@ -44,7 +45,7 @@ def cost_metrics(run: Run, record: CellRecord) -> dict[str, MetricValue]:
 
 def measurement_of(run: Run) -> Measurement | None:
     """How the costs were measured; None where they were not."""
-    values = run.first_values("measure", MeasureValues)
+    values = run.first_values(Role.MEASURE, MeasureValues)
     if values is None or not values["configurations"]:
         return None
     some = next(iter(values["configurations"].values()))

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from benchmark.artifacts.pairs import decoded
 from benchmark.artifacts.reading import map_array, read_arrays
+from benchmark.artifacts.roles import Role
 from benchmark.results.format import MedianPatches
 from benchmark.results.run_folder import CellRecord, Run
 from benchmark.scoring.patch_sets import standardised
@@ -30,8 +31,8 @@ def median_patches_of(run: Run, arm: str) -> MedianPatches | None:
 
 
 def _of_cell(run: Run, record: CellRecord) -> MedianPatches | None:
-    pairs = run.file(record, "pairs", "images.npy")
-    train, held_out = (run.file(record, "reference", f"{name}.npz") for name in ("train", "held_out"))
+    pairs = run.file(record, Role.PAIRS, "images.npy")
+    train, held_out = (run.file(record, Role.REFERENCE, f"{name}.npz") for name in ("train", "held_out"))
     if pairs is None or train is None or held_out is None:
         return None
     near, far = (read_arrays(path, ["indices", "blocks"]) for path in (train, held_out))

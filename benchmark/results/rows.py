@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.artifacts.reading import REMEDY
+from benchmark.artifacts.roles import Role
 from benchmark.results.format import OverSubjects, RankedSubject, SubjectRow
 from benchmark.results.run_folder import CellRecord, Run
 from vesselgan.errors import InputError
@@ -23,7 +24,7 @@ def subject_rows(run: Run, records: Sequence[CellRecord] | None = None) -> pd.Da
     """One row per cell, split, subject and metric; `value` is NaN where the metric does not exist for the subject."""
     frames = []
     for record in run.cells if records is None else records:
-        path = run.file(record, "evaluate", "subjects.csv")
+        path = run.file(record, Role.EVALUATE, "subjects.csv")
         if path:
             cell = record["cell"]
             frames.append(_read(path).assign(cell=cell["id"], label=cell["label"], seed=cell["seed"]))

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
 from benchmark.artifacts.reading import REMEDY, as_kind, read_json, refuse_changed
+from benchmark.artifacts.roles import Role
 from benchmark.artifacts.store import DamagedStageError, Store
 from benchmark.artifacts.values import NumericsCheck, PreparedValues, StageResult
 from benchmark.environment import Environment
@@ -167,7 +168,7 @@ class Run:
 
     def subjects(self) -> Mapping[str, int]:
         """Subjects per split as prepared, or as planned where the data stage has not finished."""
-        prepared = self.first_values("data", PreparedValues)
+        prepared = self.first_values(Role.DATA, PreparedValues)
         planned: Mapping[str, int] = self.plan["settings"].get("split", {})
         return prepared["subjects"] if prepared else planned
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from benchmark.artifacts.reading import read_arrays
+from benchmark.artifacts.roles import Role
 from benchmark.artifacts.values import (
     EvaluationValues,
     GANValues,
@@ -40,7 +41,7 @@ SPLITS = ("train", "validation", "test")
 def summarise(run: Run, rows: pd.DataFrame) -> Measured:
     """Everything of results.json but what claims/ draws from it; `rows` are the run's `subject_rows`."""
     plan, cells = run.plan, [cell_result(run, record, rows) for record in run.cells]
-    prepared, subjects = run.first_values("data", PreparedValues), run.subjects()
+    prepared, subjects = run.first_values(Role.DATA, PreparedValues), run.subjects()
     return {
         "format": 1,
         "protocol": plan["protocol"],
@@ -60,7 +61,7 @@ def summarise(run: Run, rows: pd.DataFrame) -> Measured:
         "work_seconds": sum(cell["seconds"] for cell in cells),
         "cells": cells,
         "groups": _groups(cells, rows),
-        "floor": run.first_values("reference", ReferenceValues),
+        "floor": run.first_values(Role.REFERENCE, ReferenceValues),
         "real_labels": _real_labels(cells),
         "measurement": measurement_of(run),
         "cost_ratios": cost_ratios(cells),
@@ -72,9 +73,9 @@ def summarise(run: Run, rows: pd.DataFrame) -> Measured:
 def cell_result(run: Run, record: CellRecord, rows: pd.DataFrame) -> CellResult:
     """A cell of results.json; `rows` are the run's `subject_rows`."""
     cell = record["cell"]
-    score = run.values(record, "score", ScoreValues)
-    gan, unet = run.values(record, "gan", GANValues), run.values(record, "unet", UNetValues)
-    evaluation: EvaluationValues = run.values(record, "evaluate", EvaluationValues) or {}
+    score = run.values(record, Role.SCORE, ScoreValues)
+    gan, unet = run.values(record, Role.GAN, GANValues), run.values(record, Role.UNET, UNetValues)
+    evaluation: EvaluationValues = run.values(record, Role.EVALUATE, EvaluationValues) or {}
     seconds = run.seconds(record)
     rejected = {"gan": gan and gan.get("steps_rejected"), "unet": unet and unet.get("steps_rejected")}
     return {
@@ -119,7 +120,7 @@ def cell_result(run: Run, record: CellRecord, rows: pd.DataFrame) -> CellResult:
 def _trainings(run: Run, record: CellRecord, gan: GANValues | None, unet: UNetValues | None) -> dict[str, Training]:
     trainings: dict[str, Training] = {}
     if gan:
-        course = run.file(record, "gan", "course.npz")
+        course = run.file(record, Role.GAN, "course.npz")
         pictured: list[int] = read_arrays(course, ["steps"])["steps"].tolist() if course else []
         trainings["gan"] = {"steps": gan["steps"], "pictured": pictured}
     if unet:
@@ -129,7 +130,7 @@ def _trainings(run: Run, record: CellRecord, gan: GANValues | None, unet: UNetVa
 
 
 def _closest(run: Run, record: CellRecord) -> list[ClosePatch]:
-    path = run.file(record, "score", "closest.npz")
+    path = run.file(record, Role.SCORE, "closest.npz")
     if path is None:
         return []
     arrays = read_arrays(path, ["distance", "threshold"])

@@ -1,11 +1,15 @@
 """What the scheduler asks of whatever runs stages, and of whoever watches."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
-from benchmark.plan import CellPlan
+from benchmark.artifacts.store import Store
+from benchmark.environment import Node, choose_device, this_node, usable_cores
+from benchmark.plan import CellPlan, Plan, Resources
 
-__all__ = ["Engine", "Event", "Observer"]
+__all__ = ["ENGINES", "Engine", "Event", "Observer", "register"]
 
 
 @dataclass(frozen=True)
@@ -19,18 +23,60 @@ class Event:
     text: str = ""
 
 
-class Engine(Protocol):
-    """What runs stages: the local engine now."""
+class Engine(ABC):
+    """What runs stages, here or elsewhere.
 
-    @property
-    def free(self) -> int:
-        """How many more stages can be taken now."""
+    A planned stage is a folder of the store with a `spec.json`; wherever that folder is seen, `run_stage` computes it.
+    The driver may be killed at any moment: what an engine started must then end by itself, or the next run waits for
+    the locks that it holds.
+    """
 
-    def submit(self, key: str) -> None:
-        """Take a planned stage."""
+    @abstractmethod
+    def __init__(self, store: Store, workers: int) -> None:
+        """For the stages of a store, with `workers` of them at a time at the most."""
 
+    @abstractmethod
+    def free(self, resources: Resources) -> bool:
+        """Whether a stage that takes this can be taken now. An exclusive one is alone on its node."""
+
+    @abstractmethod
+    def submit(self, key: str, resources: Resources) -> None:
+        """Take a planned stage for which it is free, or one that it told to be locked."""
+
+    @abstractmethod
     def next_event(self) -> Event:
-        """Wait for news."""
+        """Wait for news of the stages that were taken."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what still runs; an unfinished stage is taken up by the next run."""
+
+    @classmethod
+    def node(cls, device: str) -> Node:
+        """The machine that computes, with the device that `--device` asks for: here, this one. Raises InputError."""
+        return this_node(choose_device(device))
+
+    @classmethod
+    def default_workers(cls, plan: Plan) -> int:
+        """How many stages at a time, if nobody says: here, what the cores carry. On a GPU one, to have its memory."""
+        shared = [resources for resources in plan.resources.values() if not resources.exclusive]
+        if any(resources.gpus for resources in shared):
+            return 1
+        return max(1, usable_cores() // max((resources.cpus for resources in shared), default=1))
+
+
+ENGINES: dict[str, type[Engine]] = {}
+Kind = TypeVar("Kind", bound=type[Engine])
+
+
+def register(name: str) -> Callable[[Kind], Kind]:
+    """Make an engine known as `--engine NAME`."""
+
+    def add(kind: Kind) -> Kind:
+        ENGINES[name] = kind
+        return kind
+
+    return add
 
 
 class Observer(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from benchmark.artifacts.generators import step_config, trained_config
+from benchmark.artifacts.roles import Role
 from benchmark.artifacts.store import Spec
 from benchmark.plan import Plan
 from vesselgan.families import Family
@@ -19,6 +20,7 @@ from vesselgan.training import PrecisionName, choose_precision
 __all__ = ["Prediction", "predict"]
 
 PROBE_STEPS, PROBE_SECONDS = 3, 2.5
+MOST_SIZES = 50  # of generators whose steps are counted: one takes about a second
 
 
 @dataclass(frozen=True)
@@ -27,17 +29,23 @@ class Prediction:
 
     trainings: int
     hours_by_label: Mapping[str, float]  # of one training
-    hours: float  # of all trainings, one after the other; of the measurement where nothing else is planned
-    memory_gib: float  # of the largest step's tensors; of all configurations together where they are measured
+    hours: float | None  # of all trainings, one after the other; of the measurement where nothing else is planned
+    memory_gib: float | None  # of the largest step's tensors; of all configurations together where they are measured
     disk_gib: float
     emulated: tuple[str, ...]  # number formats that the device has no instructions for
     measured: int = 0  # configurations, where nothing else is planned
     stages: int = 0  # that are left to do
+    sizes: int = 0  # of generators, where they are too many to be counted: then there are neither hours nor memory
 
     def lines(self) -> list[str]:
         """For the terminal."""
         if not self.stages:
             return ["predicted: nothing is left to do"]
+        if self.hours is None or self.memory_gib is None:
+            return [
+                f"predicted: {self.sizes} generators of different sizes are not counted, which would take minutes; "
+                "choose some cells with -k"
+            ]
         disk = f", {_size(self.disk_gib)} of disk" if self.disk_gib else ""
         if self.measured:
             what = f"to measure {self.measured} configurations, {_size(self.memory_gib)} of tensors in memory together"
@@ -66,19 +74,26 @@ class Prediction:
 def predict(plan: Plan, keys: Collection[str]) -> Prediction:
     """Of the stages `keys` count a step of each generator on fake tensors; scale by the speed of a small real step."""
     torch.set_num_threads(plan.profile.threads)
-    specs = [plan.specs[key] for key in plan.specs if key in keys]
+    specs = {key: plan.specs[key] for key in plan.specs if key in keys}
     patches = plan.source.training_patches(plan.profile)
-    trainings = {spec.key: trained_config(spec.options, patches)[:2] for spec in specs if spec.stage == "train_gan"}
-    measurements = [spec for spec in specs if spec.stage == "measure"]
-    if plan.protocol.only == "costs" and measurements:
+    trainings = {spec.key: trained_config(spec.options, patches)[:2] for spec in _filling(plan, specs, Role.GAN)}
+    measurements = _filling(plan, specs, Role.MEASURE) if plan.protocol.only == "costs" else []
+    measured = [config for spec in measurements for config in _measured(spec)]
+    sizes = len({(family, family.sized(config)) for family, config in measured or trainings.values()})
+    if sizes > MOST_SIZES:
+        return Prediction(len(trainings), {}, None, None, 0.0, (), stages=len(specs), sizes=sizes)
+    if measurements:
         return _of_measurement(plan, measurements[0])
     hours_by_label: dict[str, float] = {}
+    owners: dict[str, str] = {}
+    for cell in plan.cells:
+        if Role.GAN in cell.stages:
+            owners.setdefault(cell.stages[Role.GAN], cell.cell.label)
     total_hours, peak = 0.0, 0
     for key, (family, config) in trainings.items():
         cost = _cost(family, family.sized(config))
         hours = cost.flops * config.steps / _flops_per_second(family, config.precision, plan.device) / 3600
-        labels = [cell.cell.label for cell in plan.cells if cell.stages.get("gan") == key]
-        hours_by_label[labels[0]] = hours
+        hours_by_label[owners[key]] = hours
         total_hours += hours
         peak = max(peak, cost.peak_bytes)
     emulated = _emulated((config.precision for _, config in trainings.values()), plan.device)
@@ -88,11 +103,16 @@ def predict(plan: Plan, keys: Collection[str]) -> Prediction:
     )
 
 
+def _filling(plan: Plan, specs: Mapping[str, Spec], role: Role) -> list[Spec]:
+    """Those of the specs that fill a role in some cell."""
+    return [specs[key] for key in plan.keys_of(role) if key in specs]
+
+
 def _of_measurement(plan: Plan, spec: Spec) -> Prediction:
     """All configurations are in memory together, and take turns."""
     steps = spec.options["warmup"] + spec.options["rounds"] * spec.options["steps"]
     seconds, state, working = 0.0, 0, 0
-    configurations = [step_config(one, spec.options) for one in spec.options["configurations"].values()]
+    configurations = _measured(spec)
     for family, config in configurations:
         cost = _cost(family, family.sized(config))
         seconds += steps * cost.flops / _flops_per_second(family, config.precision, plan.device)
@@ -102,6 +122,10 @@ def _of_measurement(plan: Plan, spec: Spec) -> Prediction:
     return Prediction(
         0, {}, seconds / 3600, (state + working) / 2**30, 0.0, emulated=emulated, measured=len(configurations), stages=1
     )
+
+
+def _measured(spec: Spec) -> list[tuple[Family[Any], Any]]:
+    return [step_config(one, spec.options) for one in spec.options["configurations"].values()]
 
 
 @cache
@@ -125,12 +149,13 @@ def _emulated(formats: Iterable[PrecisionName], device: str) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(formats) if not choose_precision(name, device).native)
 
 
-def _disk_bytes(plan: Plan, specs: Collection[Spec]) -> float:
+def _disk_bytes(plan: Plan, specs: Mapping[str, Spec]) -> float:
     """Synthetic pairs (three bytes a voxel) are nearly all of it, beside the volumes themselves."""
     profile = plan.profile
-    sets = sum(spec.stage == "synthesise" for spec in specs)
+    made = {cell.stages[Role.PAIRS] for cell in plan.cells if cell.cell.has_generator and Role.PAIRS in cell.stages}
+    sets = len(made & specs.keys())
     subjects = sum(len(keys) for keys in plan.source.split.values())
-    stores = sum(spec.stage == "prepare" for spec in specs)
+    stores = len(_filling(plan, specs, Role.DATA))
     volumes = stores * subjects * math.prod(profile.phantom.shape) * 6
     return sets * profile.pairs * math.prod(profile.patch) * 3 + volumes
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.artifacts.store import Spec, Store, environment_for
-from benchmark.environment import environment
+from benchmark.environment import environment, machine
 from benchmark.metrics.asking import refuse_unfit
 from benchmark.stages import STAGES, Context
 from vesselgan.errors import InputError
 
-__all__ = ["run_stage"]
+__all__ = ["Progress", "run_stage"]
 
 Progress = Callable[[int, int, str], None]
 LOG_EVERY_S = 10.0
@@ -42,6 +42,12 @@ def run_stage(store: Store, key: str, progress: Progress | None = None) -> None:
     if lacking := environment_for(spec).items() - os.environ.items():
         settings = " ".join(f"{name}={value}" for name, value in sorted(lacking))
         raise InputError(f"{key}: computes with {settings}, which a process must start with; put it before the command")
+    planned = spec.runtime.get("machine")
+    if planned is not None and planned != machine(str(spec.runtime["device"])):
+        raise InputError(
+            f"{key}: is about another machine than this one ({planned.get('gpu', planned['cpu'])}, {planned['cores']} "
+            "cores); run the protocol here, which plans the same for this machine"
+        )
     with store.lock(key):
         if store.done(key):
             return
@@ -82,7 +88,8 @@ def run_stage(store: Store, key: str, progress: Progress | None = None) -> None:
             if isinstance(error, OSError) and error.errno and not error.filename:  # a full disk names no file
                 error.filename = str(folder)
             message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-            store.fail(key, message, traceback.format_exc())
+            with contextlib.suppress(OSError):  # a full disk keeps no error either, and what came first is told
+                store.fail(key, message, traceback.format_exc())
             raise
 
 
@@ -95,7 +102,8 @@ class _Log:
         self.say(f"{key} starts (process {os.getpid()})")
 
     def say(self, what: str) -> None:
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {what}", flush=True)
+        with contextlib.suppress(OSError):  # a log is no reason to fail
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {what}", flush=True)
 
     def progress(self, done: int, total: int, what: str) -> None:
         now = time.monotonic()

@@ -4,12 +4,13 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmark.artifacts.store import Store, canonical_json
-from benchmark.environment import environment, usable_cores
+from benchmark.environment import environment
 from benchmark.plan import CellPlan, Plan
 from benchmark.results.run_folder import DataFacts, RunPlan
 from benchmark.run.engine import Engine, Observer
@@ -18,7 +19,6 @@ from vesselgan.files import text_sha256, write_text
 
 __all__ = [
     "Outcome",
-    "default_workers",
     "execute",
     "findings",
     "first_stages",
@@ -29,7 +29,6 @@ __all__ = [
 
 LOCK_WAIT_S = 1.0
 TIMED = "speed_against_wider_format"  # of a numerics check
-ALONE = {"measure"}  # stages that must have the machine for themselves
 
 
 @dataclass
@@ -48,17 +47,10 @@ class Outcome:
         return 2 if self.bad_input else 1 if self.failed else 0
 
 
-def default_workers(plan: Plan) -> int:
-    """As many stages at a time as the cores carry; on a GPU one, since stages would share its memory."""
-    if plan.device != "cpu":
-        return 1
-    return max(1, usable_cores() // plan.profile.threads)
-
-
 def findings(plan: Plan, store: Store) -> dict[str, Mapping[str, Any]]:
     """The values of those numerics checks of a plan that are done, by their keys; `refused` of those that failed."""
     found: dict[str, Mapping[str, Any]] = {}
-    for key in (key for key, spec in plan.specs.items() if spec.stage == "verify"):
+    for key in plan.checks:
         if result := store.result(key):
             found[key] = result["values"]
         elif error := store.error(key):
@@ -67,24 +59,29 @@ def findings(plan: Plan, store: Store) -> dict[str, Mapping[str, Any]]:
 
 
 def write_run_folder(plan: Plan, store: Store, out: Path, protocol_text: str) -> None:
-    """Write the protocol, the resolved settings, the environment, each cell's stage keys, and every stage's spec."""
+    """Write the protocol, the resolved settings, the environment, each cell's stage keys, and every stage's spec.
+
+    `run.json` lists the cells: what it lists is there at any moment, however this ends.
+    """
     folder = out / "runs" / plan.name
     write_text(folder / "protocol.lock.yaml", protocol_text)
     checks = [plan.findings[key] for key in sorted(plan.specs) if "faults" in plan.findings.get(key, {})]
     # Without what was timed, which no other run of the same would repeat.
     numerics = [{name: value for name, value in check.items() if name != TIMED} for check in checks]
-    write_text(folder / "environment.json", json.dumps(environment(plan.device) | {"numerics": numerics}, indent=1))
+    node = {name: getattr(plan.node, name) for name in ("machine", "device", "instructions")}
+    facts = environment("cpu") | node | {"numerics": numerics}  # versions and commit are the driver's
+    write_text(folder / "environment.json", json.dumps(facts, indent=1))
     cells = folder / "cells"
-    names = {f"{cell_plan.cell.id}.json" for cell_plan in plan.cells}
-    for old in cells.glob("*.json"):
-        if old.name not in names:
-            old.unlink()
     for cell_plan in plan.cells:
         content = {"cell": asdict(cell_plan.cell), "stages": dict(cell_plan.stages)}
         write_text(cells / f"{cell_plan.cell.id}.json", json.dumps(content, indent=1))
     for spec in plan.specs.values():
         store.plan(spec)
     write_text(folder / "run.json", json.dumps(_description(plan), indent=1))
+    names = {f"{cell_plan.cell.id}.json" for cell_plan in plan.cells}
+    for old in cells.glob("*.json"):
+        if old.name not in names:
+            old.unlink()
 
 
 def refuse_other_data(plan: Plan, out: Path) -> None:
@@ -118,7 +115,7 @@ def first_stages(plan: Plan, cells: Sequence[CellPlan]) -> list[CellPlan]:
     first = [
         key
         for key, spec in plan.specs.items()
-        if key in keys and ((spec.where and not spec.inputs) or spec.stage == "verify")
+        if key in keys and ((spec.where and not spec.inputs) or key in plan.checks)
     ]
     return [CellPlan(cells[0].cell, {key: key}) for key in first]
 
@@ -174,11 +171,13 @@ def execute(plan: Plan, cells_wanted: Sequence[CellPlan], store: Store, engine: 
     finished = set(outcome.reused)
     running: set[str] = set()
     while waiting or running:
-        for key in _startable(plan, waiting, finished, running, engine.free):
+        for key in [key for key in waiting if plan.specs[key].needs <= finished]:
+            if not engine.free(plan.resources[key]):
+                break  # in the plan's order: one that waits to be alone would be overtaken for ever
             waiting.remove(key)
             running.add(key)
             observer.stage_started(key)
-            engine.submit(key)
+            engine.submit(key, plan.resources[key])
         if not running:  # nothing would ever happen again
             raise RuntimeError(f"{', '.join(waiting)}: what they need is not in the plan")
         event = engine.next_event()
@@ -187,7 +186,7 @@ def execute(plan: Plan, cells_wanted: Sequence[CellPlan], store: Store, engine: 
             continue
         if event.kind == "locked":
             time.sleep(LOCK_WAIT_S)  # another run computes it, or just died and its worker is leaving
-            engine.submit(event.key)
+            engine.submit(event.key, plan.resources[event.key])
             continue
         running.remove(event.key)
         if event.kind == "done":
@@ -196,7 +195,8 @@ def execute(plan: Plan, cells_wanted: Sequence[CellPlan], store: Store, engine: 
             cells.ended(event.key, "done")
             continue
         if store.error(event.key) is None:  # the worker died before it could write one
-            store.fail(event.key, event.text, "")
+            with suppress(OSError):  # or could not, and no more can this process
+                store.fail(event.key, event.text, "")
         if event.kind == "bad_input":  # a person has to act first: what runs may end, nothing else starts
             outcome.bad_input.append(event.text)
             for key in waiting:
@@ -210,19 +210,6 @@ def execute(plan: Plan, cells_wanted: Sequence[CellPlan], store: Store, engine: 
             outcome.not_run.append(key)
             cells.ended(key, "failed")
     return outcome
-
-
-def _startable(plan: Plan, waiting: Sequence[str], finished: set[str], running: set[str], free: int) -> list[str]:
-    """Ready stages, in the plan's order, that may start now; none overtakes one that waits to be alone."""
-    if any(plan.specs[key].stage in ALONE for key in running):
-        return []
-    chosen: list[str] = []
-    for key in waiting:
-        if plan.specs[key].needs <= finished:
-            if plan.specs[key].stage in ALONE:
-                return chosen[:free] or ([] if running else [key])
-            chosen.append(key)
-    return chosen[:free]
 
 
 def _behind(plan: Plan, failed: str, waiting: Sequence[str]) -> list[str]:

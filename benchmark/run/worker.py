@@ -1,4 +1,4 @@
-"""A worker process: take keys, run stages, tell what happens. The other end is `benchmark.run.local_engine`."""
+"""A worker process: take keys, run stages, tell what happens. The other end is `benchmark.run.engines.local`."""
 
 import json
 import os
@@ -10,10 +10,10 @@ from typing import IO
 
 from benchmark.artifacts.store import StageLockedError, Store
 from benchmark.run.engine import Event
-from benchmark.run.run_stage import run_stage
+from benchmark.run.run_stage import Progress, run_stage
 from vesselgan.errors import InputError
 
-__all__ = ["serve"]
+__all__ = ["outcome_of", "serve"]
 
 
 def serve(store: Store) -> None:
@@ -23,9 +23,15 @@ def serve(store: Store) -> None:
     os.dup2(2, 1)
     keys: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_receive, args=(sys.stdin, keys.put), daemon=True).start()
+
+    def tell(event: Event) -> None:
+        events.write(json.dumps(event.__dict__) + "\n")
+
+    def run(key: str) -> None:
+        tell(outcome_of(store, key, lambda done, total, what: tell(Event("progress", key, done, total, what))))
+
     while True:
-        key = keys.get()
-        events.write(json.dumps(_outcome(store, key, events).__dict__) + "\n")
+        run(keys.get())
 
 
 def _receive(lines: IO[str], put: Callable[[str], None]) -> None:
@@ -34,10 +40,8 @@ def _receive(lines: IO[str], put: Callable[[str], None]) -> None:
     os._exit(0)  # the parent is gone, so nobody waits for this worker's stage: leave its lock at once
 
 
-def _outcome(store: Store, key: str, events: IO[str]) -> Event:
-    def progress(done: int, total: int, what: str) -> None:
-        events.write(json.dumps(Event("progress", key, done, total, what).__dict__) + "\n")
-
+def outcome_of(store: Store, key: str, progress: Progress | None = None) -> Event:
+    """Run a stage in this process, and say what became of it."""
     try:
         run_stage(store, key, progress)
     except StageLockedError as error:

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark import __version__
 from benchmark.artifacts.generators import generator_options, recipe_options
+from benchmark.artifacts.roles import Role
 from benchmark.artifacts.values import GANValues, MemorisationValues, PreparedValues, PrivacySpent, ScoreValues
 from benchmark.environment import environment
 from benchmark.metrics.registry import every, is_cost
@@ -173,7 +174,7 @@ def _generator(found: FoundGenerator) -> Mapping[str, object]:
 
 def _training(origin: Origin) -> Mapping[str, object]:
     options = generator_options(origin.spec.options)
-    result = origin.result("gan")
+    result = origin.result(Role.GAN)
     assert result is not None  # or there would be no generator
     cell = origin.record["cell"] if origin.record else None
     return {
@@ -191,7 +192,7 @@ def _training(origin: Origin) -> Mapping[str, object]:
 
 
 def _training_data(origin: Origin) -> Mapping[str, object] | None:
-    prepared = origin.values("data", PreparedValues)
+    prepared = origin.values(Role.DATA, PreparedValues)
     description = origin.run.plan["data"]["description"] if origin.run else None
     if prepared is None:
         return {"description": description} if description else None
@@ -203,7 +204,7 @@ def _measured(found: FoundGenerator, seed: int, batch: int) -> Measured:
     origin = found.origin
     if origin is None:
         return {"metrics": None, "metrics_of": None, "memorisation": None, "privacy": None}
-    score, gan = origin.values("score", ScoreValues), origin.values("gan", GANValues)
+    score, gan = origin.values(Role.SCORE, ScoreValues), origin.values(Role.GAN, GANValues)
     metrics: Mapping[str, MetricValue] = {}
     if origin.run and origin.record:
         metrics = cell_result(origin.run, origin.record, subject_rows(origin.run, [origin.record]))["metrics"]

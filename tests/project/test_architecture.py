@@ -17,13 +17,14 @@ from benchmark.claims.evidence import SUBJECT, Pairs
 from benchmark.commands import app
 from benchmark.datasets.layouts import choose_layout, load_layout
 from benchmark.datasets.source import choose_source
+from benchmark.environment import this_node
 from benchmark.metrics.asking import default_options
 from benchmark.metrics.registry import MEASUREMENTS
 from benchmark.plan import CellPlan, Plan
 from benchmark.protocol import cells, schema
 from benchmark.protocol.cells import cells_of
 from benchmark.protocol.load import find_protocol, load_protocol
-from benchmark.run.engine import Event
+from benchmark.run.engine import ENGINES, Event
 from benchmark.run.run_stage import run_stage
 from benchmark.run.scheduler import execute
 from benchmark.scoring.masks import mask_rows
@@ -193,7 +194,7 @@ def test_the_engine_of_the_snippet_runs_a_plan(tmp_path: Path) -> None:
     """Of two stages, the second of which reads the first; and of one that fails."""
     protocol = load_protocol(find_protocol("paper"))
     profile = protocol.profiles["smoke"]
-    plan = Plan(protocol, "smoke", profile, "cpu", choose_source("smoke", profile, None))
+    plan = Plan(protocol, "smoke", profile, this_node("cpu"), choose_source("smoke", profile, None))
     store, (first, second, *_) = Store(tmp_path), cells_of(protocol, profile)
     data = plan.add("prepare", {}, {}, None)
     store.plan(plan.specs[data])
@@ -204,10 +205,11 @@ def test_the_engine_of_the_snippet_runs_a_plan(tmp_path: Path) -> None:
     plan.cells = [CellPlan(first, {"data": data, "a": counted, "b": again}), CellPlan(second, {"b": broken})]
     for spec in plan.specs.values():
         store.plan(spec)
-    engine, watcher = run(snippet("An engine"))["ThisProcess"](store), Watcher()
+    run(snippet("An engine"))
+    engine, watcher = ENGINES.pop("this-process")(store, 1), Watcher()
     outcome = execute(plan, plan.cells, store, engine, watcher)
     assert outcome.computed == [counted, again]
-    assert outcome.failed == {broken: "'ending'"}
+    assert outcome.failed == {broken: "KeyError: 'ending'"}
     assert watcher.ended == [(first.id, "done"), (second.id, "failed")]
     result = store.result(again)
     assert result is not None

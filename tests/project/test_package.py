@@ -42,7 +42,7 @@ def test_every_name_in_all_exists_and_is_listed_once(name: str) -> None:
         ("import benchmark.cli", {"torch", "mlflow", "matplotlib", "pandas", "scipy.stats"}),
         ("import benchmark.artifacts.pairs", {"torch"}),
         (
-            "import benchmark.run.scheduler, benchmark.plan, benchmark.run.local_engine",
+            "import benchmark.run.scheduler, benchmark.plan, benchmark.run.engines.local",
             {"torch", "mlflow", "matplotlib"},
         ),
         (

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vesselgan.families.family import OBSERVATIONS, SHOWN, Family, Task, Trained
 from vesselgan.recipe import Recipe
@@ -63,7 +64,7 @@ class AutoregressiveSampler:
                 # The whole batch is always computed, so that the last pairs do not depend on `count`.
                 level = self.network.sample(batch, rng)
             images, labels = (part.cpu().numpy()[: count - first] for part in level)
-            yield Pairs(images, labels > 0)
+            yield Pairs(images, np.stack([without_specks(label > 0, self.config.least_piece) for label in labels]))
 
 
 class Autoregressive(Family[AutoregressiveConfig]):
@@ -74,7 +75,7 @@ class Autoregressive(Family[AutoregressiveConfig]):
     reference = "after Reed et al. 2017, Parallel Multiscale Autoregressive Density Estimation"
     Config = AutoregressiveConfig
     recipe = ("intensity_scaling",)
-    shapeless = ("steps", "seed", "lr", "betas", "warmup", "max_bad_steps", "anywhere", "flips")
+    shapeless = ("steps", "seed", "lr", "betas", "warmup", "max_bad_steps", "anywhere", "flips", "least_piece")
     readings: ClassVar = {
         **{f"nll/{level}": (f"AR: −log p, level {level} of its pyramid", "nats per voxel") for level in range(LEVELS)},
         "gradient_norm": ("AR: gradient", "norm (log scale)"),
@@ -126,21 +127,50 @@ class Autoregressive(Family[AutoregressiveConfig]):
             trainer.generator.sample(synthesis_batch, torch.Generator())
 
 
-def real_batches(config: AutoregressiveConfig, store: "VolumeStore", recipe: Recipe) -> "Callable[[int], Tensor]":
-    """What a step learns from: pairs (B, 2, X, Y, Z), image in [-1, 1] and label 0 or 1, as `config` says."""
+def real_batches(
+    config: AutoregressiveConfig, store: "VolumeStore", recipe: Recipe
+) -> "Callable[[int], tuple[Tensor, Tensor]]":
+    """What a step learns from, as `config` says: pairs (B, 2, X, Y, Z), image in [-1, 1] and label 0 or 1, and places.
+
+    The places (B, 7) are those of `vesselgan.networks.places`; a mirrored patch has the mirrored one.
+    """
     import torch
 
-    from vesselgan.data import Augmentation, PlaceSampler, augment
+    from vesselgan.data import PlaceSampler
+    from vesselgan.networks.places import place_of
 
     subjects = np.array([number for number, subject in enumerate(store.subjects) if subject.split == "train"])
     labels = [store.label(store.subjects[number].key) for number in subjects]
-    places = PlaceSampler(labels, config.patch_size, config.batch, anywhere=config.anywhere, seed=config.seed)
-    varied = Augmentation(flips=config.flips, share=0)
+    cut_at = PlaceSampler(labels, config.patch_size, config.batch, anywhere=config.anywhere, seed=config.seed)
+    centre = tuple(size // 2 for size in config.patch_size)
 
-    def real_batch(step: int) -> torch.Tensor:
-        chosen = places(step)
+    def real_batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        chosen = cut_at(step)
         chosen[:, 0] = subjects[chosen[:, 0]]
-        pairs = augment(*store.cut_at(chosen, recipe.intensity_scaling), varied, seed=config.seed, step=step)
-        return torch.from_numpy(np.stack([part.astype(np.float32) for part in pairs], axis=1))
+        images, vessels = store.cut_at(chosen, recipe.intensity_scaling)
+        pairs = np.stack([images, vessels.astype(np.float32)], axis=1)
+        places = np.stack(
+            [
+                place_of(corner, config.patch_size, store.subjects[number].shape, on_vessel=bool(label[centre]))
+                for (number, *corner), label in zip(chosen.tolist(), vessels, strict=True)
+            ]
+        )
+        rng = np.random.default_rng([config.seed, step, 1])  # the sampler's has no third number
+        for axis in ("xyz".index(name) for name in config.flips):
+            mirrored = rng.random(len(pairs)) < 0.5
+            pairs[mirrored] = np.flip(pairs[mirrored], axis + 2)
+            places[mirrored, axis] *= -1
+        return torch.from_numpy(pairs), torch.from_numpy(places)
 
     return real_batch
+
+
+def without_specks(label: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
+    """The label (X, Y, Z) without its pieces, by 26 neighbours, of fewer than `least` voxels."""
+    from scipy import ndimage
+
+    pieces, _ = ndimage.label(label, np.ones((3, 3, 3)))
+    large = np.bincount(pieces.ravel()) >= least
+    large[0] = False
+    kept: NDArray[np.bool_] = large[pieces]
+    return kept

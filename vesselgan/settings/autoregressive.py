@@ -16,11 +16,13 @@ class AutoregressiveConfig:
     """Everything that decides what a training computes.
 
     ``batch`` is how many pairs a step is given; the coarse levels, whose grids are small, see all of them, level 1 sees
-    half and the finest level a twelfth. The learning rate falls from ``lr`` along a cosine, so that ``steps``
-    belongs to the configuration. ``ema`` is the decay of an average of the weights, which is what the training gives.
+    a third and the finest level a twelfth. Many steps of few pairs teach more than few steps of many. The learning rate
+    falls from ``lr`` along a cosine, so that ``steps`` belongs to the configuration. ``ema`` is the decay of an average
+    of the weights, which is what the training gives.
 
     A share ``anywhere`` of the pairs is cut from anywhere in a training subject's volume, all others around one of its
-    vessel voxels; along each axis in ``flips`` half of them are mirrored.
+    vessel voxels; along each axis in ``flips`` half of them are mirrored. Pieces of label that have fewer voxels than
+    ``least_piece`` are taken out of samples: specks, of which the coarse levels make many and real labels have few.
     """
 
     patch_size: tuple[int, int, int]
@@ -29,14 +31,15 @@ class AutoregressiveConfig:
     filters: Positive = 64
     components: Positive = 3
     precision: PrecisionName = "fp32"
-    batch: Positive = 24
-    lr: Rate = 2e-3
+    batch: Positive = 12
+    lr: Rate = 6e-3
     betas: tuple[Share, Share] = (0.9, 0.99)
     warmup: Positive = 50
     ema: Decay | None = 0.995
     max_bad_steps: Positive = 20
     anywhere: Share = 0.02
     flips: tuple[Axis, ...] = ("x",)
+    least_piece: Positive = 10
 
     def check(self) -> None:
         """Raise InputError for settings that do not work."""
@@ -46,7 +49,7 @@ class AutoregressiveConfig:
 
     def patches(self, levels: int) -> list[int]:
         """How many pairs of a step each level sees, the finest first."""
-        shares = (1 / 12, 1 / 2)
+        shares = (1 / 12, 1 / 3)
         return [max(1, round(self.batch * share)) for share in shares[:levels]] + [self.batch] * (levels - len(shares))
 
     def rate(self, step: int) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor
 from vesselgan.errors import InputError
 from vesselgan.networks import place
 from vesselgan.networks.autoregressive import AutoregressiveGenerator
+from vesselgan.networks.places import PLACE
 from vesselgan.settings import AutoregressiveConfig, fingerprint
 from vesselgan.training.averaging import WeightAverage
 from vesselgan.training.diagnosis import diagnose
@@ -29,6 +30,7 @@ from vesselgan.training.reporting import OnStep
 
 __all__ = ["AutoregressiveConfig", "AutoregressiveTrainer", "network_of", "train_autoregressive"]
 
+CALIBRATION = 1024  # real pairs that tell the scale of intensities, and the places that samples will have
 _LARGEST_GRADIENT = 5.0  # longer ones are shortened to it: single batches have outliers of intensity
 
 
@@ -81,19 +83,24 @@ class AutoregressiveTrainer:
         """The generator that the training gives: with averaged weights where ``config.ema`` asks for them."""
         return self.generator if self._average is None else self._average.network()
 
-    def step(self, real: Tensor) -> dict[str, Tensor]:
-        """One update on real pairs (B, 2, X, Y, Z); its readings, 0-d each.
+    def calibrate(self, pairs: Tensor, places: Tensor) -> None:
+        """Before the first step: see `AutoregressiveGenerator.calibrate`."""
+        for network in (self.generator, self.generator_for_use):
+            network.calibrate(pairs.to(self.device), places.to(self.device))
+
+    def step(self, pairs: Tensor, places: Tensor | None = None) -> dict[str, Tensor]:
+        """One update on real pairs (B, 2, X, Y, Z) and their places (B, 7), or in no place; its readings, 0-d each.
 
         ``nll/LEVEL`` is that of `AutoregressiveGenerator.nll` before the update.
         """
         for group in self._optimiser.param_groups:
             group["lr"] = self.config.rate(self.steps_done)
-        if self.steps_done == 0:
-            self._calibrate(real)
+        if places is None:
+            places = pairs.new_zeros(len(pairs), PLACE)
         self._guarded.begin()
         with self.precision.autocast():
-            pairs = real.to(self.device, non_blocking=True)
-            terms = self.generator.nll(pairs, self.steps_done, self._patches)
+            real, where = (part.to(self.device, non_blocking=True) for part in (pairs, places))
+            terms = self.generator.nll(real, where, self.steps_done, self._patches)
         scaler = self.precision.scaler
         torch.autograd.backward(scaler.scale(torch.stack(terms).sum()))
         scale = loss_scale(scaler, self.device)
@@ -107,10 +114,6 @@ class AutoregressiveTrainer:
             self._average.update(self.generator, update.outcome > Outcome.LOSS_SCALE)
         readings = {f"nll/{level}": term.detach() for level, term in enumerate(terms)}
         return {**readings, "gradient_norm": norm, "loss_scale": scale, "outcome": update.outcome}
-
-    def _calibrate(self, real: Tensor) -> None:
-        for network in (self.generator, self.generator_for_use):
-            network.calibrate(real.to(self.device))
 
     def in_a_wider_format(self, step: int) -> "AutoregressiveTrainer":
         """A copy to make this step with: the present weights, float32, in which a density is computed at the most."""
@@ -146,7 +149,7 @@ class AutoregressiveTrainer:
 
 def train_autoregressive(
     config: AutoregressiveConfig,
-    real_batch: Callable[[int], Tensor],
+    real_batch: Callable[[int], tuple[Tensor, Tensor]],
     *,
     device: torch.device | str,
     checkpoint: Path | None = None,
@@ -158,24 +161,28 @@ def train_autoregressive(
     """Train to ``config.steps``, from ``checkpoint`` if that file exists, and return the generator.
 
     ``real_batch(step)`` gives the pairs (B, 2, X, Y, Z) of a step, image in [-1, 1] and label (vessel above 0), and
-    must depend on the step alone. ``on_step(step, values)`` gets the readings of every step that this call makes,
-    counted from 0; after a crash, the steps since the last checkpoint come again. ``observe`` and ``observe_every`` are
-    those of `observed`. Raises RuntimeError after ``config.max_bad_steps`` in a row or BAD_SHARE of all that had to be
-    rejected, InputError for a checkpoint of another configuration.
+    their places (B, 7), see `vesselgan.networks.places`. It must depend on the step alone, and may be asked for steps
+    beyond the last. ``on_step(step, values)`` gets the readings of every step that this call makes, counted from 0;
+    after a crash, the steps since the last checkpoint come again. ``observe`` and ``observe_every`` are those of
+    `observed`. Raises RuntimeError after ``config.max_bad_steps`` in a row or BAD_SHARE of all that had to be rejected,
+    InputError for a checkpoint of another configuration.
     """
     trainer = AutoregressiveTrainer(config, device)
 
     def step(index: int) -> Mapping[str, Tensor]:
-        return trainer.step(real_batch(index))
+        if index == 0:
+            first = [real_batch(step) for step in range(-(-CALIBRATION // config.batch))]
+            trainer.calibrate(*(torch.cat(parts) for parts in zip(*first, strict=True)))
+        return trainer.step(*real_batch(index))
 
     def explain(index: int, overflows: bool) -> str:
-        real = real_batch(index)
+        real, places = real_batch(index)
         if config.precision == "fp32" and real.isfinite().all():  # no wider format to compare with
             return f"its densities are computed in float32 at the most: lower the learning rates (lr {config.lr:g})"
         return diagnose(
             config.precision,
             [real],
-            lambda: trainer.in_a_wider_format(index).step(real)["outcome"],
+            lambda: trainer.in_a_wider_format(index).step(real, places)["outcome"],
             rates=f"lr {config.lr:g}",
             loss_scale=overflows,
         )

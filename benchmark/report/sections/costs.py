@@ -50,8 +50,8 @@ def cost_view(results: Results, marks: Mapping[str, ArmMark]) -> CostView | None
         measured_on=(
             f"Measured on {_machine(environment)} with {plural(measurement['threads'], 'thread')}, no other "
             f"stage at its side{alone}: {plural(measurement['rounds'], 'round')} in which all configurations took "
-            f"turns, {plural(measurement['steps_timed'], 'step')} each in all after a warm-up. One step trains critic "
-            "and generator once."
+            f"turns, {plural(measurement['steps_timed'], 'step')} each in all after a warm-up. One step trains a "
+            "generator once, and a critic beside it, if there is one."
         ),
         memory_definition=measurement["memory_definition"],
         precision_note=(
@@ -64,7 +64,7 @@ def cost_view(results: Results, marks: Mapping[str, ArmMark]) -> CostView | None
 
 
 def _entries(cell: CellResult, notes: Footnotes) -> Iterator[Entry]:
-    yield Entry(str(cell["norm"]))
+    yield Entry(str(cell["norm"] or "–"))  # not every generator has a critic
     emulated = bool(cell["metrics"]["step_time_ms"].get("emulated"))
     yield Entry(str(cell["precision"]), "emulated" if emulated else "", notes.mark(EMULATED if emulated else None))
     yield Entry(str(cell["filters"]))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from benchmark.artifacts.pairs import decoded
 from benchmark.artifacts.reading import Step, read_arrays, read_steps
+from benchmark.artifacts.roles import Role
 from benchmark.artifacts.values import UNetValues
 from benchmark.metrics.registry import every
 from benchmark.report.charts import REAL_COLOUR, Curve, Line, prd_chart, subject_chart, training_chart
@@ -89,11 +90,11 @@ def prd_figure(run: Run, marks: Mapping[str, ArmMark]) -> Markup | None:
     curves: dict[str, tuple[list[Any], list[Any]]] = {}
     floor: Curve | None = None
     for record in run.cells:
-        if pair := _prd(run.file(record, "score", "prd.npz")):
+        if pair := _prd(run.file(record, Role.SCORE, "prd.npz")):
             precision, recall = curves.setdefault(record["cell"]["label"], ([], []))
             precision.append(pair[0])
             recall.append(pair[1])
-        if floor is None and (pair := _prd(run.file(record, "reference", "prd.npz"))):
+        if floor is None and (pair := _prd(run.file(record, Role.REFERENCE, "prd.npz"))):
             floor = Curve(REAL_COLOUR, [pair[0]], [pair[1]])
     if not curves:
         return None
@@ -113,7 +114,7 @@ def sample_rows(run: Run, marks: Mapping[str, ArmMark]) -> Sequence[SampleRow]:
     rows = []
     if store is not None and (pairs := _real_pairs(store)):
         rows.append(SampleRow(None, None, [_pair(image, label, spacing, "#c9c9c9", "real") for image, label in pairs]))
-    for mark, record, path in first_files(run, marks, "pairs", "shown.npz"):
+    for mark, record, path in first_files(run, marks, Role.PAIRS, "shown.npz"):
         shown = read_arrays(path, ["images", "labels"])
         images, labels = decoded(shown["images"][:SHOWN]), shown["labels"][:SHOWN]
         pictures = [
@@ -131,7 +132,7 @@ def plane_spacing(run: Run) -> tuple[float, float]:
 
 def run_store(run: Run) -> VolumeStore | None:
     """The volumes of the run, where its data stage is done."""
-    folder = next((folder for record in run.cells if (folder := run.files(record, "data", "store"))), None)
+    folder = next((folder for record in run.cells if (folder := run.files(record, Role.DATA, "store"))), None)
     try:
         return None if folder is None else open_store(folder)
     except InputError:  # of an earlier format, since its files are as they were written
@@ -173,7 +174,7 @@ def course_rows(run: Run, marks: Mapping[str, ArmMark]) -> Sequence[CourseRow]:
     """What each arm's first finished seed makes of the same noise, over its training."""
     spacing = plane_spacing(run)
     rows = []
-    for mark, record, path in first_files(run, marks, "gan", "course.npz"):
+    for mark, record, path in first_files(run, marks, Role.GAN, "course.npz"):
         steps, images, labels = read_arrays(path, ["steps", "images", "labels"]).values()
         chosen = np.unique(np.linspace(0, len(steps) - 1, min(SHOWN, len(steps))).round().astype(int))
         moments = []
@@ -197,7 +198,7 @@ def training_figures(run: Run, marks: Mapping[str, ArmMark]) -> Sequence[Markup]
                     if role == "gan" or (role, name) in TRAINING_PANELS:
                         rows = [step for step in steps if name in step]
                         panels.setdefault((role, name), []).append(_line(colour, rows, name))
-        if unet := run.values(record, "unet", UNetValues):
+        if unet := run.values(record, Role.UNET, UNetValues):
             losses = [{"step": each["step"], "loss": each["validation_loss"]} for each in unet["history"]]
             panels["unet", "validation"].append(_line(colour, losses, "loss"))
     charts = []

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.artifacts.reading import read_arrays
+from benchmark.artifacts.roles import Role
 from benchmark.metrics.labels import STATISTICS
 from benchmark.report.pictures import Picture, grey_picture
 from benchmark.report.sections.figures import first_files, plane_spacing
@@ -59,7 +60,7 @@ def audit_views(run: Run, results: Results, marks: Mapping[str, ArmMark]) -> Seq
     spacing = plane_spacing(run)
     cells = {cell["id"]: cell for cell in results["cells"]}
     views = []
-    for mark, record, path in first_files(run, marks, "score", "closest.npz"):
+    for mark, record, path in first_files(run, marks, Role.SCORE, "closest.npz"):
         cell, arrays = cells[record["cell"]["id"]], read_arrays(path, ["generated", "training"])
         closest = [
             ClosestPair(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from benchmark.artifacts.pairs import decoded
 from benchmark.artifacts.reading import map_array
+from benchmark.artifacts.roles import Role
 from benchmark.report.pictures import Picture, grey_picture, mask_picture
 from benchmark.report.sections.figures import plane_spacing, run_store
 from benchmark.report.sections.text import ArmMark
@@ -52,7 +53,7 @@ def median_patches(run: Run, results: Results, marks: Mapping[str, ArmMark]) -> 
     if chosen is None or store is None:
         return None
     record = next(record for record in run.cells if record["cell"]["id"] == chosen["cell"])
-    images, labels = (run.file(record, "pairs", f"{name}.npy") for name in ("images", "labels"))
+    images, labels = (run.file(record, Role.PAIRS, f"{name}.npy") for name in ("images", "labels"))
     if images is None or labels is None:
         return None
     mark, spacing, row = marks[chosen["label"]], plane_spacing(run), chosen["synthetic"]["row"]

@@ -7,9 +7,11 @@ from typing import Any
 
 from benchmark.artifacts.values import PreparedValues
 from benchmark.protocol.schema import Profile
+from benchmark.protocol.sections import usual_settings
 from benchmark.report.exports import flatten
 from benchmark.results.format import Results
 from benchmark.words import join, plural
+from vesselgan.families import FAMILIES
 from vesselgan.recipe import Recipe
 
 __all__ = ["FILES", "DeviationRow", "MethodsView", "SettingRow", "methods_view"]
@@ -94,12 +96,14 @@ def methods_view(run_name: str, results: Results) -> MethodsView:
 
 
 def _settings(settings: Mapping[str, Any], *, phantom: bool) -> Iterator[SettingRow]:
+    families: Mapping[str, Any] = settings.get("families", {})  # absent from earlier runs
     defaults = dict(flatten(Profile().model_dump(mode="json")))
-    for name, value in flatten(settings):
+    defaults |= flatten({name: usual_settings(FAMILIES[name]) for name in families if name in FAMILIES})
+    for name, value in flatten({**{key: settings[key] for key in settings if key != "families"}, **families}):
         irrelevant = name.split(".")[0] in NOT_THE_MODEL or (name.startswith("phantom.") and not phantom)
         if irrelevant or defaults.get(name) == value:
             continue
-        ours = name in NOT_PUBLISHED or name.startswith(HARNESS_OPTIONS)
+        ours = name in NOT_PUBLISHED or name.startswith((*HARNESS_OPTIONS, *families))
         origin = "ours, the paper does not say" if ours else "paper"
         yield SettingRow(name, _shown(value), _shown(defaults.get(name)), origin)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.artifacts.error_maps import FOUND_CODE, INVENTED_CODE, MISSED_CODE, load_error_map
+from benchmark.artifacts.roles import Role
 from benchmark.report.pictures import Picture, error_picture, grey_picture, mask_picture
 from benchmark.report.sections.figures import first_files, in_plane, run_store
 from benchmark.report.sections.text import ArmMark, number
@@ -48,7 +49,7 @@ def segmented_subjects(run: Run, results: Results, marks: Mapping[str, ArmMark])
     store = run_store(run)
     if store is None:
         return []
-    cells = [(mark, record) for mark, record, _ in first_files(run, marks, "evaluate", "subjects.csv")]
+    cells = [(mark, record) for mark, record, _ in first_files(run, marks, Role.EVALUATE, "subjects.csv")]
     scores = _scores(results)
     shown = []
     for key, rank in _chosen(results["subject_ranking"], max(1, MOST_PICTURES // max(1, len(cells)))):
@@ -93,7 +94,7 @@ def _tiles(
     voxel_mm = float(np.linalg.norm(subject.spacing_mm))  # its diagonal: as far as neighbours can be
     for mark, record in cells:
         name = f"{subject.key}.nii.gz"
-        errors, distances = (run.file(record, "evaluate", f"{kind}/{name}") for kind in ("errors", "distances"))
+        errors, distances = (run.file(record, Role.EVALUATE, f"{kind}/{name}") for kind in ("errors", "distances"))
         if errors is None:
             continue
         codes, far_mm = load_error_map(errors, distances)

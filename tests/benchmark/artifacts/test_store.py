@@ -1,6 +1,9 @@
 """Stage folders: keys, what counts as done, locks, specs."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +72,29 @@ def test_a_retry_keeps_the_checkpoint_and_the_record_up_to_it_and_removes_the_re
     store.fail(key, "no", "")
     store.clear(key)
     assert {path.name for path in store.folder(key).iterdir()} == {"spec.json", *kept}
+
+
+def test_places_below_the_folder_of_a_run_are_kept_relative_to_it(tmp_path: Path) -> None:
+    """So that a machine that sees the folder elsewhere finds them. What lies outside keeps its place."""
+    where = {"folder": str(tmp_path / "here/scans"), "weights": "/elsewhere/w.pth", "layout": "folder"}
+    spec = replace(SPEC, where=where)
+    Store(tmp_path / "here/runs").plan(spec)
+    assert Store(tmp_path / "here/runs").spec(spec.key).where == where
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = Store(tmp_path / "there/runs").spec(spec.key)
+    assert moved.where == {**where, "folder": str(tmp_path / "there/scans")}
+    assert moved.key == SPEC.key
+
+
+def test_a_store_locks_by_whatever_locks_it_is_given(tmp_path: Path) -> None:
+    class Taken:
+        @contextmanager
+        def hold(self, path: Path, *, wait: bool) -> Iterator[bool]:
+            yield wait
+
+    _, key = finished(tmp_path)
+    with pytest.raises(StageLockedError), Store(tmp_path, Taken()).lock(key):
+        pass
 
 
 def test_only_one_process_at_a_time_holds_a_stage(tmp_path: Path) -> None:

@@ -100,6 +100,19 @@ def test_the_plan_and_its_prediction_are_there_for_programs(dry_run: Callable[..
     assert plan["predicted"]["hours"] > 0
 
 
+def test_networks_of_more_sizes_than_can_be_counted_are_not(
+    dry_run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "MOST_SIZES", 3)
+    for protocol, sizes in (("paper", 4), ("precision", 8)):
+        result = dry_run(protocol, "--profile", "smoke")
+        assert f"predicted: {sizes} generators of different sizes are not counted" in result.stdout
+        assert "choose some cells with -k" in result.stdout
+    asked = json.loads(dry_run("paper", "--profile", "smoke", "--json").stdout)["predicted"]
+    assert (asked["hours"], asked["memory_gib"], asked["trainings"]) == (None, None, 4)
+    assert "(each: SN under a minute)" in dry_run("paper", "--profile", "smoke", "-k", "SN and not MP").stdout
+
+
 def test_the_state_between_steps_is_part_of_the_peak() -> None:
     config = WGANConfig(patch_size=(32, 32, 16), steps=1, seed=0, filters=16, batch=2, ema=0.9)
     cost = predict_step(config)

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +30,6 @@ Refused = Callable[..., str]
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Refused:
     """The line of a refusal by the command line, in an empty folder that stays as it is."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
 
     def run(*arguments: object) -> str:
         before = sorted(tmp_path.rglob("*"))

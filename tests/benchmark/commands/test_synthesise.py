@@ -52,6 +52,9 @@ metrics: {fid: {}}
 """
 
 
+SCORED = ("data", "verify_gan", "gan", "pairs", "verify_score", "reference", "score")
+
+
 @pytest.fixture(autouse=True)
 def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flush waits for all that the machine is writing, which is nothing of these tests."""
@@ -62,21 +65,25 @@ def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with two trained generators, the first of which is scored, and a third that is not trained."""
     folder = tmp_path_factory.mktemp("home")
+    run_cells(folder, PROTOCOL, {"SN_f16_s0": SCORED, "SN_f16_s1": ("gan",)})
+    return folder
+
+
+def run_cells(folder: Path, text: str, wanted: dict[str, tuple[str, ...]]) -> None:
+    """Some stages of some cells of a protocol."""
     path = folder / "tiny.yaml"
-    path.write_text(PROTOCOL, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     protocol = load_protocol(path)
     profile = protocol.profiles["smoke"]
     source = choose_source("smoke", profile, None)
     plan = build_plan(protocol, "smoke", profile, cells_of(protocol, profile), source, "cpu")
     store = Store(folder / "runs")
-    write_run_folder(plan, store, folder, PROTOCOL)
+    write_run_folder(plan, store, folder, text)
     stages = {cell.cell.id: cell.stages for cell in plan.cells}
-    scored = ("data", "verify_gan", "gan", "pairs", "verify_score", "reference", "score")
-    for cell, roles in {"SN_f16_s0": scored, "SN_f16_s1": ("gan",)}.items():
+    for cell, roles in wanted.items():
         for role in roles:
             for key in (*store.spec(stages[cell][role]).checks, stages[cell][role]):
                 run_stage(store, key)
-    return folder
 
 
 def stage_of(home: Path, role: str, cell: str = "SN_f16_s0") -> Path:
@@ -120,6 +127,28 @@ def test_the_pairs_of_a_run_are_those_that_it_scored(home: Path, tmp_path: Path)
     assert sheet["metrics_of"] == "the first 16 pairs of this seed and batch"
     other = of_run(home, tmp_path / "other", "--seed", 5)
     assert other["metrics_of"].startswith("the first 16 other pairs")
+
+
+def test_a_generator_of_another_family_is_put_to_use_as_well(tmp_path: Path) -> None:
+    section = "autoregressive: {steps: 3, filters: 8, batch: 8}\n    pairs: 24"
+    text = PROTOCOL.replace("pairs: 24", section).replace("variant: [SN], seed: [0, 1, 2]", "variant: [AR], seed: [0]")
+    run_cells(tmp_path, text, {"AR_f8_s0": SCORED})
+    sheet = of_run(tmp_path, tmp_path / "set", "--format", "npz", cell="AR_f8_s0")
+    (shard,) = (np.load(path) for path in (tmp_path / "set").glob("*.npz"))
+    made = np.load(stage_of(tmp_path, "pairs", "AR_f8_s0") / "labels.npy")
+    np.testing.assert_array_equal(shard["labels"], made[:20])
+    generator = sheet["generator"]
+    assert (generator["kind"], generator["filters"]) == ("autoregressive generator", 8)
+    assert {"lr": 2e-3, "steps": 3, "pairs_seen": 24, "anywhere": 0.02}.items() <= generator["training"].items()
+    assert sheet["generation"]["recipe"] == {}
+    assert "Reed et al. 2017" in sheet["reference"]
+    assert sheet["memorisation"].keys() == {"features", "images"}
+    text = (tmp_path / "set/datasheet.md").read_text()
+    assert "cut anew for every step. The audit compares with other patches" in text
+    assert "BatchNorm" not in text
+    assert "\n\n\n" not in text
+    synthesise(stage_of(tmp_path, "gan", "AR_f8_s0"), "--count", 4, "--out", tmp_path / "alone")
+    assert sheet_in(tmp_path / "alone")["generator"]["sha256"] == generator["sha256"]
 
 
 def test_spacing_and_intensities_are_the_training_subjects_own(home: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_generator_of_another_family_takes_its_size_from_its_own_section() -> 
     assert list(found) == ["c-SN-MP_f128_s0", "c-SN-MP_f128_s1", "AR_f24_s0", "AR_f24_s1"]
     ar = found["AR_f24_s0"]
     assert (ar.family, ar.variant, ar.norm, ar.precision) == ("autoregressive", "AR", None, "bf16")
-    assert (ar.filters, ar.batch) == (24, 24), "of the section, and of its default"
+    assert (ar.filters, ar.batch) == (24, 12), "of the section, and of its default"
     assert ar.is_synthetic
     assert not ar.is_real
     assert found["c-SN-MP_f128_s0"].family == "wgan"

@@ -1,5 +1,7 @@
 """Protocol files: what is refused, where the error is said to be, and that defaults are the paper's values."""
 
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from paths import ROOT
 
 from benchmark.claims.family import LEVEL
 from benchmark.metrics.registry import is_cost
+from benchmark.protocol.cells import cells_of, most_cells
 from benchmark.protocol.load import find_protocol, load_protocol
 from benchmark.protocol.schema import Profile
 from vesselgan.errors import InputError
@@ -205,3 +208,74 @@ def test_the_defaults_of_a_profile_are_the_papers() -> None:
     assert (paper.ema, paper.max_bad_steps) == (None, 20)
     assert (paper.dp.noise_multiplier, paper.dp.clip_norm, paper.dp.weight_clip, paper.dp.delta) == (0.3, 1, 0.01, None)
     assert (paper.dp.critic_steps, paper.dp.lr_generator, paper.dp.lr_critic) == (5, 1e-4, 1e-4)
+
+
+LEVELS = "abcdefghi"  # each of ten of the one before: a billion values in all
+BOMB = "x: &a [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in pairwise(LEVELS)
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("title: A test", "title: A test\nabout: &a {<<: *a}", "3:8: YAML: contains itself"),
+        ("title: A test", "title: A test\nabout: &a [*a]", "3:8: YAML: contains itself"),
+        ("title: A test", "title: A test\nabout: &a {b: {c: *a}}", "3:8: YAML: contains itself"),
+        ("filters: 16}", "dp: &a {delta: *a}}", "5:34: YAML: contains itself"),
+        ("title: A test", "title: A test\nabout: {<<: 3}", "3:13: YAML: expected a mapping or list of mappings"),
+        ("title: A test", f"title: A test\n{BOMB}", "YAML: stands for more than 100000 values"),
+        ("title: A test", "title: !!omap [{a: 1}]", "2:8: YAML: a value of the kind omap means nothing here"),
+        ("title: A test", "title: !!set {a, b}", "2:8: YAML: a value of the kind set means nothing here"),
+        ("title: A test", "title: !!binary aGFsbG8=", "2:8: YAML: a value of the kind binary means nothing here"),
+        ("title: A test", "title: !mine {a: 1}", "2:8: YAML: a value of the kind !mine means nothing here"),
+        ("title: A test", "title: !!int x", "1:1: YAML: cannot be read (ValueError: invalid literal"),
+        ("title: A test", "title: 2024-13-01", "2:8: YAML: a value of the kind timestamp means nothing here"),
+        ("title: A test", "title: 2024-12-01", "2:8: YAML: a value of the kind timestamp means nothing here"),
+        ("title: A test", 'title: "A \\ud800 test"', "2:8: YAML: the character U+D800 cannot be printed"),
+        ("title: A test", 'title: "A \\0 test"', "2:8: YAML: the character U+0000 cannot be printed"),
+        ("title: A test", 'title: "A \\e[31m test"', "2:8: YAML: the character U+001B cannot be printed"),
+        ("title: A test", 'title: A test\n"a\\0": 1', "3:1: YAML: the character U+0000 cannot be printed"),
+        ("title: A test", "title: A test\n1: 2", "3:1: 1: keys should be strings, not 1"),
+        ("title: A test", "title: A test\n? [a, b]\n: 2", "3:3: YAML: a key is text or a number"),
+        ("title: A test", "title: A test\nnull: 2", "3:1: YAML: a key is text or a number"),
+        ("filters: 16", "filters: &yes true", "5:30: profiles.one.filters: input should be a valid integer"),
+        ("title: A test", f"title: {'[' * 3000}", "YAML: is nested too deep"),
+        ("title: A test", f"title: {'[' * 500}{']' * 500}", "YAML: is nested too deep"),
+        ("filters: 16", f"filters: {'9' * 5000}", "YAML:"),
+        ("title: A test", "title: A test\nabout: *nowhere", "YAML: found undefined alias"),
+        ("seed: [0]", f"seed: [{', '.join(map(str, range(30_000)))}]", "1:1: has 194 KiB, and a protocol at most 128"),
+        (
+            "seed: [0]",
+            f"seed: [{', '.join(map(str, range(1000)))}], filters: [{', '.join(str(8 * n) for n in range(1, 101))}]",
+            "6:1: matrix: up to 600002 cells in all profiles, 600002 of them in one; a protocol has at most 100000",
+        ),
+        ("filters: 16", "split: {train: 9000000}", "profiles.one.split.train: input should be less than or equal to"),
+    ],
+)
+def test_what_nobody_writes_is_told_in_one_line_all_the_same(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    assert old in VALID
+    started = time.monotonic()
+    (line,) = errors_of(tmp_path, VALID.replace(old, new))
+    assert line.startswith("tiny.yaml:")
+    assert expected in line
+    assert time.monotonic() - started < 10
+
+
+def test_anchors_and_merges_are_for_use(tmp_path: Path) -> None:
+    text = VALID.replace("  one: {", "  zero: &zero {filters: 32, ema: 0.9}\n  one: {<<: *zero, ")
+    profiles = load_protocol(write(tmp_path, text)).profiles
+    assert (profiles["one"].filters, profiles["one"].ema, profiles["one"].patch) == (16, 0.9, (32, 32, 16))
+    wrong = text.replace("ema: 0.9", "ema: 9")
+    assert len(errors_of(tmp_path, wrong)) == 2, "where it is said, and where it is merged"
+
+
+def test_the_most_cells_are_counted_and_not_built() -> None:
+    for path in PROTOCOLS:
+        protocol = load_protocol(path)
+        for profile in protocol.profiles.values():
+            assert len(cells_of(protocol, profile, has_data=True)) <= most_cells(protocol, profile)
+    profile = protocol.profiles[protocol.default_profile]
+    matrix = protocol.matrix.model_copy(update={"seed": range(10**6)})
+    with pytest.raises(InputError, match="a run has at most 100000"):
+        cells_of(protocol, profile.model_copy(update={"matrix": matrix}))

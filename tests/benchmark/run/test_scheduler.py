@@ -1,5 +1,6 @@
 """The scheduler with an engine that only pretends: order, reuse, failure, exclusiveness, exit status."""
 
+import json
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,11 @@ from paths import ROOT
 
 from benchmark.artifacts.store import Store, environment_for
 from benchmark.datasets.source import choose_source
-from benchmark.plan import CellPlan, Plan, build_plan
+from benchmark.plan import CellPlan, Plan, Resources, build_plan
 from benchmark.protocol.cells import cells_of
 from benchmark.protocol.load import load_protocol
-from benchmark.run.engine import Event
+from benchmark.run.engine import Engine, Event
+from benchmark.run.run_stage import run_stage
 from benchmark.run.scheduler import Outcome, execute, write_run_folder
 from vesselgan.errors import InputError
 from vesselgan.recipe import as_dict, resolve_recipe
@@ -20,7 +22,7 @@ from vesselgan.recipe import as_dict, resolve_recipe
 PAPER = ROOT / "protocols" / "paper.yaml"
 
 
-class PretendEngine:
+class PretendEngine(Engine):
     """Finishes stages in the order in which they came, except those that it is told to fail."""
 
     def __init__(self, store: Store, workers: int = 2, fail: dict[str, str] | None = None) -> None:
@@ -28,13 +30,16 @@ class PretendEngine:
         self.running: deque[str] = deque()
         self.order: list[str] = []
         self.together: list[set[str]] = []
+        self.alone = False
 
-    @property
-    def free(self) -> int:
-        return self.workers - len(self.running)
+    def free(self, resources: Resources) -> bool:
+        if resources.exclusive or self.alone:
+            return not self.running
+        return len(self.running) < self.workers
 
-    def submit(self, key: str) -> None:
-        assert self.free > 0
+    def submit(self, key: str, resources: Resources) -> None:
+        assert self.free(resources)
+        self.alone = resources.exclusive
         missing = [need for need in self.store.spec(key).needs if not self.store.done(need)]
         assert not missing, f"{key} was started before {missing}"
         self.running.append(key)
@@ -48,6 +53,8 @@ class PretendEngine:
             return Event(how, key, text=f"{stage} broke")
         self.store.finish(key, {}, {"seconds": 0.0})
         return Event("done", key)
+
+    def close(self) -> None: ...
 
 
 class Listener:
@@ -91,6 +98,47 @@ def test_the_cost_measurement_has_the_machine_for_itself(plan: Plan, tmp_path: P
     crowds = [keys for keys in engine.together if any(key.startswith("measure") for key in keys)]
     assert [len(keys) for keys in crowds] == [1]
     assert max(len(keys) for keys in engine.together) > 1
+
+
+def test_the_plan_says_what_each_stage_takes_while_it_runs(plan: Plan) -> None:
+    threads = plan.profile.threads
+    assert plan.resources.keys() == plan.specs.keys()
+    for key, spec in plan.specs.items():
+        taken = plan.resources[key]
+        assert taken.exclusive == (spec.stage == "measure")
+        assert taken.cpus == (plan.profile.measure.threads if taken.exclusive else spec.runtime.get("threads", 1))
+        assert taken.gpus == 0
+    assert {plan.resources[key].cpus for key in plan.specs if key.startswith("train")} == {threads}
+    on_gpu = elsewhere(plan, device="cuda")
+    with_gpu = {spec.stage for key, spec in on_gpu.specs.items() if on_gpu.resources[key].gpus}
+    without = {spec.stage for key, spec in on_gpu.specs.items() if not on_gpu.resources[key].gpus}
+    assert "train_gan" in with_gpu
+    assert without == {"prepare", "fit_untrained", "evaluate_untrained"}
+    assert (PretendEngine.default_workers(on_gpu), PretendEngine.default_workers(plan) >= 1) == (1, True)
+
+
+def elsewhere(plan: Plan, **facts: object) -> Plan:
+    """The same plan for another node."""
+    cells = [cell.cell for cell in plan.cells]
+    return build_plan(plan.protocol, "smoke", plan.profile, cells, plan.source, replace(plan.node, **facts))
+
+
+def test_the_machine_in_a_key_is_the_one_that_computes(plan: Plan) -> None:
+    """And it is in the keys of what is timed or checked on it alone."""
+    assert elsewhere(plan).specs.keys() == plan.specs.keys()
+    other = elsewhere(plan, machine={**plan.node.machine, "cpu": "another"})
+    changed = {spec.stage for key, spec in plan.specs.items() if key not in other.specs}
+    assert changed == {"verify", "measure"}
+    machines = {spec.runtime["machine"]["cpu"] for spec in other.specs.values() if "machine" in spec.runtime}
+    assert machines == {"another"}
+
+
+def test_a_worker_refuses_what_is_about_another_machine(plan: Plan, tmp_path: Path) -> None:
+    store, other = Store(tmp_path), elsewhere(plan, machine={**plan.node.machine, "cores": 999})
+    write_run_folder(other, store, tmp_path, "")
+    assert json.loads((tmp_path / "runs/paper-smoke/environment.json").read_text())["machine"]["cores"] == 999
+    with pytest.raises(InputError, match=r"verify-.*about another machine .*999 cores"):
+        run_stage(store, other.checks[0])
 
 
 def test_a_numerics_check_that_fails_stops_only_what_computes_so(plan: Plan, tmp_path: Path) -> None:

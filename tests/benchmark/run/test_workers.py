@@ -10,8 +10,9 @@ import pytest
 
 from benchmark.artifacts.store import Spec, Store
 from benchmark.artifacts.versions import STAGE_VERSIONS
+from benchmark.plan import Resources
 from benchmark.run.engine import Event
-from benchmark.run.local_engine import LocalEngine
+from benchmark.run.engines.local import LocalEngine
 from vesselgan.processor import INSTRUCTION_LIMIT
 
 
@@ -54,7 +55,7 @@ def test_a_stage_with_narrower_instructions_gets_a_process_that_started_with_the
     spec = replace(store.spec(plain), runtime={"remedy": {"instructions": "AVX2"}})
     store.plan(spec)
     for key in (plain, spec.key):
-        engine.submit(key)
+        engine.submit(key, Resources())
         assert outcome(engine).kind == "done"
     assert [worker.environ().get(INSTRUCTION_LIMIT) for worker in workers()] == [
         os.environ.get(INSTRUCTION_LIMIT),
@@ -66,21 +67,38 @@ def test_a_warm_worker_takes_one_stage_after_another(engine: LocalEngine, tmp_pa
     store = Store(tmp_path)
     for seed in range(2):
         key = planned(store, seed)
-        engine.submit(key)
+        engine.submit(key, Resources())
         assert outcome(engine) == Event("done", key)
         assert store.done(key)
     assert len(workers()) == 1
 
 
+def test_a_stage_that_must_be_alone_has_this_machine_for_itself(tmp_path: Path) -> None:
+    store, alone, beside = Store(tmp_path), Resources(exclusive=True), Resources()
+    engine = LocalEngine(store, workers=2)
+    try:
+        assert engine.free(alone)
+        engine.submit(planned(store, 0), beside)
+        assert engine.free(beside)
+        assert not engine.free(alone)
+        outcome(engine)
+        engine.submit(planned(store, 1), alone)
+        assert not engine.free(beside)
+        outcome(engine)
+        assert engine.free(beside)
+    finally:
+        engine.close()
+
+
 def test_an_idle_worker_that_died_is_replaced(engine: LocalEngine, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    engine.submit(planned(store, 0))
+    engine.submit(planned(store, 0), Resources())
     assert outcome(engine).kind == "done"
     (worker,) = workers()
     worker.kill()
     worker.wait()
     key = planned(store, 1)
-    engine.submit(key)
+    engine.submit(key, Resources())
     assert outcome(engine) == Event("done", key)
 
 
@@ -88,19 +106,19 @@ def test_a_stage_that_raises_is_told_and_the_worker_lives(engine: LocalEngine, t
     store = Store(tmp_path)
     broken = Spec("prepare", STAGE_VERSIONS["prepare"], {"split": {}})
     store.plan(broken)
-    engine.submit(broken.key)
+    engine.submit(broken.key, Resources())
     event = outcome(engine)
     assert event.kind == "failed"
     assert "KeyError" in event.text
     assert "Traceback" in store.error(broken.key)["traceback"]
-    engine.submit(planned(store, 0))
+    engine.submit(planned(store, 0), Resources())
     assert outcome(engine).kind == "done"
     assert len(workers()) == 1
 
 
 def test_workers_are_out_of_reach_of_ctrl_c_and_end_with_the_engine(tmp_path: Path) -> None:
     engine = LocalEngine(Store(tmp_path), workers=1)
-    engine.submit(planned(Store(tmp_path), 0))
+    engine.submit(planned(Store(tmp_path), 0), Resources())
     outcome(engine)
     (worker,) = workers()
     assert os.getpgid(worker.pid) != os.getpgid(0)

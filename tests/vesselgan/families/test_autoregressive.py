@@ -10,7 +10,7 @@ import torch
 
 from vesselgan.data import LoadedSubject, VolumeStore, open_store, write_store
 from vesselgan.families import FAMILIES
-from vesselgan.families.autoregressive import AutoregressiveSampler, real_batches
+from vesselgan.families.autoregressive import AutoregressiveSampler, real_batches, without_specks
 from vesselgan.recipe import CORRECTED, PAPER_CODE
 from vesselgan.settings import AutoregressiveConfig
 from vesselgan.synthesis import Pairs
@@ -66,12 +66,12 @@ def store(tmp_path: Path) -> VolumeStore:
 
 def test_what_it_learns_from_is_cut_around_vessels_of_training_subjects(store: VolumeStore) -> None:
     batch = real_batches(replace(CONFIG, anywhere=0.0, flips=()), store, CORRECTED)
-    pairs = torch.cat([batch(step) for step in range(4)])
+    pairs = torch.cat([batch(step)[0] for step in range(4)])
     assert pairs.shape == (24, 2, 32, 16, 16)
     assert pairs[:, 1].unique().tolist() == [0, 1]
     assert pairs[:, 1, 16, 8, 8].eq(1).all(), "the central voxel is vessel"
     assert (pairs[:, 0].amin(), pairs[:, 0].amax()) == (-1, 1), "one scale per volume, clipped"
-    assert torch.equal(batch(2), pairs[12:18]), "a step is the same whenever it is asked for"
+    assert torch.equal(batch(2)[0], pairs[12:18]), "a step is the same whenever it is asked for"
     allowed = [store.image(key) for key in ("a", "c")]
     for pair in pairs:
         bright = float((pair[0, 16, 8, 8] + 1) / 2)
@@ -87,16 +87,21 @@ def test_a_share_comes_from_anywhere_and_half_are_mirrored(store: VolumeStore) -
     plain, mirrored = (
         real_batches(replace(CONFIG, anywhere=1.0, flips=flips), store, CORRECTED) for flips in ((), ("x",))
     )
-    pairs = [torch.cat([batch(step) for step in range(10)]) for batch in (plain, mirrored)]
+    pairs, places = (
+        [torch.cat([batch(step)[part] for step in range(10)]) for batch in (plain, mirrored)] for part in (0, 1)
+    )
     turned = [torch.equal(one.flip(1), other) for one, other in zip(*pairs, strict=True)]
     same = [torch.equal(one, other) for one, other in zip(*pairs, strict=True)]
     assert all(np.add(turned, same) == 1), "image and label alike"
     assert 0.3 < np.mean(turned) < 0.7
+    opposite = torch.where(torch.tensor(turned), -1.0, 1.0)
+    assert torch.equal(places[1][:, 0], places[0][:, 0] * opposite), "a mirrored patch lies on the other side"
+    assert torch.equal(places[1][:, 1:], places[0][:, 1:])
     assert 0.01 < float(pairs[0][:, 1, 16, 8, 8].mean()) < 0.2, "5 % of voxels are vessel, wherever one looks"
 
 
 def test_d8_scales_its_patches_as_those_of_a_wgan(store: VolumeStore) -> None:
-    pairs = real_batches(CONFIG, store, PAPER_CODE)(0)
+    pairs, _ = real_batches(CONFIG, store, PAPER_CODE)(0)
     assert pairs[:, 0].amax(dim=(1, 2, 3)).eq(1).all()
     assert pairs[:, 0].amin(dim=(1, 2, 3)).eq(-1).all()
 
@@ -114,7 +119,7 @@ def test_the_operations_of_both_turns_and_of_sampling_are_checked() -> None:
     config = replace(CONFIG, precision="bf16")
     found = FAMILIES["autoregressive"].operations(config, "cpu", 5)
     convolutions = {one.arguments[0].shape[0] for one in found if one.name == "convolution"}
-    assert convolutions >= {1, 3, 5, 6}, "the finest level's pairs of a step, half, those of sampling, all"
+    assert convolutions >= {1, 2, 5, 6}, "the finest level's pairs of a step, a third, those of sampling, all"
     assert {one.dtype for one in found} == {torch.bfloat16, torch.float32}, "thin grids stay in float32"
     assert {"convolution_backward", "mm", "addmm", "bmm"} <= {one.name for one in found}
     half = FAMILIES["autoregressive"].operations(replace(CONFIG, precision="fp16"), "cpu", 5)
@@ -130,3 +135,15 @@ def test_the_cost_of_a_step_is_counted() -> None:
     weights = sum(weight.nbytes for weight in network_of(CONFIG).parameters())
     assert costs[0].peak_bytes > costs[0].state_bytes > 4 * weights, "with gradients, two moments and the average"
     assert family.sized(replace(CONFIG, lr=1.0, steps=9)) == family.sized(replace(CONFIG, lr=2.0, seed=7))
+
+
+def test_specks_are_taken_out_of_labels_and_what_touches_a_vessel_by_a_corner_stays() -> None:
+    label = np.zeros((8, 8, 8), dtype=bool)
+    label[:4, 1, 1] = True
+    label[4, 2, 2] = True
+    label[7, 7, 6:] = True
+    kept = without_specks(label, 3)
+    assert kept.sum() == 5
+    assert not kept[7].any()
+    assert np.array_equal(without_specks(label, 1), label)
+    assert not without_specks(np.zeros((2, 2, 2), dtype=bool), 5).any()

@@ -12,20 +12,21 @@ from torch import Tensor
 
 from vesselgan.errors import InputError
 from vesselgan.networks.autoregressive import AutoregressiveGenerator
+from vesselgan.networks.places import PLACE
 from vesselgan.training.autoregressive import AutoregressiveConfig, AutoregressiveTrainer, train_autoregressive
 from vesselgan.training.guard import Outcome
 
 CONFIG = AutoregressiveConfig(patch_size=(32, 16, 16), steps=12, seed=5, filters=8, batch=8)
 
 
-def real_batch(step: int) -> Tensor:
-    """Bright bars, which are vessels, on a dark ground with noise."""
+def real_batch(step: int) -> tuple[Tensor, Tensor]:
+    """Bright bars, which are vessels, on a dark ground with noise; and places, which say nothing."""
     rng = torch.Generator().manual_seed(step)
     pairs = torch.full((CONFIG.batch, 2, *CONFIG.patch_size), -1.0)
     for pair, x, y in zip(pairs, *torch.randint(0, 11, (2, CONFIG.batch), generator=rng).tolist(), strict=True):
         pair[:, x : x + 6, y : y + 6] = 1
     pairs[:, 0] = 0.3 * pairs[:, 0] + 0.05 * torch.randn(pairs[:, 0].shape, generator=rng)
-    return pairs.clamp(-1, 1)
+    return pairs.clamp(-1, 1), torch.rand(len(pairs), PLACE, generator=rng)
 
 
 def train(
@@ -77,7 +78,7 @@ def test_likelihood_rises_on_every_level_and_samples_look_like_the_data() -> Non
     first, last = seen[0][1], seen[-1][1]
     for name in (name for name in first if name.startswith("nll/")):
         assert last[name] < first[name] - 0.5, name
-    drawn, real = generator.sample(32, torch.Generator().manual_seed(0)), real_batch(1000)
+    drawn, (real, _) = generator.sample(32, torch.Generator().manual_seed(0)), real_batch(1000)
     vessel, truth = drawn.labels == 1, real[:, 1] > 0
     assert 0.3 < vessel.float().mean().item() / truth.float().mean().item() < 2  # roughly, after so short a training
     assert drawn.images[vessel].mean().item() - drawn.images[~vessel].mean().item() > 0.3  # of 0.6
@@ -94,7 +95,7 @@ def test_the_learning_rate_rises_then_falls_to_almost_nothing() -> None:
 
 
 def test_coarse_levels_see_all_pairs_of_a_step_and_the_finest_a_few() -> None:
-    assert replace(CONFIG, batch=24).patches(4) == [2, 12, 24, 24]
+    assert replace(CONFIG, batch=24).patches(4) == [2, 8, 24, 24]
     assert replace(CONFIG, batch=2).patches(4) == [1, 1, 2, 2]
 
 
@@ -123,9 +124,9 @@ def test_settings_that_do_not_work_are_told_in_one_line(settings: dict[str, Any]
 def test_a_rejected_step_changes_nothing_and_a_training_that_diverges_is_told(precision: str) -> None:
     trainer = AutoregressiveTrainer(replace(CONFIG, precision=precision), "cpu")
     for step in range(3):
-        trainer.step(real_batch(step))
+        trainer.step(*real_batch(step))
     before = copy.deepcopy(trainer.state_dict())
-    log = trainer.step(real_batch(3) * float("nan"))
+    log = trainer.step(real_batch(3)[0] * float("nan"))
     assert int(log["outcome"]) == Outcome.NOT_FINITE
     after = trainer.state_dict()
     for name in ("generator", "average"):
@@ -136,8 +137,8 @@ def test_a_rejected_step_changes_nothing_and_a_training_that_diverges_is_told(pr
 
 
 def test_a_training_without_finite_likelihood_stops() -> None:
-    def broken(step: int) -> Tensor:
-        return torch.full((2, 2, *CONFIG.patch_size), float("nan"))
+    def broken(step: int) -> tuple[Tensor, Tensor]:
+        return torch.full((2, 2, *CONFIG.patch_size), float("nan")), torch.zeros(2, PLACE)
 
     with pytest.raises(RuntimeError):
         train_autoregressive(replace(CONFIG, steps=50, max_bad_steps=3), broken, device="cpu")

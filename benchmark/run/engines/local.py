@@ -15,27 +15,30 @@ import threading
 from collections.abc import Mapping
 
 from benchmark.artifacts.store import Store, environment_for
-from benchmark.run.engine import Event
+from benchmark.plan import Resources
+from benchmark.run.engine import Engine, Event, register
 
 __all__ = ["LocalEngine"]
 
 
-class LocalEngine:
+@register("local")
+class LocalEngine(Engine):
     """Run stages in `workers` processes of this machine, each started on first use."""
 
     def __init__(self, store: Store, workers: int) -> None:
         self._store = store
-        self._free = workers
+        self._workers = workers
         self._idle: list[_Worker] = []
         self._busy: dict[str, _Worker] = {}
         self._events: queue.Queue[tuple[_Worker, Event | None]] = queue.Queue()
 
-    @property
-    def free(self) -> int:
-        """How many more stages can be taken now."""
-        return self._free
+    def free(self, resources: Resources) -> bool:
+        """Whether a worker is left; all of them share this machine, so an exclusive stage waits until it is idle."""
+        if resources.exclusive or any(worker.exclusive for worker in self._busy.values()):
+            return not self._busy
+        return len(self._busy) < self._workers
 
-    def submit(self, key: str) -> None:
+    def submit(self, key: str, resources: Resources) -> None:
         """Hand a planned stage to a worker."""
         for dead in [worker for worker in self._idle if not worker.alive]:
             self._idle.remove(dead)
@@ -46,8 +49,7 @@ class LocalEngine:
         if fitting:
             self._idle.remove(worker)
         self._busy[key] = worker
-        self._free -= 1
-        worker.take(key)
+        worker.take(key, exclusive=resources.exclusive)
 
     def next_event(self) -> Event:
         """Wait for the next event. A worker that died makes a `failed` one that says how."""
@@ -63,7 +65,6 @@ class LocalEngine:
             if event.kind != "progress":
                 del self._busy[event.key]
                 worker.key = ""
-                self._free += 1
             return event
 
     def close(self) -> None:
@@ -78,7 +79,7 @@ class _Worker:
     def __init__(
         self, store: Store, events: "queue.Queue[tuple[_Worker, Event | None]]", variables: Mapping[str, str]
     ) -> None:
-        self.key = ""
+        self.key, self.exclusive = "", False
         self.variables = variables  # beside the parent's; some stages need a process that started with them
         command = [sys.executable, "-m", "benchmark", "stage", "--serve", "--runs", str(store.root)]
         # A process group of its own: Ctrl-C is for the parent, which decides what becomes of its workers.
@@ -96,8 +97,8 @@ class _Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def take(self, key: str) -> None:
-        self.key = key
+    def take(self, key: str, *, exclusive: bool) -> None:
+        self.key, self.exclusive = key, exclusive
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it just died: the listening thread tells
             self._process.stdin.write(key + "\n")

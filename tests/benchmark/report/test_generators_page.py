@@ -1,0 +1,40 @@
+"""A run with generators of two families: what its page and its results say of each."""
+
+import json
+import re
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+PROTOCOL = "generators-smoke"
+
+
+@pytest.fixture(scope="module")
+def page(smoke_runs: Path) -> str:
+    return unescape((smoke_runs / f"reports/{PROTOCOL}/index.html").read_text(encoding="utf-8"))
+
+
+def test_results_say_which_family_a_cell_is_of(smoke_runs: Path) -> None:
+    results = json.loads((smoke_runs / f"reports/{PROTOCOL}/results.json").read_text())
+    cells = {cell["label"]: cell for cell in results["cells"]}
+    assert {label: cell["family"] for label, cell in cells.items() if cell["family"]} == {
+        "c-SN-MP": "wgan",
+        "AR": "autoregressive",
+    }
+    assert cells["AR"]["metrics"].keys() == cells["c-SN-MP"]["metrics"].keys()
+    assert cells["AR"]["metrics"]["fid"]["value"] > 0
+    rounds = cells["AR"]["metrics"]["patches_per_s"]["rounds"]
+    assert rounds == pytest.approx([6000 / time for time in cells["AR"]["metrics"]["step_time_ms"]["rounds"]])
+    assert {claim["name"]: claim["by_factor"] for claim in results["claims"]}["likelihood halves FID at least"] == 2
+    assert results["settings"]["families"]["autoregressive"]["filters"] == 8
+    assert results["best"]["validation"].keys() == {"c-SN-MP", "AR"}
+
+
+def test_the_page_names_both_kinds_and_shows_the_readings_of_each(page: str) -> None:
+    assert "One variant of a 3D WGAN (c-SN-MP) and one of a 3D autoregressive generator (AR) were each trained" in page
+    for title in ("AR: −log p, level 0 of its pyramid", "AR: gradient", "WGAN: gradient penalty"):
+        assert title in page
+    assert "2 × AR minus c-SN-MP" in page
+    assert re.search(r"autoregressive\.filters\s*</t[hd]>\s*<td[^>]*>\s*8", page), "a setting that is not the default"
+    assert "autoregressive.lr" not in page
