@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import NotRequired
 
 import psutil
+from typing_extensions import TypedDict
 
 from vesselgan.errors import InputError
 from vesselgan.processor import usable_instructions
 
 __all__ = [
+    "Environment",
+    "Machine",
     "Node",
     "choose_device",
     "environment",
@@ -31,6 +34,34 @@ PACKAGES = (
     *("torch", "numpy", "scipy", "pandas", "nibabel", "scikit-image", "safetensors", "opacus", "mlflow"),
     "vesselgan-benchmark",
 )
+
+
+class Machine(TypedDict):
+    """What timings depend on."""
+
+    cpu: str
+    cores: int
+    memory_gib: float
+    system: str
+    gpu: NotRequired[str]
+    gpu_memory_gib: NotRequired[float]
+
+
+class Commit(TypedDict):
+    """What the running code was taken from; None where it does not run from a checkout."""
+
+    commit: str | None
+    dirty: bool | None
+
+
+class Environment(Commit):
+    """Where numbers come from."""
+
+    machine: Machine
+    device: str
+    instructions: NotRequired[list[str]]  # that the products in 16-bit formats use; earlier runs do not say
+    python: str
+    versions: dict[str, str]
 
 
 def torch_minor() -> str:
@@ -69,9 +100,9 @@ def choose_device(name: str) -> str:
     return "cpu"
 
 
-def machine(device: str) -> dict[str, Any]:
-    """What timings depend on."""
-    facts: dict[str, Any] = {
+def machine(device: str) -> Machine:
+    """The machine that this runs on."""
+    facts: Machine = {
         "cpu": _cpu_name(),
         "cores": usable_cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
@@ -102,7 +133,7 @@ class Node:
 
     device: str  # `cpu` or `cuda`
     torch: str  # as `torch_minor` tells it
-    machine: Mapping[str, Any]
+    machine: Machine
     libraries: Mapping[str, str]
     instructions: Sequence[str]
 
@@ -112,7 +143,7 @@ def this_node(device: str) -> Node:
     return Node(device, torch_minor(), machine(device), library_versions(device), usable_instructions())
 
 
-def environment(device: str) -> dict[str, Any]:
+def environment(device: str) -> Environment:
     """Machine, device, versions of what computes, and the commit with its dirty flag (None outside a checkout)."""
     return {
         "machine": machine(device),
@@ -132,7 +163,7 @@ def _version(package: str) -> str | None:
 
 
 @cache
-def _commit() -> dict[str, Any]:
+def _commit() -> Commit:
     """The commit that the running code was taken from, if it runs from a checkout."""
     here = Path(__file__).parent
     git = ["git", "-C", str(here)]

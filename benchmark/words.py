@@ -10,9 +10,9 @@ def p_words(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 seed`, `2 seeds`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def plural(count: int | str, noun: str) -> str:
+    """`1 seed`, `2 seeds`; a count as text is one that was rounded."""
+    return f"{count} {noun}" if str(count) == "1" else f"{count} {noun}s"
 
 
 def join(words: Iterable[str]) -> str:

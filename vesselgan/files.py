@@ -10,7 +10,7 @@ from typing import Any
 
 from vesselgan.errors import InputError
 
-__all__ = ["atomic_path", "file_sha256", "write_bytes", "write_text"]
+__all__ = ["atomic_path", "file_sha256", "text_sha256", "write_bytes", "write_text"]
 
 
 @contextmanager
@@ -47,6 +47,11 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+def text_sha256(text: str) -> str:
+    """The SHA-256 of a text in UTF-8, in hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def file_sha256(path: Path, remember: Path | None) -> str:
     """The file's SHA-256, remembered by path, size and modification time in the folder `remember`.
 
@@ -58,7 +63,7 @@ def file_sha256(path: Path, remember: Path | None) -> str:
         facts = path.stat()
         place = str(path.resolve())
         identity = [place, facts.st_size, facts.st_mtime_ns]
-        note = remember / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.json" if remember else None
+        note = remember / f"{text_sha256(place)[:16]}.json" if remember else None
         known = _remembered(note)
         if known.get("identity") == identity:
             return str(known["sha256"])

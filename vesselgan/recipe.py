@@ -9,10 +9,9 @@ a resumed training keeps (D13). They change only where they are asked for by nam
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any, Literal
 
-from vesselgan.errors import InputError
+from vesselgan.errors import InputError, did_you_mean
 
 __all__ = ["CORRECTED", "DEVIATIONS", "PAPER_CODE", "RECIPES", "Recipe", "as_dict", "resolve_recipe"]
 
@@ -167,7 +166,7 @@ def resolve_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Rec
     """
     base, *deviations = name.split("+")
     if base not in RECIPES:
-        raise InputError(f"unknown recipe {base!r}{_suggestion(base, RECIPES)}; known: {', '.join(RECIPES)}")
+        raise InputError(f"unknown recipe {base!r}{did_you_mean(base, list(RECIPES))}")
     for deviation in deviations:
         if deviation not in DEVIATIONS:
             known = ", ".join(DEVIATIONS)
@@ -188,15 +187,10 @@ def resolve_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Rec
         options |= changed
     for option in overrides or {}:
         if option not in options:
-            raise InputError(f"unknown recipe option {option!r}{_suggestion(option, options)}")
+            raise InputError(f"unknown recipe option {option!r}{did_you_mean(option, list(options))}")
     return Recipe(**{**options, **(overrides or {})})
 
 
 def as_dict(recipe: Recipe) -> dict[str, Any]:
     """Option names and values in field order, for specs, logs and reports."""
     return asdict(recipe)
-
-
-def _suggestion(word: str, known: Mapping[str, Any]) -> str:
-    close = get_close_matches(str(word), list(known), n=1)
-    return f", did you mean {close[0]!r}?" if close else ""

@@ -1,10 +1,9 @@
 """Generators as rows of one table: the WGANs of Subramaniam et al. 2022, their supplement's, and others."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
 
-from vesselgan.errors import InputError
+from vesselgan.errors import InputError, did_you_mean
 
 __all__ = ["VARIANTS", "Variant"]
 
@@ -41,9 +40,7 @@ class _UnknownVariantError(InputError, KeyError):
 
 class _Table(dict[str, Variant]):
     def __missing__(self, label: str) -> Variant:
-        close = get_close_matches(str(label), list(self), n=1)
-        hint = f", did you mean {close[0]!r}?" if close else ""
-        raise _UnknownVariantError(f"unknown variant {label!r}{hint}; known: {', '.join(self)}")
+        raise _UnknownVariantError(f"unknown variant {label!r}{did_you_mean(str(label), list(self))}")
 
 
 # Two neighbours do not always differ in one thing: between GP and SN the instance norm goes when the spectral norm

@@ -47,10 +47,6 @@ def error_codes(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> NDAr
     return codes
 
 
-def load_error_map(folder: Path, name: str) -> ErrorMap | None:
-    """Errors and distances as `save_maps` wrote them, or None where there are none."""
-    errors, distances = (folder / kind / f"{name}.nii.gz" for kind in ("errors", "distances"))
-    if not errors.is_file():
-        return None
-    far = load_volume(distances).data if distances.is_file() else None
-    return load_volume(errors).data.astype(np.uint8), far
+def load_error_map(errors: Path, distances: Path | None) -> ErrorMap:
+    """A subject's files of both as `save_maps` wrote them."""
+    return load_volume(errors).data.astype(np.uint8), None if distances is None else load_volume(distances).data

@@ -1,10 +1,11 @@
 """How synthetic pairs are stored, whoever made them. Imports no torch."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmark.artifacts.values import PairsValues
 
 __all__ = ["INT16_SCALE", "decoded", "describe_pairs", "encoded"]
 
@@ -22,7 +23,7 @@ def decoded(images: NDArray[np.int16]) -> NDArray[np.float32]:
     return images.astype(np.float32) / np.float32(INT16_SCALE)
 
 
-def describe_pairs(folder: Path, images: NDArray[np.int16], labels: NDArray[np.bool_]) -> dict[str, Any]:
+def describe_pairs(folder: Path, images: NDArray[np.int16], labels: NDArray[np.bool_]) -> PairsValues:
     """Write `shown.npz`, the first pairs, and return what there is to say of all (N, X, Y, Z)."""
     np.savez(folder / "shown.npz", images=images[:SHOWN_PAIRS], labels=labels[:SHOWN_PAIRS])
     shares = labels.reshape(len(labels), -1).mean(axis=1)

@@ -3,7 +3,6 @@
 ``result.json`` is written last, with the hash of every other file: its presence alone means that a stage is done.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,15 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.artifacts.locks import FileLocks, Locks
+from benchmark.artifacts.reading import REMEDY, read_json
+from benchmark.artifacts.values import StageError, StageResult
 from vesselgan.errors import InputError
-from vesselgan.files import write_bytes, write_text
+from vesselgan.files import file_sha256, text_sha256, write_bytes, write_text
 from vesselgan.processor import INSTRUCTION_LIMIT
 
-__all__ = ["Spec", "StageLockedError", "Store", "canonical_json", "environment_for"]
+__all__ = ["DamagedStageError", "Spec", "StageLockedError", "Store", "canonical_json", "environment_for"]
 
 KEPT_ON_RETRY = {"spec.json", "lock", "log.txt", "checkpoint.pt", "steps.jsonl", "course.npz"}
 PLACES = ("folder", "weights")  # what is a path in a spec's `where`
 NOT_HASHED = {"lock", "log.txt", "result.json", "error.json", "checkpoint.pt"}
+
+
+class DamagedStageError(InputError):
+    """A finished stage is not as it was written; made anew, it is."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class StageLockedError(RuntimeError):
@@ -58,7 +67,7 @@ class Spec:
         """`stage-` and 12 hexadecimal digits."""
         hashed = ("stage", "version", "options", "inputs", "runtime")
         content = {name: getattr(self, name) for name in hashed}
-        return f"{self.stage}-{hashlib.sha256(canonical_json(content).encode()).hexdigest()[:12]}"
+        return f"{self.stage}-{text_sha256(canonical_json(content))[:12]}"
 
 
 def environment_for(spec: Spec) -> dict[str, str]:
@@ -115,37 +124,54 @@ class Store:
             raise InputError(f"{path}: was edited: its content belongs to {spec.key}; remove the folder and run again")
         return replace(spec, where=where)
 
-    def result(self, key: str) -> dict[str, Any] | None:
-        """The content of `result.json`, or None while the stage is not done or has lost a file."""
-        folder = self.folder(key)
+    def result(self, key: str) -> StageResult | None:
+        """The content of `result.json`, or None while the stage is not done, has lost a file or a part of one."""
         try:
-            result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-            whole = all((folder / name).stat().st_size == facts["bytes"] for name, facts in result["files"].items())
-            whole = whole and {"values", "facts"} <= result.keys()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return self.sound_result(key)
+        except InputError:
             return None
-        return result if whole else None
+
+    def sound_result(self, key: str) -> StageResult | None:
+        """The same for whoever makes nothing anew: what is torn or of another size is told. Raises InputError."""
+        folder = self.folder(key)
+        if not (folder / "result.json").is_file():
+            return None
+        result = read_json(folder / "result.json", StageResult)
+        for name, facts in result["files"].items():
+            if not (folder / name).is_file():
+                return None
+            if (folder / name).stat().st_size != facts["bytes"]:
+                raise InputError(f"{folder / name}: changed since its stage wrote it; {REMEDY}")
+        return result
 
     def discard_damaged(self, key: str) -> str | None:
         """Compare every file of a finished stage with its hash; undo the stage and name the first that differs."""
         folder, result = self.folder(key), self.result(key)
-        for name, facts in (result or {"files": {}})["files"].items():
-            if _sha256(folder / name) != facts["sha256"]:
-                (folder / "result.json").unlink()
+        for name, facts in (result["files"] if result else {}).items():
+            if file_sha256(folder / name, None) != facts["sha256"]:
+                self.undo(key)
                 return str(folder / name)
         return None
+
+    def undo(self, key: str) -> None:
+        """Take back that a stage is done, so that the next run makes it anew."""
+        (self.folder(key) / "result.json").unlink(missing_ok=True)
 
     def done(self, key: str) -> bool:
         """Whether the stage has a result and all of its files."""
         return self.result(key) is not None
 
-    def error(self, key: str) -> dict[str, Any] | None:
-        """The content of `error.json` of a stage that failed and was not retried."""
+    def error(self, key: str) -> StageError | None:
+        """The content of `error.json` of a stage that failed and was not retried, or None where it cannot be read."""
         try:
-            error: dict[str, Any] = json.loads((self.folder(key) / "error.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return self.sound_error(key)
+        except InputError:
             return None
-        return error
+
+    def sound_error(self, key: str) -> StageError | None:
+        """The same for whoever does not try again. Raises InputError where there is one that cannot be read."""
+        path = self.folder(key) / "error.json"
+        return read_json(path, StageError) if path.is_file() else None
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
@@ -168,7 +194,8 @@ class Store:
         for path in paths:
             _flush(path)
         files = {
-            str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths
+            str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": file_sha256(path, None)}
+            for path in paths
         }
         result = {"values": values, "facts": facts, "files": files}
         write_text(folder / "result.json", json.dumps(result, indent=1, sort_keys=True, allow_nan=False))
@@ -178,11 +205,6 @@ class Store:
         """Write `error.json`; a re-run retries."""
         content = {"message": message, "traceback": traceback}
         write_text(self.folder(key) / "error.json", json.dumps(content, indent=1))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -1,79 +1,102 @@
 """The answer of a run in a few sentences and numbers, the bad news first. The page and the terminal show the same."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from benchmark.artifacts.values import ReferenceValues
 from benchmark.claims.realism import realism_sentence
 from benchmark.metrics.registry import REGION_NAMES
 from benchmark.metrics.segmentation import DSC_METRICS
+from benchmark.results.judgements import Answer, AnswerRegion, Best, Gain, Realism, Share
 from benchmark.words import join
 
 __all__ = ["answer_of", "summary_lines"]
 
+NO_SHARE: Share = {
+    "value": None,
+    "ci_low": None,
+    "ci_high": None,
+    "reason": None,
+    "seeds": None,
+    "subjects": None,
+}
 
-def answer_of(results: Mapping[str, Any]) -> dict[str, Any] | None:
+
+def answer_of(
+    best: Best | None, gain: Sequence[Gain], realism: Realism | None, floor: ReferenceValues | None
+) -> Answer | None:
     """What the best synthetic label (of the validation subjects) reaches in each region, and sentences about it.
 
-    `results` is results.json with `best`, `gain`, `realism` and `floor`. `warnings` are sentences that no number may
-    outshine; `sentences` follow them. Where no label was segmented yet, the one of the lowest FID stands in for the
-    best. None where nothing of it is known.
+    `warnings` are sentences that no number may outshine; `sentences` follow them. Where no label was segmented yet, the
+    one of the lowest FID stands in for the best. None where nothing of it is known.
     """
-    best, realism = results["best"], results["realism"]
     label = best["label"] if best else _nearest(realism)
     if label is None:
         return None
-    regions = list(_regions(results, label)) if best else []
+    regions = list(_regions(best, gain)) if best else []
     warnings = [text for text in (_below_rules(regions, label), _real_below_rules(regions)) if text]
     sentences = [_region_sentence(region) for region in regions if region["real"] is not None]
     if realism:
-        distance = _distances(realism, results["floor"] or {}, label)
+        distance = _distances(realism, floor, label)
         verdict = f"{realism_sentence(realism)}{': ' if distance else ''}{'; '.join(distance)}."
         (sentences if realism["realistic"] else warnings).append(verdict)
     return {"label": label, "regions": regions, "warnings": warnings, "sentences": sentences}
 
 
-def _nearest(realism: Mapping[str, Any] | None) -> str | None:
+def _nearest(realism: Realism | None) -> str | None:
     labels = realism["labels"] if realism else {}
-    known = [label for label, entry in labels.items() if entry["fid_over_floor"] is not None]
-    return min(known, key=lambda label: labels[label]["fid_over_floor"]) if known else next(iter(labels), None)
+    known = {label: ratio for label, entry in labels.items() if (ratio := entry["fid_over_floor"]) is not None}
+    return min(known, key=lambda label: known[label]) if known else next(iter(labels), None)
 
 
-def _regions(results: Mapping[str, Any], label: str) -> Iterator[dict[str, Any]]:
+def _regions(best: Best, gains: Sequence[Gain]) -> Iterator[AnswerRegion]:
     """Per region with a DSC: both means, the gap, the best rule without learning, and the share of the real gain."""
-    gains = {gain["metric"]: gain for gain in results["gain"] if gain["label"] == label}
+    of_best = {gain["metric"]: gain for gain in gains if gain["label"] == best["label"]}
     for metric in DSC_METRICS:
-        scores = results["best"]["by_metric"][metric]
-        if scores["test"] is None:
+        scores, gain = best["by_metric"][metric], of_best.get(metric)
+        synthetic, real, gap = scores["test"], scores["test_real"], scores["gap_to_real"]
+        if synthetic is None:
             continue
-        gain = gains.get(metric, {})
         yield {
             "metric": metric,
             "region": REGION_NAMES[metric.partition("/")[2]],
-            "synthetic": scores["test"],
-            "real": scores["test_real"],
-            "gap": scores["gap_to_real"],
-            "untrained": gain.get("untrained"),
-            "untrained_dsc": (gain.get("means") or {}).get("untrained"),
-            "share": {name: gain.get(name) for name in ("value", "ci_low", "ci_high", "reason", "seeds", "subjects")},
-            "synthetic_gain": gain.get("synthetic_gain"),
-            "real_gain": gain.get("real_gain"),
+            "synthetic": synthetic,
+            "real": real,
+            "gap": gap,
+            "difference": gap["value"] if gap else None if real is None else real - synthetic,
+            "untrained": gain and gain["untrained"],
+            "untrained_dsc": gain["means"]["untrained"] if gain and "means" in gain else None,
+            "share": _share(gain) if gain else NO_SHARE,
+            "synthetic_gain": gain and gain["synthetic_gain"],
+            "real_gain": gain and gain["real_gain"],
         }
 
 
-def _below_rules(regions: Sequence[Mapping[str, Any]], label: str) -> str | None:
+def _share(gain: Gain) -> Share:
+    return {
+        "value": gain["value"],
+        "ci_low": gain["ci_low"],
+        "ci_high": gain["ci_high"],
+        "reason": gain["reason"],
+        "seeds": gain["seeds"],
+        "subjects": gain["subjects"],
+    }
+
+
+def _below_rules(regions: Sequence[AnswerRegion], label: str) -> str | None:
     """Where the label's U-Nets do no better than a rule that learned nothing."""
-    below = [region for region in regions if region["synthetic_gain"] is not None and region["synthetic_gain"] <= 0]
-    if not below:
-        return None
     places = [
-        f"for {_of(region['region'])} a DSC of {region['untrained_dsc'] + region['synthetic_gain']:.3f} where the rule "
-        f"{region['untrained']} has {region['untrained_dsc']:.3f}"
-        for region in below
+        f"for {_of(region['region'])} a DSC of {rule + gain:.3f} where the rule {region['untrained']} has {rule:.3f}"
+        for region in regions
+        if (gain := region["synthetic_gain"]) is not None
+        and gain <= 0
+        and (rule := region["untrained_dsc"]) is not None
     ]
+    if not places:
+        return None
     return f"No better than no learning at all: what learned from {label} reaches {join(places)}."
 
 
-def _real_below_rules(regions: Sequence[Mapping[str, Any]]) -> str | None:
+def _real_below_rules(regions: Sequence[AnswerRegion]) -> str | None:
     """Where real patches taught no more either, so that the gap to them is no measure of anything."""
     below = [region for region in regions if region["real_gain"] is not None and region["real_gain"] <= 0]
     if not below:
@@ -84,14 +107,16 @@ def _real_below_rules(regions: Sequence[Mapping[str, Any]]) -> str | None:
     )
 
 
-def _distances(realism: Mapping[str, Any], floor: Mapping[str, Any], label: str) -> list[str]:
+def _distances(realism: Realism, floor: ReferenceValues | None, label: str) -> list[str]:
     """FID, PRD area and pieces of the label against those of real patches, as far as they were measured."""
     entry = realism["labels"].get(label)
     if entry is None:
         return []
     parts = []
     if (ratio := entry["fid_over_floor"]) is not None:
-        halves = "two halves of the real subjects" if floor.get("sd") else "the training subjects and the others"
+        halves = (
+            "two halves of the real subjects" if floor and floor.get("sd") else "the training subjects and the others"
+        )
         least = "at least " if realism["fid_over_floor_is_least"] else ""
         parts.append(
             f"the FID of {label} is {least}{ratio:.2g} times the distance between {halves} ({entry['fid']:.3g} against "
@@ -104,7 +129,7 @@ def _distances(realism: Mapping[str, Any], floor: Mapping[str, Any], label: str)
     return parts
 
 
-def _region_sentence(region: Mapping[str, Any]) -> str:
+def _region_sentence(region: AnswerRegion) -> str:
     gap, share = region["gap"], region["share"]
     text = f"For {_of(region['region'])} synthetic pairs {_cost(region)}"
     if gap and gap["ci_low"] is not None:
@@ -117,8 +142,8 @@ def _region_sentence(region: Mapping[str, Any]) -> str:
     return f"{text} [{share['ci_low']:.2f}, {share['ci_high']:.2f}]."
 
 
-def _cost(region: Mapping[str, Any]) -> str:
-    lost = region["gap"]["value"] if region["gap"] else region["real"] - region["synthetic"]
+def _cost(region: AnswerRegion) -> str:
+    lost = region["difference"] or 0.0
     return f"cost {lost:.3f} of DSC" if lost >= 0 else f"gain {-lost:.3f} of DSC"
 
 
@@ -126,7 +151,7 @@ def _of(region: str) -> str:
     return region if region.endswith("vessels") else f"{region} vessels"
 
 
-def summary_lines(answer: Mapping[str, Any] | None) -> Sequence[str]:
+def summary_lines(answer: Answer | None) -> Sequence[str]:
     """For a terminal, warnings marked."""
     if answer is None:
         return []

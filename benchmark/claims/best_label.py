@@ -7,22 +7,23 @@ import pandas as pd
 
 from benchmark.claims.evidence import Evidence, MissingDataError, Pairs, effect_of, obstacle_of, within_range
 from benchmark.metrics.segmentation import DSC_METRICS
-from benchmark.protocol.cells import BASELINE_RECIPE
+from benchmark.protocol.cells import BASELINE_RECIPE, SYNTHETIC_KINDS
 from benchmark.protocol.claim import CHOSEN
-from benchmark.results.arms import trained_on
+from benchmark.results.format import CellResult
+from benchmark.results.judgements import Best, BestScores
 
 __all__ = ["best_synthetic", "with_choice"]
 
 
-def best_synthetic(cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame) -> dict[str, Any] | None:
+def best_synthetic(cells: Sequence[CellResult], rows: pd.DataFrame) -> Best | None:
     """The label of the highest mean DSC over validation subjects and seeds, and its gap to `real` on test subjects.
 
     Nothing of a test subject has a part in the choice: chosen on the same subjects, the best of several labels would
     look better than it is. `cells` and `rows` are those of `judge_claims`. None where no synthetic label has both.
     """
-    synthetic = dict.fromkeys(cell["label"] for cell in cells if trained_on(cell) == "synthetic")
+    synthetic = dict.fromkeys(cell["label"] for cell in cells if cell["kind"] in SYNTHETIC_KINDS)
     # A baseline has all training subjects; mixtures and baselines of fewer subjects are neither side of the question.
-    baselines = [c["label"] for c in cells if trained_on(c) == "real" and not c["real_subjects"]]
+    baselines = [c["label"] for c in cells if c["kind"] == "real" and not c["real_subjects"]]
     for metric in DSC_METRICS:  # the first one that the run has
         known = rows[(rows["metric"] == metric) & rows["value"].notna()]
         means = {split: known[known["split"] == split].groupby("label")["value"].mean() for split in _SPLITS}
@@ -49,19 +50,17 @@ def best_synthetic(cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame) -> di
 _SPLITS = ("validation", "test")
 
 
-def _scores(
-    cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame, metric: str, real: str | None, label: str
-) -> dict[str, Any]:
+def _scores(cells: Sequence[CellResult], rows: pd.DataFrame, metric: str, real: str | None, label: str) -> BestScores:
     """Both test means and the gap between them, null where there is none."""
     pairs = None if real is None else _pairs(Evidence(cells, rows), metric, real, label)
     if pairs:
         return _gap(pairs)
     known = rows[(rows["metric"] == metric) & rows["value"].notna() & (rows["split"] == "test")]
-    means = {name: float(mean) for name, mean in known.groupby("label")["value"].mean().items()}
-    return {"test": means.get(label), "test_real": means.get(real), "gap_to_real": None}
+    means = {str(name): float(mean) for name, mean in known.groupby("label")["value"].mean().items()}
+    return {"test": means.get(label), "test_real": None if real is None else means.get(real), "gap_to_real": None}
 
 
-def _data_of(cells: Sequence[Mapping[str, Any]], label: str) -> set[Any]:
+def _data_of(cells: Sequence[CellResult], label: str) -> set[Any]:
     """The deviations with which a label's U-Nets saw the data: a gap between others would be theirs."""
     options = [cell.get("recipe_options") or {} for cell in cells if cell["label"] == label]
     return {tuple(each.get(name) for name in BASELINE_RECIPE) for each in options}
@@ -75,22 +74,28 @@ def _pairs(evidence: Evidence, metric: str, real: str, label: str) -> Pairs | No
         return None
 
 
-def _gap(pairs: Pairs) -> dict[str, Any]:
+def _gap(pairs: Pairs) -> BestScores:
     """Real minus synthetic, paired by test subject, and the two means that it is the difference of."""
     effect, seeds, subjects = effect_of(pairs)
     too_few = effect is None or obstacle_of(pairs, seeds, subjects) is not None
     low, high = (None, None) if effect is None or too_few else within_range(effect.interval(), pairs)
     value = float(pairs.differences.mean()) if effect is None else float(effect.effect)
-    gap = {"value": value, "ci_low": low, "ci_high": high, "n": subjects, "unit": pairs.unit, "real": pairs.labels[0]}
     by_subject = pd.DataFrame(pairs.rows())
     return {
         "test": float(by_subject["right"].mean()),
         "test_real": float(by_subject["left"].mean()),
-        "gap_to_real": gap,
+        "gap_to_real": {
+            "value": value,
+            "ci_low": low,
+            "ci_high": high,
+            "n": subjects,
+            "unit": pairs.unit,
+            "real": pairs.labels[0],
+        },
     }
 
 
-def with_choice(claim: Mapping[str, Any], best: Mapping[str, Any] | None) -> dict[str, Any]:
+def with_choice(claim: Mapping[str, Any], best: Best | None) -> Mapping[str, Any]:
     """A claim with the chosen label in place of `metric @ best`; without a choice it stays, and finds no values."""
 
     def resolved(value: Any) -> Any:

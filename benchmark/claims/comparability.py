@@ -1,22 +1,21 @@
 """Whether what a run measured can be compared with a published number, and why not."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from benchmark.protocol.schema import Profile
+from benchmark.results.format import CellResult
+from benchmark.results.run_folder import DataFacts
 from vesselgan.variants import VARIANTS
 
 __all__ = ["why_not_comparable"]
 
 SIZES = ("patch", "filters", "pairs", "epochs", "steps", "batch")  # of the training; the defaults are the paper's
-
-
 UNET_SIZES = ("filters", "batch", "steps")
+RESIZED: tuple[Literal["filters", "batch"], ...] = ("filters", "batch")  # that a cell may have of its own
 
 
-def why_not_comparable(
-    data: Mapping[str, Any], settings: Mapping[str, Any], cells: Sequence[Mapping[str, Any]] = ()
-) -> str | None:
+def why_not_comparable(data: DataFacts, settings: Mapping[str, Any], cells: Sequence[CellResult] = ()) -> str | None:
     """Why a run cannot bear on the paper's own numbers, or None where it can.
 
     `cells` are those of results.json: a matrix may give them another width or batch than `settings` say.
@@ -25,7 +24,7 @@ def why_not_comparable(
         return "an embedded phantom can neither confirm nor refute what was measured on patients"
     paper = Profile().model_dump(mode="json")
     other = [name for name in SIZES if name in settings and settings[name] != paper[name]]
-    for name in ("filters", "batch"):
+    for name in RESIZED:
         if name not in other and any(_is_resized(cell, name, paper[name]) for cell in cells):
             other.append(name)
     unet = settings.get("unet", {})
@@ -35,9 +34,9 @@ def why_not_comparable(
     return None
 
 
-def _is_resized(cell: Mapping[str, Any], name: str, usual: int) -> bool:
-    variant = VARIANTS.get(cell.get("variant") or "")
+def _is_resized(cell: CellResult, name: Literal["filters", "batch"], usual: int) -> bool:
+    variant = VARIANTS.get(cell["variant"] or "")
     if variant and variant.filters is None:
         return False  # none of the paper's
     expected = variant.filters if variant and name == "filters" else usual
-    return cell.get(name) not in (None, expected)  # real data have neither
+    return cell[name] not in (None, expected)  # real data have neither

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,8 @@ from benchmark.claims.evidence import COUNT, Evidence, MissingDataError, Pairs, 
 from benchmark.claims.statistics import Effect
 from benchmark.metrics.registry import find
 from benchmark.protocol.claim import Claim, split_side
+from benchmark.results.judgements import Verdict
+from benchmark.results.run_folder import PublishedValue
 
 __all__ = ["INFINITE", "Assessment", "Comparison", "comparison_of", "comparisons_of"]
 
@@ -76,7 +77,7 @@ class Assessment:
     """All comparisons of a claim, with the side to which they lean and the two-sided p."""
 
     comparisons: Sequence[Comparison]
-    leaning: str
+    leaning: Verdict
     p: float
 
     @classmethod
@@ -85,7 +86,7 @@ class Assessment:
         p_values = [comparison.p_values for comparison in comparisons]
         supporting = max(inside for inside, _ in p_values)
         refuting = min(1.0, len(p_values) * min(outside for _, outside in p_values))
-        leaning = "supported" if supporting < refuting else "refuted"
+        leaning: Verdict = "supported" if supporting < refuting else "refuted"
         return cls(comparisons, leaning, min(1.0, 2 * min(supporting, refuting)))
 
     @property
@@ -106,7 +107,7 @@ class Assessment:
         return next((comparison.obstacle for comparison in self.comparisons if comparison.obstacle), None)
 
 
-def comparisons_of(claim: Claim, evidence: Evidence, reference: Mapping[str, Mapping[str, Any]]) -> list[Comparison]:
+def comparisons_of(claim: Claim, evidence: Evidence, reference: Mapping[str, PublishedValue]) -> list[Comparison]:
     """The comparisons of which a claim is made. Raises MissingDataError where one cannot be made."""
     metric, label = split_side(claim.sides[0])
     if claim.kind == "best":

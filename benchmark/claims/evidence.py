@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from benchmark.claims.statistics import LEAST_PAIRS, LEAST_SEEDS, Crossed, Effect, SignFlip, Student
 from benchmark.metrics.registry import every, find, has_subjects, is_cost, range_of
+from benchmark.protocol.cells import SYNTHETIC_KINDS
 from benchmark.protocol.claim import Scope
+from benchmark.results.format import CellResult, MetricValue
+from benchmark.results.judgements import PairRow
+from benchmark.words import join, plural
 
 __all__ = [
     "COUNT",
@@ -27,9 +31,12 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+Fact = Literal["extractor", "reference", "n"]  # of a metric's value, beside it
 SUBJECT, SEED, ROUND, COUNT = "test subject", "seed", "interleaved round", "exact count"
 PUBLISHED = "published"
 ROUNDING = 1e-12  # of a value: what two ways of adding the same numbers may differ by
+# What a generator is, beside its recipe.
+AXES = ("family", "variant", "norm", "precision", "filters", "batch", "external")
 LEAST_SUBJECTS = 5  # beside seeds: fewer say too little about other subjects
 
 
@@ -85,29 +92,28 @@ class Pairs:
         partner = np.where(holes[::-1], 0.0, self.values[::-1])
         return replace(self, values=np.where(holes, partner, self.values))
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[PairRow]:
         """The pairs behind the effect, one row per unit (seeds x subjects where both vary)."""
-
-        def both_and_difference(left: float, right: float) -> dict[str, float]:
-            return {"left": left, "right": right, "difference": self.factors[0] * left - self.factors[1] * right}
-
         both = np.where(np.isnan(self.values).any(axis=0), np.nan, self.values)
-        rows = []
+        known = ~np.isnan(both[0])
         if self.unit == SEED:
-            for s, seed in enumerate(self.seeds):
-                for c, column in enumerate(self.columns):
-                    left, right = map(float, both[:, s, c])
-                    if left == left:
-                        place = {"seed": seed} | ({} if column is None else {"subject": column})
-                        rows.append(place | both_and_difference(left, right))
-            return rows
+            return [
+                self._row(both[:, s, c], seed=seed, **({} if column is None else {"subject": column}))
+                for s, seed in enumerate(self.seeds)
+                for c, column in enumerate(self.columns)
+                if known[s, c]
+            ]
         key = {SUBJECT: "subject", ROUND: "round", COUNT: "count"}[self.unit]
-        for c, column in enumerate(self.columns):
-            known = ~np.isnan(both[0, :, c])
-            if known.any():
-                left, right = map(float, both[:, known, c].mean(axis=1))
-                rows.append({key: column} | both_and_difference(left, right))
-        return rows
+        return [
+            self._row(both[:, known[:, c], c].mean(axis=1), **{key: column})
+            for c, column in enumerate(self.columns)
+            if known[:, c].any()
+        ]
+
+    def _row(self, sides: Array, **unit: Any) -> PairRow:
+        left, right = map(float, sides)
+        difference = self.factors[0] * left - self.factors[1] * right
+        return {**unit, "left": left, "right": right, "difference": difference}  # type: ignore[typeddict-item]
 
 
 def effect_of(pairs: Pairs) -> tuple[Effect | None, int, int]:
@@ -136,29 +142,22 @@ def obstacle_of(pairs: Pairs, seeds: int, columns: int) -> str | None:
     if pairs.unit == COUNT:
         return None
     if pairs.unit == SEED and seeds < LEAST_SEEDS:
-        return f"{_count(seeds, SEED)}: at least {LEAST_SEEDS - seeds} more {_are(LEAST_SEEDS - seeds)} needed"
+        are = "is" if LEAST_SEEDS - seeds == 1 else "are"
+        return f"{plural(seeds, SEED)}: at least {LEAST_SEEDS - seeds} more {are} needed"
     least = LEAST_PAIRS if pairs.unit != SEED else LEAST_SUBJECTS if pairs.columns != (None,) else 0
     if columns < least:
         unit = pairs.unit if pairs.unit != SEED else SUBJECT
-        return f"{_count(columns, unit)}: at least {least} are needed"
+        return f"{plural(columns, unit)}: at least {least} are needed"
     return None
 
 
-def _count(count: int, unit: str) -> str:
-    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
 class Evidence:
-    """What a run has: cells as in results.json, and the rows of `results.subject_rows`."""
+    """What a run has: cells as in results.json, and the rows of `results.rows.subject_rows`."""
 
-    def __init__(self, cells: Sequence[Mapping[str, Any]], subjects: pd.DataFrame) -> None:
+    def __init__(self, cells: Sequence[CellResult], subjects: pd.DataFrame) -> None:
         self.cells = cells
         self.labels = list(dict.fromkeys(cell["label"] for cell in cells))
-        self._untrained = {cell["label"] for cell in cells if cell.get("untrained")}
+        self._untrained = {cell["label"] for cell in cells if cell["kind"] == "untrained"}
         self._by_subject: dict[tuple[str, str], dict[tuple[int, str], tuple[float, bool]]] = {}
         columns = ["label", "seed", "split", "subject", "metric", "value", "empty"]
         if len(subjects):
@@ -168,8 +167,7 @@ class Evidence:
 
     def rivals(self, label: str, among: Sequence[str] | None = None) -> list[str]:
         """Every other synthetic label, or those of them that are named."""
-        made = ("family", "norm", "external")  # earlier runs have no families
-        synthetic = {cell["label"] for cell in self.cells if any(cell.get(name) for name in made)}
+        synthetic = {cell["label"] for cell in self.cells if cell["kind"] in SYNTHETIC_KINDS}
         others = [name for name in self.labels if name != label and name in synthetic]
         return others if among is None else [name for name in others if name in among]
 
@@ -180,7 +178,7 @@ class Evidence:
         both = (left, right), (right, left)
         sides = [self._values(metric, label) for label in (left, right)]
         if missing := [label for label, side in zip((left, right), sides, strict=True) if not _known(side)]:
-            raise MissingDataError(f"no {metric} of {' and '.join(missing)}")
+            raise MissingDataError(f"no {metric} of {join(missing)}")
         self._refuse_unlike(metric, left, right)
         sides = [self._for_seeds_of(other, label, side) for label, other, side in zip(*both, sides, strict=True)]
         return self._aligned(metric, (left, right), sides, scope)
@@ -210,7 +208,7 @@ class Evidence:
         spreads = [
             entry["sd_kmeans"]
             for cell in self.cells
-            if cell["label"] in wanted and "sd_kmeans" in (entry := cell["metrics"].get(metric, {}))
+            if cell["label"] in wanted and (entry := cell["metrics"].get(metric)) and "sd_kmeans" in entry
         ]
         return float(np.sqrt(np.mean(np.square(spreads)))) if spreads else None
 
@@ -220,9 +218,9 @@ class Evidence:
             values: dict[tuple[int, Any], tuple[float, bool]] = dict(self._by_subject.get((metric, label), {}))
             return values
         return {
-            (cell["seed"], None): (cell["metrics"][metric]["value"], False)
+            (cell["seed"], None): (value, False)
             for cell in self.cells
-            if cell["label"] == label and cell["metrics"].get(metric, {}).get("value") is not None
+            if cell["label"] == label and (value := _value(cell, metric)) is not None
         }
 
     def _for_seeds_of(
@@ -239,7 +237,8 @@ class Evidence:
         found = find(metric)
         if found is None or found.kind != "set":
             return
-        for fact in ("extractor", "reference", *(("n",) if found.metric.biased_by_n else ())):
+        facts: tuple[Fact, ...] = ("extractor", "reference", *(("n",) if found.metric.biased_by_n else ()))
+        for fact in facts:
             one, other = (self._facts(metric, label, fact) for label in (left, right))
             if len({*one, *other}) < 2 or (fact == "reference" and self._only_reference_differs(left, right)):
                 continue
@@ -250,18 +249,17 @@ class Evidence:
                 raise MissingDataError(f"n of {metric} differs between {left} and {right}: {seen} patches; {remedy}")
             raise MissingDataError(f"{metric} of {left} and {right} cannot be compared: the {fact} differs, {seen}")
 
-    def _facts(self, metric: str, label: str, fact: str) -> set[Any]:
-        entries = (cell["metrics"].get(metric, {}) for cell in self.cells if cell["label"] == label)
-        return {entry[fact] for entry in entries if entry.get("value") is not None and fact in entry}
+    def _facts(self, metric: str, label: str, fact: Fact) -> set[Any]:
+        entries = (cell["metrics"].get(metric) for cell in self.cells if cell["label"] == label)
+        return {entry[fact] for entry in entries if entry and entry["value"] is not None and fact in entry}
 
     def _only_reference_differs(self, left: str, right: str) -> bool:
         """Whether the cells differ in the reference alone (D15): then the claim is about just that."""
-        axes = ("family", "variant", "norm", "precision", "filters", "batch", "external")
         cells = [cell for cell in self.cells if cell["label"] in (left, right)]
         if not all(cell.get("recipe_options") for cell in cells):
             return False
-        axes_of = [[cell.get(axis) for axis in axes] for cell in cells]
-        recipes = [dict(cell["recipe_options"]) | {"reference": None} for cell in cells]
+        axes_of = [[cell.get(axis) for axis in AXES] for cell in cells]
+        recipes = [cell["recipe_options"] | {"reference": None} for cell in cells]
         return all(pair == (axes_of[0], recipes[0]) for pair in zip(axes_of, recipes, strict=True))
 
     def _aligned(
@@ -311,7 +309,7 @@ class Evidence:
         )
 
     def _cost_pairs(self, metric: str, left: str, right: str) -> Pairs:
-        entries = []
+        entries: list[MetricValue] = []
         for label in (left, right):
             of_label = (cell["metrics"] for cell in self.cells if cell["label"] == label)
             entry = next((metrics[metric] for metrics in of_label if metric in metrics), None)
@@ -328,6 +326,11 @@ class Evidence:
             values, unit = np.array([[entry["rounds"]] for entry in entries], dtype=np.float64), ROUND
         columns = tuple(range(values.shape[2]))
         return Pairs(metric, (left, right), unit, (0,), columns, values, np.zeros(values.shape, dtype=bool))
+
+
+def _value(cell: CellResult, metric: str) -> float | None:
+    entry = cell["metrics"].get(metric)
+    return entry["value"] if entry else None
 
 
 def _known(side: Mapping[Any, tuple[float, bool]]) -> bool:

@@ -1,12 +1,14 @@
 """All claims of a protocol together: which can be decided, and Holm's correction for how many they are."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from benchmark.claims.comparisons import Assessment, comparisons_of
 from benchmark.claims.evidence import Evidence, MissingDataError
-from benchmark.claims.statistics import CONFIDENCE, holm
+from benchmark.claims.statistics import holm
 from benchmark.protocol.claim import Claim
+from benchmark.results.judgements import Verdict
+from benchmark.results.run_folder import PublishedValue
+from vesselgan.metrics.estimates import CONFIDENCE
 
 __all__ = ["LEVEL", "Family"]
 
@@ -14,7 +16,7 @@ LEVEL = round(1 - CONFIDENCE, 10)
 
 
 def _find(
-    claim: Claim, evidence: Evidence, reference: Mapping[str, Mapping[str, Any]], not_comparable: str | None
+    claim: Claim, evidence: Evidence, reference: Mapping[str, PublishedValue], not_comparable: str | None
 ) -> tuple[Assessment | None, str | None]:
     """What the rows say, and why it decides nothing, if so."""
     try:
@@ -33,7 +35,7 @@ class Family:
         self,
         claims: Sequence[Claim],
         evidence: Evidence,
-        reference: Mapping[str, Mapping[str, Any]],
+        reference: Mapping[str, PublishedValue],
         not_comparable: str | None = None,
     ) -> None:
         self.found = [_find(claim, evidence, reference, not_comparable) for claim in claims]
@@ -51,7 +53,7 @@ class Family:
     def _holm(self, p: Mapping[int, float]) -> dict[int, float]:
         return dict(zip(p, holm(list(p.values())).tolist(), strict=True)) if p else {}
 
-    def verdict(self, index: int, instead: Assessment | None = None) -> str:
+    def verdict(self, index: int, instead: Assessment | None = None) -> Verdict:
         """The verdict, with `instead` in place of what was found."""
         assessment, obstacle = self.found[index]
         assessment = instead or assessment

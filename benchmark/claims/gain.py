@@ -1,7 +1,6 @@
 """How much of what real data bring over no learning at all is brought by synthetic data, label by label. Pure."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,8 +8,9 @@ from numpy.typing import NDArray
 
 from benchmark.metrics.gain import GAIN
 from benchmark.metrics.segmentation import DSC_METRICS
-from benchmark.protocol.cells import BASELINE_RECIPE
-from benchmark.results.arms import trained_on
+from benchmark.protocol.cells import BASELINE_RECIPE, SYNTHETIC_KINDS, Kind
+from benchmark.results.format import CellResult, GroupResult
+from benchmark.results.judgements import Gain
 from vesselgan.metrics import real_gain_share
 
 __all__ = ["add_gains", "gains_of"]
@@ -21,47 +21,77 @@ NO_REAL = "no U-Net learned from the same real data"
 NO_PAIRS = "no seed and test subject that all three have"
 
 
-def gains_of(cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame) -> list[dict[str, Any]]:
+def gains_of(cells: Sequence[CellResult], rows: pd.DataFrame) -> list[Gain]:
     """One entry per DSC and label whose U-Nets saw no real patch: its share of the real gain, or why there is none.
 
     The rule without learning is the one of the higher mean DSC on validation subjects: chosen on the test subjects, it
-    would look better than it is. `cells` are those of results.json, `rows` those of `results.subject_rows`. Test
+    would look better than it is. `cells` are those of results.json, `rows` those of `results.rows.subject_rows`. Test
     subjects and seeds are those that all three have.
     """
-    by_kind: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for cell in cells:
-        by_kind.setdefault(trained_on(cell), {}).setdefault(cell["label"], cell)
-    rules = by_kind.get("nothing", {})
-    real = {label: cell for label, cell in by_kind.get("real", {}).items() if not cell["real_subjects"]}
-    entries = []
+    rules, real = _first_of_label(cells, "untrained"), _first_of_label(cells, "real")
+    real = {label: cell for label, cell in real.items() if not cell["real_subjects"]}
+    weighed = _first_of_label(cells, *SYNTHETIC_KINDS) | _first_of_label(cells, "procedural")
+    entries: list[Gain] = []
     for metric in DSC_METRICS:
         of_metric = rows[(rows["metric"] == metric) & rows["value"].notna()]
-        for label, cell in {**by_kind.get("synthetic", {}), **by_kind.get("phantoms", {})}.items():
+        for label, cell in weighed.items():
             if (of_metric["label"] == label).any():
                 alike = [name for name, rule in rules.items() if _data_of(rule, "pairing") == _data_of(cell, "pairing")]
                 baseline = next((n for n, c in real.items() if _data_of(c) == _data_of(cell)), None)
-                entries.append({"label": label, "metric": metric, **_entry(of_metric, label, baseline, alike)})
+                entries.append(_entry(of_metric, metric, label, baseline, alike))
     return entries
 
 
-def _entry(rows: pd.DataFrame, label: str, real: str | None, rules: Sequence[str]) -> dict[str, Any]:
+def _first_of_label(cells: Sequence[CellResult], *kinds: Kind) -> dict[str, CellResult]:
+    first: dict[str, CellResult] = {}
+    for cell in cells:
+        if cell["kind"] in kinds:
+            first.setdefault(cell["label"], cell)
+    return first
+
+
+def _entry(rows: pd.DataFrame, metric: str, label: str, real: str | None, rules: Sequence[str]) -> Gain:
     validation = rows[rows["split"] == "validation"].groupby("label")["value"].mean()
     scores = {name: float(validation[name]) for name in rules if name in validation}
     best = max(scores, key=lambda name: scores[name]) if scores else None
-    entry: dict[str, Any] = {"value": None, "ci_low": None, "ci_high": None, "reason": None, "seeds": 0, "subjects": 0}
-    entry |= {"synthetic_gain": None, "real_gain": None, "real": real, "untrained": best, "validation": scores}
+    entry: Gain = {
+        "label": label,
+        "metric": metric,
+        "value": None,
+        "ci_low": None,
+        "ci_high": None,
+        "reason": None,
+        "seeds": 0,
+        "subjects": 0,
+        "synthetic_gain": None,
+        "real_gain": None,
+        "real": real,
+        "untrained": best,
+        "validation": scores,
+    }
     if best is None or real is None:
-        return entry | {"reason": NO_REAL if real is None else NO_RULE}
+        return {**entry, "reason": NO_REAL if real is None else NO_RULE}
     paired = _paired(rows[rows["split"] == "test"], label, real, best)
     if paired is None:
-        return entry | {"reason": NO_PAIRS}
+        return {**entry, "reason": NO_PAIRS}
     synthetic, of_real, of_rule = paired
     share = real_gain_share(synthetic=synthetic, real=of_real, untrained=of_rule)
-    entry |= {"value": share.value, "ci_low": share.low, "ci_high": share.high, "reason": share.reason}
-    entry |= {"seeds": share.seeds, "subjects": share.subjects}
-    entry |= {"synthetic_gain": share.synthetic_gain, "real_gain": share.real_gain}
-    means = {"synthetic": synthetic.mean(), "real": of_real.mean(), "untrained": of_rule.mean()}
-    return entry | {"means": {name: float(mean) for name, mean in means.items()}}
+    return {
+        **entry,
+        "value": share.value,
+        "ci_low": share.low,
+        "ci_high": share.high,
+        "reason": share.reason,
+        "seeds": share.seeds,
+        "subjects": share.subjects,
+        "synthetic_gain": share.synthetic_gain,
+        "real_gain": share.real_gain,
+        "means": {
+            "synthetic": float(synthetic.mean()),
+            "real": float(of_real.mean()),
+            "untrained": float(of_rule.mean()),
+        },
+    }
 
 
 def _paired(rows: pd.DataFrame, label: str, real: str, rule: str) -> tuple[Array, Array, Array] | None:
@@ -80,15 +110,21 @@ def _paired(rows: pd.DataFrame, label: str, real: str, rule: str) -> tuple[Array
     return one, other, tables[2][subjects].to_numpy(dtype=np.float64)[0]
 
 
-def _data_of(cell: Mapping[str, Any], *names: str) -> tuple[Any, ...]:
+def _data_of(cell: CellResult, *names: str) -> tuple[object, ...]:
     options = cell.get("recipe_options") or {}
     return tuple(options.get(name) for name in names or BASELINE_RECIPE)
 
 
-def add_gains(groups: Sequence[Mapping[str, Any]], gains: Sequence[Mapping[str, Any]]) -> None:
+def add_gains(groups: Sequence[GroupResult], gains: Sequence[Gain]) -> None:
     """Put each share among the metrics of its label's group, for tables."""
     metrics = {group["label"]: group["metrics"] for group in groups}
     for gain in gains:
-        about = {"n": gain["subjects"], "unit": f"test subject, {gain['seeds']} seeds, over {gain['untrained']}"}
-        numbers = {name: gain[name] for name in ("value", "ci_low", "ci_high", "reason")}
-        metrics[gain["label"]][f"{GAIN}/{gain['metric'].partition('/')[2]}"] = {**numbers, "sd": None, **about}
+        metrics[gain["label"]][f"{GAIN}/{gain['metric'].partition('/')[2]}"] = {
+            "value": gain["value"],
+            "ci_low": gain["ci_low"],
+            "ci_high": gain["ci_high"],
+            "reason": gain["reason"],
+            "sd": None,
+            "n": gain["subjects"],
+            "unit": f"test subject, {gain['seeds']} seeds, over {gain['untrained']}",
+        }

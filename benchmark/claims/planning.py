@@ -4,9 +4,8 @@ The answer takes the observed effect and spread for the true ones, which a few u
 those for effect and spread one standard error to the good and to the bad. Near a bound there is no number at all.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -23,6 +22,8 @@ from benchmark.claims.statistics import (
     SignFlip,
     satterthwaite,
 )
+from benchmark.results.format import CellResult
+from benchmark.results.judgements import Needed
 
 __all__ = ["POWER", "Design", "design_of", "hours_of", "plan", "power", "units_needed"]
 
@@ -86,8 +87,8 @@ def units_needed(chance: Callable[[int], float], least: int) -> int | None:
     return high
 
 
-def plan(design: Design, distances: Sequence[float], standard_error: float, level: float) -> dict[str, Any]:
-    """What would decide a claim: `unit`, `more`, and its range for effect and spread one standard error off, both ways.
+def plan(design: Design, distances: Sequence[float], standard_error: float, level: float) -> Needed:
+    """What would decide a claim, without hours and sentence.
 
     `distances` are those of the effect from the bounds that matter, positive on the side that is tested; a claim with
     two bounds needs both.
@@ -109,16 +110,27 @@ def plan(design: Design, distances: Sequence[float], standard_error: float, leve
     if count is None and design.subjects:
         count, by_subjects = needed(0, True), True
     unit, have = (SUBJECT, design.subjects) if by_subjects else (design.unit, design.units)
-    entry: dict[str, Any] = {"unit": unit, "power": POWER, "level": level, "more": None, "low": None, "high": None}
-    entry |= {"with_seeds": max(design.units, LEAST_SEEDS) if by_subjects else None, "reason": None}
+    entry: Needed = {
+        "unit": unit,
+        "power": POWER,
+        "level": level,
+        "more": None,
+        "low": None,
+        "high": None,
+        "with_seeds": max(design.units, LEAST_SEEDS) if by_subjects else None,
+        "reason": None,
+    }
     if count is None:
         what = "seeds or test subjects" if design.subjects else f"{design.unit}s"
-        return entry | {"reason": f"the effect lies so near to the bound that {MOST} {what} would not decide it either"}
-    entry["more"] = max(1, count - have)
-    for name, off in (("low", 1), ("high", -1)):
-        other = needed(off, by_subjects)
-        entry[name] = None if other is None else max(1, other - have)
-    return entry
+        reason = f"the effect lies so near to the bound that {MOST} {what} would not decide it either"
+        return {**entry, "reason": reason}
+    low, high = needed(1, by_subjects), needed(-1, by_subjects)
+    return {
+        **entry,
+        "more": max(1, count - have),
+        "low": None if low is None else max(1, low - have),
+        "high": None if high is None else max(1, high - have),
+    }
 
 
 def _with_spread(design: Design, off: int) -> Design:
@@ -132,30 +144,31 @@ def _with_spread(design: Design, off: int) -> Design:
     return replace(design, variance=moved(design.variance, design.units), subject_variance=by_subjects)
 
 
-def hours_of(unit: str, more: int, labels: Iterable[str], cells: Sequence[Mapping[str, Any]]) -> float | None:
+def hours_of(unit: str, more: int, labels: Iterable[str], cells: Sequence[CellResult]) -> float | None:
     """Hours of one worker for that many more units of these labels, from the measured seconds of their cells."""
     wanted = set(labels)
     chosen = [cell for cell in cells if cell["label"] in wanted]
     if unit == ROUND:
-        entry = next((cell for cell in chosen if Role.MEASURE in cell.get("stage_seconds", {})), None)
-        rounds = len(entry["metrics"].get("step_time_ms", {}).get("rounds", ())) if entry else 0
-        return more * entry["stage_seconds"][Role.MEASURE] / rounds / 3600 if entry and rounds else None
+        cell = next((cell for cell in chosen if Role.MEASURE in cell.get("stage_seconds", {})), None)
+        times = cell["metrics"].get("step_time_ms") if cell else None
+        rounds = len(times.get("rounds", ())) if times else 0
+        return more * cell["stage_seconds"][Role.MEASURE] / rounds / 3600 if cell and rounds else None
     if unit == SUBJECT:
         seconds = 0.0
         for cell in chosen:
-            subjects = cell["metrics"].get("dsc/all", {}).get("n")
-            if subjects and Role.EVALUATE in cell.get("stage_seconds", {}):
-                seconds += cell["stage_seconds"][Role.EVALUATE] / subjects
+            scores = cell["metrics"].get("dsc/all")
+            if scores and scores["n"] and Role.EVALUATE in cell.get("stage_seconds", {}):
+                seconds += cell["stage_seconds"][Role.EVALUATE] / scores["n"]
         return more * seconds / 3600 if seconds else None
     per_seed = 0.0
     for label in wanted:
-        again = (cell for cell in chosen if cell["label"] == label and not cell.get("untrained"))  # that has seeds
+        again = (cell for cell in chosen if cell["label"] == label and cell["kind"] != "untrained")  # that has seeds
         of_label = [_own_seconds(cell) for cell in again if cell.get("status") != "failed"]
         per_seed += float(np.mean(of_label)) if of_label else 0.0
     return more * per_seed / 3600 if per_seed else None
 
 
-def _own_seconds(cell: Mapping[str, Any]) -> float:
+def _own_seconds(cell: CellResult) -> float:
     by_stage = cell.get("stage_seconds")
     if not by_stage:
         return float(cell["seconds"])

@@ -42,8 +42,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from vesselgan.metrics.estimates import CONFIDENCE
+
 __all__ = [
-    "CONFIDENCE",
     "EXACT_PAIRS",
     "LEAST_PAIRS",
     "LEAST_SEEDS",
@@ -58,7 +59,6 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-CONFIDENCE = 0.95
 LEAST_SEEDS = 5  # fewer say too little about a training procedure, whatever their spread
 LEAST_PAIRS = 6  # 2 / 2^6 is the first that lies below 5 %
 EXACT_PAIRS = 12  # up to here every pattern of signs is gone through

@@ -11,8 +11,7 @@ subjects both drawn anew). That needs no resampling, which with three seeds woul
 open where the data are: a set that cannot be told from the best point of the curve has no upper limit.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,9 @@ from numpy.typing import NDArray
 from benchmark.claims.statistics import Crossed, Effect, Student
 from benchmark.metrics.segmentation import DSC_METRICS
 from benchmark.protocol.cells import BASELINE_RECIPE
-from benchmark.results.arms import trained_on
+from benchmark.results.format import CellResult
+from benchmark.results.judgements import CurvePoint, UtilityArm, UtilityCurve, Worth
+from benchmark.words import plural
 from vesselgan.metrics.estimates import mean_with_interval
 
 __all__ = ["INTERPOLATION", "utility_of", "worth_in_words", "worth_of"]
@@ -32,60 +33,51 @@ STEPS = 1000  # of the curve at which the interval is looked for
 INTERPOLATION = "straight lines over log n between means over seeds and test subjects; means that fall are pooled"
 
 
-def utility_of(cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame, training_subjects: int) -> list[dict[str, Any]]:
+def utility_of(cells: Sequence[CellResult], rows: pd.DataFrame, training_subjects: int) -> list[UtilityCurve]:
     """One entry per recipe of the real data and metric that has a curve; empty where the protocol asks for none.
 
-    `cells` are those of results.json, `rows` those of `results.subject_rows`.
+    `cells` are those of results.json, `rows` those of `results.rows.subject_rows`.
     """
-    groups: dict[Any, list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[object, ...], list[CellResult]] = {}
     for cell in cells:
         groups.setdefault(tuple(cell["recipe_options"].get(name) for name in BASELINE_RECIPE), []).append(cell)
     entries = (_entry(group, rows, metric, training_subjects) for group in groups.values() for metric in DSC_METRICS)
     return [entry for entry in entries if entry]
 
 
-def _entry(
-    cells: Sequence[Mapping[str, Any]], rows: pd.DataFrame, metric: str, training_subjects: int
-) -> dict[str, Any] | None:
+def _entry(cells: Sequence[CellResult], rows: pd.DataFrame, metric: str, training_subjects: int) -> UtilityCurve | None:
     of_metric = rows[(rows["metric"] == metric) & (rows["split"] == "test")].dropna(subset="value")
     values: dict[str, pd.DataFrame] = {}  # label -> a row per seed, a column per test subject
-    arms: dict[str, Mapping[str, Any]] = {}
+    arms: dict[str, CellResult] = {}
     for cell in cells:
         label = cell["label"]
         of_label = of_metric[of_metric["label"] == label]
         if label not in arms and not of_label.empty:
             arms[label] = cell
             values[label] = of_label.pivot_table(index="seed", columns="subject", values="value")
-    real = {
-        label: cell["real_subjects"] or training_subjects for label, cell in arms.items() if trained_on(cell) == "real"
-    }
+    real = {label: cell["real_subjects"] or training_subjects for label, cell in arms.items() if cell["kind"] == "real"}
     labels = sorted(real, key=lambda label: real[label])
     numbers = [real[label] for label in labels]
     if len(set(numbers)) < LEAST_POINTS or len(set(numbers)) < len(numbers):
         return None
-    curve = [{"label": label, "real_subjects": real[label], **_over_seeds(values[label])} for label in labels]
-    others = []
+    curve = [_point(label, real[label], values[label]) for label in labels]
+    others: list[UtilityArm] = []
     for label, cell in arms.items():
-        if label not in real and trained_on(cell) != "nothing":
+        if label not in real and cell["kind"] != "untrained":
             beside = (cell["real_subjects"] or training_subjects) if cell["mixed_with"] else 0
             paired = _paired([values[label], *(values[name] for name in labels)])
-            others.append(
-                {
-                    "label": label,
-                    "real_subjects": beside,
-                    "mixed_with": cell["mixed_with"],
-                    **_over_seeds(values[label]),
-                    "worth": worth_of(numbers, paired[1:], paired[0]),
-                }
-            )
+            worth = worth_of(numbers, paired[1:], paired[0])
+            others.append({**_point(label, beside, values[label]), "mixed_with": cell["mixed_with"], "worth": worth})
     recipe = arms[labels[-1]]["recipe"]
     return {"metric": metric, "recipe": recipe, "interpolation": INTERPOLATION, "curve": curve, "arms": others}
 
 
-def _over_seeds(values: pd.DataFrame) -> dict[str, Any]:
+def _point(label: str, real_subjects: int, values: pd.DataFrame) -> CurvePoint:
     """Mean over seeds of each seed's mean over test subjects."""
     by_seed = values.mean(axis=1)
     return {
+        "label": label,
+        "real_subjects": real_subjects,
         **mean_with_interval(by_seed.tolist(), "seed"),
         "by_seed": {str(seed): float(value) for seed, value in by_seed.items()},
     }
@@ -98,7 +90,7 @@ def _paired(tables: Sequence[pd.DataFrame]) -> Array:
     return np.stack([table.loc[seeds, subjects].to_numpy(dtype=np.float64) for table in tables])
 
 
-def worth_of(numbers: Sequence[int], curve: Array, arm: Array) -> dict[str, Any]:
+def worth_of(numbers: Sequence[int], curve: Array, arm: Array) -> Worth:
     """How many real subjects reach what `arm` reaches, and the interval of that number.
 
     Args:
@@ -112,11 +104,19 @@ def worth_of(numbers: Sequence[int], curve: Array, arm: Array) -> dict[str, Any]
         `reason` where there is no interval.
     """
     seeds, subjects = arm.shape
-    smallest, largest = numbers[0], numbers[-1]
-    entry: dict[str, Any] = {"value": None, "beyond": None, "ci_low": None, "ci_high": None, "smallest": smallest}
-    entry |= {"largest": largest, "seeds": seeds, "subjects": subjects, "reason": None}
+    entry: Worth = {
+        "value": None,
+        "beyond": None,
+        "ci_low": None,
+        "ci_high": None,
+        "smallest": numbers[0],
+        "largest": numbers[-1],
+        "seeds": seeds,
+        "subjects": subjects,
+        "reason": None,
+    }
     if not arm.size:
-        return entry | {"reason": "no seed and test subject that all of the curve's U-Nets share with it"}
+        return {**entry, "reason": "no seed and test subject that all of the curve's U-Nets share with it"}
     pooled, log_n = _pooled(curve), np.log(numbers)
     means, target = pooled.mean(axis=(1, 2)), float(arm.mean())
     places = np.linspace(log_n[0], log_n[-1], STEPS + 1)
@@ -129,7 +129,7 @@ def worth_of(numbers: Sequence[int], curve: Array, arm: Array) -> dict[str, Any]
         entry["value"] = float(np.exp(at))
         places = np.sort(np.append(places, at))
     if seeds < 2:
-        return entry | {"reason": "no interval from one seed"}
+        return {**entry, "reason": "no interval from one seed"}
     alike = _alike(log_n, pooled, arm, places)
     lowest, highest = places[alike][[0, -1]] if alike.any() else (log_n[-1], log_n[0])
     if entry["beyond"] != "fewer" and not alike[0]:
@@ -171,7 +171,7 @@ def _alike(log_n: Array, curve: Array, arm: Array, places: Array) -> NDArray[np.
     return np.asarray((low <= 1e-12) & (high >= -1e-12))
 
 
-def worth_in_words(arm: Mapping[str, Any]) -> str:
+def worth_in_words(arm: UtilityArm) -> str:
     """A sentence about an arm of `utility_of`."""
     worth = arm["worth"]
     pairs = f"synthetic pairs of {arm['mixed_with'] or arm['label']}"
@@ -180,7 +180,8 @@ def worth_in_words(arm: Mapping[str, Any]) -> str:
     if worth["value"] is not None:
         amount = f"about {subjects(worth['value'])}"
     elif worth["beyond"]:
-        amount = f"{worth['beyond']} than {subjects(worth['smallest' if worth['beyond'] == 'fewer' else 'largest'])}"
+        end = worth["smallest"] if worth["beyond"] == "fewer" else worth["largest"]
+        amount = f"{worth['beyond']} than {subjects(end)}"
     else:
         return f"It cannot be said what {what} {'is' if beside == 1 else 'are'} worth: {worth['reason']}."
     return (
@@ -190,10 +191,10 @@ def worth_in_words(arm: Mapping[str, Any]) -> str:
 
 def subjects(count: float) -> str:
     """`1 real subject`, `4.2 real subjects`."""
-    return f"{_count(count)} real subject{'' if _count(count) == '1' else 's'}"
+    return plural(_count(count), "real subject")
 
 
-def _interval_in_words(worth: Mapping[str, Any]) -> str:
+def _interval_in_words(worth: Worth) -> str:
     if worth["reason"]:
         return str(worth["reason"])
     low, high = worth["ci_low"], worth["ci_high"]

@@ -13,13 +13,13 @@ clear of it and the claim stay inconclusive, since among many claims one such is
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from benchmark.artifacts.values import ReferenceValues, finite
 from benchmark.claims.comparisons import INFINITE, Assessment, Comparison, comparison_of
-from benchmark.claims.evidence import SEED, Evidence, Pairs, within_range
+from benchmark.claims.evidence import SEED, Array, Evidence, Pairs, within_range
 from benchmark.claims.family import LEVEL, Family
 from benchmark.claims.planning import design_of, hours_of, plan
 from benchmark.claims.statistics import LEAST_SEEDS, sign_flip_p, wilcoxon_p
@@ -35,35 +35,38 @@ from benchmark.claims.wording import (
 )
 from benchmark.metrics.registry import has_subjects
 from benchmark.protocol.claim import Claim, split_side
+from benchmark.results.format import CellResult
+from benchmark.results.judgements import ClaimResult, Missing, Needed, Rival, Verdict
+from benchmark.results.run_folder import PublishedValue
 
 __all__ = ["judge_claims"]
 
 
 def judge_claims(
     claims: Sequence[Claim],
-    cells: Sequence[Mapping[str, Any]],
+    cells: Sequence[CellResult],
     subjects: pd.DataFrame,
     device: str,
     *,
-    reference: Mapping[str, Mapping[str, Any]] | None = None,
+    reference: Mapping[str, PublishedValue] | None = None,
     not_comparable: str | None = None,
-    floor: Mapping[str, Any] | None = None,
-) -> list[dict[str, Any]]:
+    floor: ReferenceValues | None = None,
+) -> list[ClaimResult]:
     """One verdict per claim.
 
-    `cells` are those of results.json, `subjects` the rows of `results.subject_rows`, `reference` the published values
-    by 'metric @ label'. `not_comparable` says why this run cannot bear on published values, if so. `floor` is that of
-    results.json: what real data score against real data.
+    `cells` are those of results.json, `subjects` the rows of `results.rows.subject_rows`, `reference` the published
+    values by 'metric @ label'. `not_comparable` says why this run cannot bear on published values, if so. `floor` is
+    that of results.json: what real data score against real data.
     """
     evidence = Evidence(cells, subjects)
     family = Family(claims, evidence, reference or {}, not_comparable)
     entries = [_entry(claim, index, evidence, family, reference or {}) for index, claim in enumerate(claims)]
     for claim, entry in zip(claims, entries, strict=True):
         if claim.kind == "compatible" and not_comparable is not None:
-            entry |= {"wording": NOT_COMPARABLE, "needed": None}
+            entry["wording"], entry["needed"] = NOT_COMPARABLE, None
         metric = entry["metric"]
-        if floor is not None and metric in (floor.get("metrics") or {}):
-            entry["floor"] = {"value": floor["metrics"][metric], "sd": (floor.get("sd") or {}).get(metric)}
+        if floor is not None and metric in floor["metrics"]:
+            entry["floor"] = {"value": floor["metrics"][metric], "sd": floor.get("sd", {}).get(metric)}
         entry["note"] = _precision_note(entry, evidence) if device == "cpu" else None
     return entries
 
@@ -73,14 +76,14 @@ def _entry(
     index: int,
     evidence: Evidence,
     family: Family,
-    reference: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
+    reference: Mapping[str, PublishedValue],
+) -> ClaimResult:
     """The claim as it stands in results.json."""
     assessment, obstacle = family.found[index]
     metric, label = split_side(claim.sides[0])
     second = split_side(claim.sides[1])[1] if claim.kind not in ("best", "compatible") else None
     verdict = family.verdict(index)
-    entry: dict[str, Any] = {
+    entry: ClaimResult = {
         "name": claim.name,
         "kind": claim.kind,
         "statement": claim.statement,
@@ -115,83 +118,77 @@ def _entry(
         "rows": [],
     }
     if claim.kind == "compatible":
-        entry["published"] = dict(reference.get(claim.sides[0], {})) or None
+        entry["published"] = reference.get(claim.sides[0])
     if assessment is None:
         return entry
     deciding = assessment.deciding
-    entry |= _evidence(deciding) | {
-        "left": deciding.pairs.labels[0],
-        "right": deciding.pairs.labels[1],
-        "metric": deciding.pairs.metric,
-    }
+    _add_evidence(entry, deciding)
     labels = list(dict.fromkeys(name for c in assessment.comparisons for name in c.pairs.labels))
     spread = evidence.kmeans_sd(deciding.pairs.metric, labels)
     if spread is not None:
         entry["sd_kmeans"] = spread
     if claim.kind == "best":
-        entry["comparisons"] = [_brief(comparison) for comparison in assessment.comparisons]
+        entry["comparisons"] = [_rival(comparison) for comparison in assessment.comparisons]
     entry["missing"] = _missing(claim, index, assessment, evidence, family)
     if index in family.p:
         entry["p"] = family.p[index]
     if verdict == "inconclusive":
         entry["needed"] = _needed(claim, assessment, labels, evidence, family)
-        entry["reason"] = obstacle or _why_undecided(assessment, entry, family)
+        entry["reason"] = obstacle or _why_undecided(assessment, index, family)
         few = LEAST_SEEDS - deciding.seeds
         if deciding.pairs.unit == SEED and few > 0 and (hours := hours_of(SEED, few, labels, evidence.cells)):
             entry["reason"] = f"{entry['reason']}, {duration(hours)} of one worker"
     return entry
 
 
-def _evidence(comparison: Comparison) -> dict[str, Any]:
-    """Effect, interval, test and rows of one comparison."""
+def _add_evidence(entry: ClaimResult, comparison: Comparison) -> None:
+    """Effect, interval, test and rows of the comparison on which a claim hangs."""
     pairs, effect = comparison.pairs, comparison.effect
-    n = comparison.seeds if pairs.unit == SEED else comparison.columns
-    low = high = comparison.mean if comparison.is_exact else None
-    if effect is not None:
-        low, high = within_range(effect.interval(), pairs)
-    beside = _per_unit(pairs)
-    of_no_difference = not comparison.is_exact and pairs.factors == (1.0, 1.0)  # what these two test
-    return {
-        "effect": comparison.mean,
-        "ci_low": low,
-        "ci_high": high,
-        "holds_from": _finite(comparison.low),
-        "holds_to": _finite(comparison.high),
-        "n": n,
-        "seeds": comparison.seeds,
-        "subjects": comparison.columns if has_subjects(pairs.metric) else 0,
-        "unit": pairs.unit,
-        "test": effect.test if effect is not None else None,
-        "p_sign_flip": sign_flip_p(beside) if of_no_difference else None,
-        "p_wilcoxon": wilcoxon_p(beside) if of_no_difference else None,
-        "rows": pairs.rows(),
-    }
+    entry["left"], entry["right"] = pairs.labels
+    entry["metric"] = pairs.metric
+    entry["effect"] = comparison.mean
+    entry["ci_low"], entry["ci_high"] = _interval(comparison)
+    entry["holds_from"], entry["holds_to"] = finite(comparison.low), finite(comparison.high)
+    entry["n"], entry["seeds"] = _units(comparison), comparison.seeds
+    entry["subjects"] = comparison.columns if has_subjects(pairs.metric) else 0
+    entry["unit"] = pairs.unit
+    entry["test"] = effect.test if effect is not None else None
+    if not comparison.is_exact and pairs.factors == (1.0, 1.0):  # what these two test
+        differences = _per_unit(pairs)
+        entry["p_sign_flip"], entry["p_wilcoxon"] = sign_flip_p(differences), wilcoxon_p(differences)
+    entry["rows"] = pairs.rows()
 
 
-def _per_unit(pairs: Pairs) -> Any:
-    return np.nanmean(pairs.differences, axis=1 if pairs.unit == SEED else 0)
+def _interval(comparison: Comparison) -> tuple[float, float] | tuple[None, None]:
+    if comparison.effect is not None:
+        return within_range(comparison.effect.interval(), comparison.pairs)
+    return (comparison.mean, comparison.mean) if comparison.is_exact else (None, None)
 
 
-def _finite(bound: float) -> float | None:
-    return bound if abs(bound) < INFINITE else None
+def _units(comparison: Comparison) -> int:
+    return comparison.seeds if comparison.pairs.unit == SEED else comparison.columns
 
 
-def _brief(comparison: Comparison) -> dict[str, Any]:
-    names = ("effect", "ci_low", "ci_high", "n", "unit")
-    evidence = _evidence(comparison)
-    p = comparison.p_values
+def _per_unit(pairs: Pairs) -> Array:
+    return np.asarray(np.nanmean(pairs.differences, axis=1 if pairs.unit == SEED else 0))
+
+
+def _rival(comparison: Comparison) -> Rival:
+    (low, high), p = _interval(comparison), comparison.p_values
     return {
         "metric": comparison.pairs.metric,
         "right": comparison.pairs.labels[1],
-        **{name: evidence[name] for name in names},
+        "effect": comparison.mean,
+        "ci_low": low,
+        "ci_high": high,
+        "n": _units(comparison),
+        "unit": comparison.pairs.unit,
         "p": None if comparison.is_exact or not comparison.can_be_decided else min(1.0, 2 * min(p)),
-        "rows": evidence["rows"],
+        "rows": comparison.pairs.rows(),
     }
 
 
-def _missing(
-    claim: Claim, index: int, assessment: Assessment, evidence: Evidence, family: Family
-) -> dict[str, Any] | None:
+def _missing(claim: Claim, index: int, assessment: Assessment, evidence: Evidence, family: Family) -> Missing | None:
     """What is missing or undefined, and the verdict if all of it were as good, or as bad, for the claim as can be."""
     comparisons = assessment.comparisons
     failed = sorted({cell for comparison in comparisons for cell in comparison.pairs.failed})
@@ -206,7 +203,7 @@ def _missing(
             cases.append(
                 Assessment.of([comparison_of(c.pairs.equalised(), c.low, c.high, strict=c.strict) for c in comparisons])
             )
-        order = ("refuted", "inconclusive", "supported")
+        order: tuple[Verdict, ...] = ("refuted", "inconclusive", "supported")
         verdicts = sorted((family.verdict(index, instead=case) for case in cases), key=order.index)
         worst, best = verdicts[0], verdicts[-1]
     return {
@@ -229,11 +226,11 @@ def _extreme(comparison: Comparison, side: int, evidence: Evidence) -> Compariso
 
 def _needed(
     claim: Claim, assessment: Assessment, labels: Sequence[str], evidence: Evidence, family: Family
-) -> dict[str, Any] | None:
+) -> Needed | None:
     """What would decide the claim: of several comparisons all must be decided, against it the clearest one."""
     leading = assessment.leaning == "supported"
     level = family.next_level / (1 if leading else len(assessment.comparisons))
-    entries = []
+    entries: list[Needed] = []
     for comparison in assessment.comparisons if leading else [assessment.deciding]:
         if comparison.effect is None or comparison.is_exact:
             continue
@@ -258,14 +255,15 @@ def _distances(comparison: Comparison, inside: bool) -> list[float]:
     return [max(d for d in (mean - comparison.high, comparison.low - mean) if d > -INFINITE)]
 
 
-def _why_undecided(assessment: Assessment, entry: Mapping[str, Any], family: Family) -> str:
-    if entry["p"] > LEVEL:
+def _why_undecided(assessment: Assessment, index: int, family: Family) -> str:
+    if family.p[index] > LEVEL:
         return uncertain(len(assessment.comparisons))
-    coarse = too_coarse(entry["unit"], assessment.deciding.columns, len(family.members), LEVEL)
-    return coarse or too_many(entry["p"], entry["p_corrected"], len(family.members))
+    deciding, members = assessment.deciding, len(family.members)
+    coarse = too_coarse(deciding.pairs.unit, deciding.columns, members, LEVEL)
+    return coarse or too_many(family.p[index], family.corrected[index], members)
 
 
-def _precision_note(entry: Mapping[str, Any], evidence: Evidence) -> str | None:
+def _precision_note(entry: ClaimResult, evidence: Evidence) -> str | None:
     """The caveat of every claim that compares precisions on a CPU."""
     labels = {entry["left"], entry["right"], *(rival["right"] for rival in entry.get("comparisons", ()))}
     precisions = {cell["precision"] for cell in evidence.cells if cell["label"] in labels and cell["precision"]}

@@ -1,14 +1,18 @@
 """`claims`: the verdicts of a run, for a terminal, a program or a CI job."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from benchmark.commands.options import Out, RunName, app, complain, console
+
+if TYPE_CHECKING:
+    from benchmark.results.judgements import ClaimResult
 
 __all__ = ["claims"]
 
@@ -38,7 +42,7 @@ def claims(
         raise typer.Exit(MUST_HOLD_REFUTED)
 
 
-def _show(judged: list[dict[str, Any]]) -> None:
+def _show(judged: "Sequence[ClaimResult]") -> None:
     from benchmark.claims.wording import remarks_of, unit_words
     from benchmark.report.sections.text import signed, unit_of
 
@@ -69,7 +73,7 @@ def _show(judged: list[dict[str, Any]]) -> None:
             console.print(f"  {escape(remark)}", highlight=False, soft_wrap=True)
 
 
-def _interval(claim: dict[str, Any], decimals: int) -> str:
+def _interval(claim: "ClaimResult", decimals: int) -> str:
     from benchmark.report.sections.text import interval
 
     if claim["ci_low"] is None or claim["test"] is None:

@@ -1,12 +1,16 @@
 """`patches`: the real patches of a run's subjects, as `score` reads them."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from benchmark.commands.options import Cell, Runs, app, console
 from vesselgan.errors import InputError
+
+if TYPE_CHECKING:
+    from benchmark.results.run_folder import CellRecord
 
 __all__ = ["patches"]
 
@@ -49,5 +53,5 @@ def patches(
     )
 
 
-def _first_with_data(records: list[dict[str, dict[str, str]]]) -> str:
+def _first_with_data(records: "Sequence[CellRecord]") -> str:
     return next(record["cell"]["id"] for record in records if "data" in record["stages"])

@@ -8,10 +8,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from benchmark.artifacts.roles import Role
+from benchmark.artifacts.values import ReferenceValues
 from benchmark.claims.realism import cell_warning
 from benchmark.plan import CellPlan, Plan
+from benchmark.results.rows import subject_rows
 from benchmark.results.run_folder import Run
-from benchmark.results.summary import cell_entry, subject_rows
+from benchmark.results.summary import cell_result
 from benchmark.run.engine import Event
 
 __all__ = ["RunDisplay", "cell_line"]
@@ -76,8 +78,8 @@ class RunDisplay:
             return
         for record in self._run.cells:
             if record["stages"].get(Role.SCORE) == key:
-                cell = cell_entry(self._run, record, subject_rows(self._run, [record]))
-                if text := cell_warning(cell, self._run.values(record, Role.REFERENCE)):
+                cell = cell_result(self._run, record, subject_rows(self._run, [record]))
+                if text := cell_warning(cell, self._run.values(record, Role.REFERENCE, ReferenceValues)):
                     line = escape(f"{cell['id']}: {text}")
                     self._console.print(f"[yellow]warning[/yellow] {line}", soft_wrap=True, highlight=False)
 
@@ -106,12 +108,12 @@ def cell_line(run: Run, cell_id: str) -> str:
         return f"{cell_id}: {message}"
     if run.status(record) != "done":
         return f"{cell_id}: not run, since a stage before it failed"
-    metrics = cell_entry(run, record, subject_rows(run, [record]))["metrics"]
+    metrics = cell_result(run, record, subject_rows(run, [record]))["metrics"]
     shown = {"fid": "FID", "prd_auc": "PRD area", "dsc/all": "DSC all", "dsc/intracranial": "DSC intracranial"}
     parts = [
-        f"{text} {metrics[name]['value']:.3g}"
+        f"{text} {entry['value']:.3g}"
         for name, text in shown.items()
-        if metrics.get(name, {}).get("value") is not None
+        if (entry := metrics.get(name)) and entry["value"] is not None
     ]
     if not parts and "step_time_ms" in metrics:
         parts = [f"{metrics['step_time_ms']['value']:.3g} ms a step"]

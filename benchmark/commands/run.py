@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.artifacts.store import Store
+from benchmark.artifacts.store import DamagedStageError, Store
 from benchmark.commands.options import (
     Data,
     Device,
@@ -100,10 +100,20 @@ def run(asked: RunOptions) -> None:
         keep_seeds(out, settled.name, asked.seeds, before, sorted({cell.cell.seed for cell in settled.cells}))
         return settled, _chosen(settled, asked.expression)
 
-    status = _execute(asked, plan, chosen, store, settle)
-    if status == BAD_INPUT:  # an earlier report of good data stays
-        raise typer.Exit(status)
-    page = publish_report(out, plan.name, quiet=as_json)
+    mended: set[str] = set()
+    while True:
+        status = _execute(asked, plan, chosen, store, settle)
+        if status == BAD_INPUT:  # an earlier report of good data stays
+            raise typer.Exit(status)
+        try:
+            page = publish_report(out, plan.name, quiet=as_json)
+            break
+        except DamagedStageError as error:
+            store.undo(error.key)
+            if error.key in mended or not _is_chosen(error.key, chosen):  # a run of all cells makes it
+                raise
+            mended.add(error.key)
+            Console(stderr=True).print(f"{error.key} is made anew: {error}", soft_wrap=True, highlight=False)
     if as_json:
         print((page.parent / "results.json").read_text(encoding="utf-8"))
     raise typer.Exit(status)
@@ -196,6 +206,10 @@ def _chosen(plan: Plan, expression: str | None) -> list[CellPlan]:
     return [cell_plan for cell_plan in plan.cells if cell_plan.cell.id in ids]
 
 
+def _is_chosen(key: str, chosen: list[CellPlan]) -> bool:
+    return any(key in cell.stages.values() for cell in chosen)
+
+
 def _refuse_mispairing(plan: Plan, chosen: list[CellPlan]) -> None:
     """D6 shows a fault of the paper's code, and a run that has it by mistake is days of nonsense."""
     listed = [cell.cell.id for cell in chosen if cell.cell.recipe.pairing == "listing_order"]
@@ -248,7 +262,7 @@ def _execute(
             return outcome.exit_status
         plan, chosen = settle()
         to_do = sum(not store.done(key) for key in needed_stages(plan, chosen))
-        with RunDisplay(plan, load_run(asked.out, plan.name), target, to_do, len(chosen)) as display:
+        with RunDisplay(plan, load_run(asked.out, plan.name, is_running=True), target, to_do, len(chosen)) as display:
             outcome = execute(plan, chosen, store, engine, display)
     finally:
         engine.close()

@@ -1,4 +1,4 @@
-"""`schema`: the JSON Schema of protocols, with which an editor completes and checks them; and `--version`."""
+"""`schema`: the JSON Schema of protocols, for editors, and of results.json, for programs; and `--version`."""
 
 import json
 from pathlib import Path
@@ -33,17 +33,16 @@ def schema(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write it there; printed if left out", dir_okay=False)
     ] = None,
+    results: Annotated[bool, typer.Option("--results", help="That of results.json instead")] = False,
 ) -> None:
     """Write the JSON Schema of protocols. An editor with a YAML language server completes and checks them with it."""
     from benchmark.protocol.json_schema import protocol_json_schema
+    from benchmark.results.json_schema import results_json_schema
 
-    text = json.dumps(protocol_json_schema(), indent=1) + "\n"
+    text = json.dumps(results_json_schema() if results else protocol_json_schema(), indent=1) + "\n"
     if out is None:
         print(text, end="")
         return
     write_text(out, text)
-    console.print(
-        f"{out}: begin a protocol beside it with '# yaml-language-server: $schema={out.name}'",
-        soft_wrap=True,
-        highlight=False,
-    )
+    hint = "" if results else f": begin a protocol beside it with '# yaml-language-server: $schema={out.name}'"
+    console.print(f"{out}{hint}", soft_wrap=True, highlight=False)

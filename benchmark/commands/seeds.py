@@ -4,9 +4,11 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmark.artifacts.store import Store
+from typing_extensions import TypedDict
+
+from benchmark.artifacts.reading import read_json
+from benchmark.results.run_folder import Run
 from vesselgan.errors import InputError
 from vesselgan.files import write_text
 
@@ -14,6 +16,14 @@ __all__ = ["keep_seeds", "seeds_of", "wanted_seeds"]
 
 FILE = "seeds.json"
 MOST = 1000  # in one range: more is a slip of the finger
+
+
+class Kept(TypedDict):
+    """What a run was asked for, and the seeds that it had before and has now."""
+
+    asked: str | None
+    before: list[int]
+    all: list[int]
 
 
 def seeds_of(text: str, now: Sequence[int]) -> list[int]:
@@ -42,20 +52,22 @@ def wanted_seeds(asked: str, given: Sequence[int], out: Path, name: str) -> tupl
     """
     before, folder = list(given), out / "runs" / name
     try:
-        kept: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        kept = read_json(folder / FILE, Kept)
         before = list(kept["before"] if kept["asked"] == asked and not _is_done(folder) else kept["all"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except InputError:
         pass  # no run yet
     return seeds_of(asked, before), before
 
 
 def keep_seeds(out: Path, name: str, asked: str | None, before: Sequence[int], seeds: Sequence[int]) -> None:
     """Write down what a run was asked for, beside its other files."""
-    content = {"asked": asked, "before": list(before), "all": list(seeds)}
+    content: Kept = {"asked": asked, "before": list(before), "all": list(seeds)}
     write_text(out / "runs" / name / FILE, json.dumps(content))
 
 
 def _is_done(folder: Path) -> bool:
-    store = Store(folder.parent)
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "cells").glob("*.json")]
-    return all(store.done(key) for record in records for key in record["stages"].values())
+    try:
+        run = Run.open(folder)
+    except InputError:  # stopped while it was written, or damaged since: it goes on, which makes it anew
+        return False
+    return all(run.store.done(key) for record in run.cells for key in record["stages"].values())

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import Progress
@@ -24,6 +24,7 @@ from benchmark.environment import choose_device, usable_cores
 from vesselgan.errors import InputError
 
 if TYPE_CHECKING:
+    from benchmark.trained.datasheet import Datasheet
     from benchmark.trained.generator import FoundGenerator
     from vesselgan.export import Layout, MakePairs, Pairs
 
@@ -136,12 +137,12 @@ def synthesise(asked: SynthesiseOptions) -> None:
     )
 
 
-def _layout(found: "FoundGenerator", sheet: dict[str, Any]) -> "Layout":
+def _layout(found: "FoundGenerator", sheet: "Datasheet") -> "Layout":
     """Whatever stands in the files themselves comes from the datasheet, which a continued command compares."""
     from benchmark import __version__
     from vesselgan.export import About, BidsLayout, Intensities, NnunetLayout, NpzLayout, VolumeEncoder
 
-    shape, ends = sheet["patch_size"], sheet["intensities"]
+    shape, ends, spacing_mm = sheet["patch_size"], sheet["intensities"], sheet["spacing_mm"]
     dtype = Intensities(ends["black"], ends["white"]).dtype
     about = About(
         name=sheet["name"],
@@ -150,20 +151,20 @@ def _layout(found: "FoundGenerator", sheet: dict[str, Any]) -> "Layout":
         reference=sheet["reference"],
         version=__version__,
     )
-    if sheet["layout"] == "npz":
+    if sheet["layout"] == "npz" or spacing_mm is None:  # which only npz can do without
         return NpzLayout(about, shape, dtype)
     stamp = f"synthetic (vesselgan {__version__}), generator {found.sha256[:12]}, seed {sheet['generation']['seed']}"
-    volumes = VolumeEncoder(shape, dtype, sheet["spacing_mm"], stamp)
+    volumes = VolumeEncoder(shape, dtype, spacing_mm, stamp)
     return NnunetLayout(about, volumes) if sheet["layout"] == "nnunet" else BidsLayout(about, volumes)
 
 
-def _one_batch(found: "FoundGenerator", sheet: dict[str, Any]) -> Callable[[], object]:
+def _one_batch(found: "FoundGenerator", sheet: "Datasheet") -> Callable[[], object]:
     """What computes one batch, in the mode in which all will be: D7 leaves the generator in training mode."""
     batch = int(sheet["generation"]["batch"])
     return lambda: list(found.sampler.sample(batch, seed=0, batch=batch))
 
 
-def _maker(found: "FoundGenerator", sheet: dict[str, Any]) -> "MakePairs":
+def _maker(found: "FoundGenerator", sheet: "Datasheet") -> "MakePairs":
     """Pairs of consecutive indices, as they are to be stored."""
     import numpy as np
     import torch

@@ -1,12 +1,11 @@
 """SHA-256 of input files, remembered so that a re-run reads no data twice."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vesselgan.data import Subject, check_header, metaimage_files
 from vesselgan.errors import InputError
-from vesselgan.files import file_sha256
+from vesselgan.files import file_sha256, text_sha256
 
 __all__ = ["files_of", "identical_images", "subject_sha256s"]
 
@@ -28,7 +27,7 @@ def subject_sha256s(subjects: Iterable[Subject], remember: Path | None) -> tuple
             check_header(path)
             parts = metaimage_files(path) if path.suffix == ".mhd" else (path,)
             hashes = [file_sha256(part, remember) for part in parts]
-            digests[path] = hashes[0] if len(parts) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+            digests[path] = hashes[0] if len(parts) == 1 else text_sha256("".join(hashes))
         except InputError as error:
             problems.append(str(error))
     return digests, problems

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from benchmark.protocol.schema import AXES, External, Matrix, Profile, Protocol
 from vesselgan.errors import InputError, did_you_mean
@@ -18,15 +18,20 @@ __all__ = [
     "MOST_CELLS",
     "PROCEDURAL",
     "REAL",
+    "SYNTHETIC_KINDS",
     "UNTRAINED",
     "Cell",
+    "Kind",
     "cells_of",
+    "kind_of",
     "labels_of",
     "most_cells",
     "select",
     "synthetic_labels_of",
 ]
 
+Kind = Literal["real", "synthetic", "external", "mixed", "procedural", "untrained"]
+SYNTHETIC_KINDS: tuple[Kind, ...] = ("synthetic", "external")  # U-Nets that learn from generated pairs alone
 MOST_CELLS = 100_000  # of a protocol, before rules of 'exclude' take some away
 
 REAL = "real"  # the label of the baseline: a U-Net trained on real patches
@@ -63,15 +68,19 @@ class Cell:
     simulated: bool = False  # a U-Net learns from phantoms alone
 
     @property
+    def kind(self) -> Kind:
+        """What its U-Net learns from; see `kind_of`."""
+        return kind_of(vars(self))
+
+    @property
     def is_real(self) -> bool:
         """Whether its U-Net learns from real patches alone, as the baseline does."""
-        others = (self.family, self.external, self.mixed_with, self.untrained)
-        return not self.simulated and all(other is None for other in others)
+        return self.kind == "real"
 
     @property
     def is_synthetic(self) -> bool:
         """Whether its U-Net learns from the pairs of a generator alone, or from somebody else's."""
-        return self.has_generator or self.external is not None
+        return self.kind in SYNTHETIC_KINDS
 
     @property
     def has_generator(self) -> bool:
@@ -83,6 +92,24 @@ class Cell:
         """The kind of its generator."""
         assert self.family is not None  # ask `has_generator` first
         return FAMILIES[self.family]
+
+
+def kind_of(cell: Mapping[str, Any]) -> Kind:
+    """What the U-Net of a cell learns from, by the fields of `Cell`; of cells of earlier runs some are not there.
+
+    Real patches, however few; the pairs of a generator (synthetic), or of somebody else (external); real patches and
+    pairs (mixed); phantoms (procedural); nothing, where a rule stands in the place of a U-Net (untrained).
+    """
+    if cell.get("untrained"):
+        return "untrained"
+    if cell.get("simulated"):
+        return "procedural"
+    if cell.get("mixed_with"):
+        return "mixed"
+    if cell.get("external"):
+        return "external"
+    # Earlier runs have no families, and their generators are WGANs, whose critics have a norm.
+    return "synthetic" if cell.get("family") or cell["norm"] else "real"
 
 
 def cells_of(protocol: Protocol, profile: Profile, *, has_data: bool = False) -> list[Cell]:

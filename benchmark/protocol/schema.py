@@ -222,6 +222,7 @@ class Profile(Strict, WGANOptions):  # type: ignore[misc]  # mypy does not see t
     """
 
     about: str = ""
+    trial: bool = False  # it only shows that every part works: the page says that its numbers mean nothing
     requires: Requires = Requires()
     data: str = "phantom"
     phantom: Phantom = Phantom()

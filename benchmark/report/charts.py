@@ -19,12 +19,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from benchmark.protocol.cells import Kind
+
 __all__ = [
     "Curve",
     "Level",
     "Line",
     "Points",
-    "label_colours",
+    "arm_colours",
     "prd_chart",
     "subject_chart",
     "training_chart",
@@ -99,23 +101,23 @@ class Level:
     interval: tuple[float, float] | None
 
 
-def label_colours(labels: Mapping[str, str]) -> dict[str, str]:
-    """A colour per label, told apart by colour-blind readers too, given what it learned from (`trained_on`).
+def arm_colours(kinds: Mapping[str, Kind]) -> dict[str, str]:
+    """A colour per arm, told apart by colour-blind readers too, given what it learns from.
 
-    What learned from real data is grey, and what did not learn at all is brown.
+    What learns from real data is grey, and what does not learn at all is brown.
     """
     palette = [mpl.colors.to_hex(colour) for colour in sns.color_palette("colorblind")]
     hues = iter([palette[index] for index in HUES])
-    fallback = iter([mpl.colors.to_hex(colour) for colour in sns.color_palette("husl", max(1, len(labels)))])
+    fallback = iter([mpl.colors.to_hex(colour) for colour in sns.color_palette("husl", max(1, len(kinds)))])
     browns = cycle(UNTRAINED_COLOURS)
     colours = {}
-    for label, source in labels.items():
-        if source == "real":
-            colours[label] = REAL_COLOUR
-        elif source == "nothing":
-            colours[label] = next(browns)
+    for arm, kind in kinds.items():
+        if kind == "real":
+            colours[arm] = REAL_COLOUR
+        elif kind == "untrained":
+            colours[arm] = next(browns)
         else:
-            colours[label] = next(hues, None) or next(fallback)
+            colours[arm] = next(hues, None) or next(fallback)
     return colours
 
 

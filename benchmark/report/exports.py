@@ -1,6 +1,6 @@
 """results.json -> tables that people paste: CSV, Markdown and plain text."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,46 +9,64 @@ import pandas as pd
 from benchmark.claims.answer import summary_lines
 from benchmark.claims.utility import worth_in_words
 from benchmark.metrics.registry import Named, every
+from benchmark.results.format import GroupResult, MetricValue, Results
 from vesselgan.files import write_text
 
-__all__ = ["cell_rows", "claim_rows", "flatten", "group_rows", "write_tables"]
+__all__ = ["flatten", "write_tables"]
+
+OF_CELL = ("id", "label", "variant", "norm", "precision", "filters", "batch", "seed", "recipe", "status")
+OF_METRIC = ("value", "sd", "n", "unit", "ci_low", "ci_high", "empty", "reason")
+IN_SUMMARY = (
+    "dsc/all",
+    "dsc/intracranial",
+    "bavd_voxel/all",
+    "bavd_voxel/intracranial",
+    "fid",
+    "prd_auc",
+    "step_time_ms",
+)
 
 
-def write_tables(results: Mapping[str, Any], folder: Path) -> None:
+def write_tables(results: Results, folder: Path) -> None:
     """Write `cells.csv`, `groups.csv`, `subjects.csv`, `claims.csv`, `table.md` and `summary.txt`."""
-    groups = group_rows(results)
-    write_text(folder / "cells.csv", pd.DataFrame(cell_rows(results)).to_csv(index=False))
-    write_text(folder / "groups.csv", pd.DataFrame(groups).to_csv(index=False))
+    write_text(folder / "cells.csv", _cells(results).to_csv(index=False))
+    write_text(folder / "groups.csv", _groups(results).to_csv(index=False))
     write_text(folder / "subjects.csv", pd.DataFrame(results["subjects"]).to_csv(index=False))
-    write_text(folder / "claims.csv", pd.DataFrame(claim_rows(results)).to_csv(index=False))
-    write_text(folder / "table.md", _markdown(results, groups))
-    write_text(folder / "summary.txt", _summary(results, groups))
+    write_text(folder / "claims.csv", _claims(results).to_csv(index=False))
+    write_text(folder / "table.md", _markdown(results))
+    write_text(folder / "summary.txt", _summary(results))
 
 
-def cell_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _cells(results: Results) -> pd.DataFrame:
     """One row per cell and metric, with n, SD and interval."""
-    facts = ("id", "label", "variant", "norm", "precision", "filters", "batch", "seed", "recipe", "status")
-    return [
-        {**{name: cell[name] for name in facts}, "metric": metric, **_numbers(entry)}
+    rows = [
+        [*_some(cell, OF_CELL), metric, *_some(entry, OF_METRIC)]
         for cell in results["cells"]
         for metric, entry in cell["metrics"].items()
     ]
+    return pd.DataFrame(rows, columns=[*OF_CELL, "metric", *OF_METRIC])
 
 
-def group_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _groups(results: Results) -> pd.DataFrame:
     """One row per label and metric, over seeds."""
-    return [
-        {"label": group["label"], "metric": metric, **_numbers(entry)}
+    rows = [
+        [group["label"], metric, *_some(entry, OF_METRIC)]
         for group in results["groups"]
         for metric, entry in group["metrics"].items()
     ]
+    return pd.DataFrame(rows, columns=["label", "metric", *OF_METRIC])
 
 
-def claim_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _some(row: Mapping[str, object], names: Sequence[str]) -> list[object]:
+    return [row.get(name) for name in names]
+
+
+def _claims(results: Results) -> pd.DataFrame:
     """One row per claim without the lists behind it, which stand in results.json."""
-    return [
+    rows = [
         {name: value for name, value in flatten(claim) if not isinstance(value, list)} for claim in results["claims"]
     ]
+    return pd.DataFrame(rows)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -60,49 +78,39 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield prefix + name, value
 
 
-def _numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: entry.get(name) for name in ("value", "sd", "n", "unit", "ci_low", "ci_high", "empty", "reason")}
-
-
-def _wide(groups: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """A line per label, a column per metric that any label has."""
-    metrics = [named for named in every().values() if any(row["metric"] == named.name for row in groups)]
-    labels = list(dict.fromkeys(row["label"] for row in groups))
-    by_place = {(row["label"], row["metric"]): row for row in groups}
+def _wide(groups: Sequence[GroupResult], shown: Collection[str] | None = None) -> tuple[list[str], list[list[str]]]:
+    """A line per arm, a column per metric (of those `shown`) that any arm has."""
+    metrics = [
+        named
+        for named in every().values()
+        if (shown is None or named.name in shown) and any(named.name in group["metrics"] for group in groups)
+    ]
     header = ["", *(named.title_with_unit for named in metrics)]
-    lines = [[label, *(_cell(by_place.get((label, each.name)), each) for each in metrics)] for label in labels]
+    known = [group for group in groups if any(named.name in group["metrics"] for named in metrics)]
+    lines = [[group["label"], *(_cell(group["metrics"].get(each.name), each) for each in metrics)] for group in known]
     return header, lines
 
 
-def _cell(row: Mapping[str, Any] | None, named: Named) -> str:
-    if row is None:
+def _cell(entry: MetricValue | None, named: Named) -> str:
+    if entry is None:
         return ""
-    if row["value"] is None:
+    if entry["value"] is None:
         return "n/a"
-    decimals = named.metric.decimals
-    spread = f" ± {row['sd']:.{decimals}f}" if row["sd"] is not None else ""
-    return f"{row['value']:.{decimals}f}{spread}"
+    decimals, sd = named.metric.decimals, entry.get("sd")
+    spread = f" ± {sd:.{decimals}f}" if sd is not None else ""
+    return f"{entry['value']:.{decimals}f}{spread}"
 
 
-def _markdown(results: Mapping[str, Any], groups: list[dict[str, Any]]) -> str:
-    header, lines = _wide(groups)
-    first, *others = zip(header, *lines, strict=True)  # a line per metric: there are more of them than labels
+def _markdown(results: Results) -> str:
+    header, lines = _wide(results["groups"])
+    first, *others = zip(header, *lines, strict=True)  # a line per metric: there are more of them than arms
     table = "\n".join("| " + " | ".join(row) + " |" for row in (first, ["---"] * len(first), *others))
     return f"# {results['title']}: {results['profile']}\n\nMean ± SD over seeds (costs: over rounds).\n\n{table}\n"
 
 
-def _summary(results: Mapping[str, Any], groups: list[dict[str, Any]]) -> str:
+def _summary(results: Results) -> str:
     """The segmentation table and the verdicts, for a terminal."""
-    shown = (
-        "dsc/all",
-        "dsc/intracranial",
-        "bavd_voxel/all",
-        "bavd_voxel/intracranial",
-        "fid",
-        "prd_auc",
-        "step_time_ms",
-    )
-    header, lines = _wide([row for row in groups if row["metric"] in shown])
+    header, lines = _wide(results["groups"], IN_SUMMARY)
     widths = [max(len(row[column]) for row in [header, *lines]) for column in range(len(header))]
     table = [
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
@@ -110,7 +118,8 @@ def _summary(results: Mapping[str, Any], groups: list[dict[str, Any]]) -> str:
     ]
     claims = [f"  {claim['wording']:<14} {claim['name']}" for claim in results["claims"]]
     failed = [f"  {cell['id']}: {cell['error']}" for cell in results["cells"] if cell["status"] == "failed"]
-    emulated = {cell["label"] for cell in results["cells"] if cell["metrics"].get("step_time_ms", {}).get("emulated")}
+    times = {cell["label"]: cell["metrics"].get("step_time_ms") for cell in results["cells"]}
+    emulated = {label for label, time in times.items() if time and time.get("emulated")}
     notes = [f"{', '.join(sorted(emulated))}: emulated precision, so its speed enters no claim"] if emulated else []
     worth = [f"  {worth_in_words(arm)}" for entry in results["utility"][:1] for arm in entry["arms"]]
     answer = summary_lines(results["answer"])

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,18 +26,21 @@ from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from benchmark.artifacts.locks import FileLocks
+from benchmark.artifacts.reading import read_steps
+from benchmark.artifacts.roles import Role
 from benchmark.artifacts.store import canonical_json
 from benchmark.claims.realism import THRESHOLDS
 from benchmark.metrics.gain import GAIN
 from benchmark.report.exports import flatten
-from benchmark.report.sections.numerics import numerics_sentences
+from benchmark.results.format import CellResult, Results
 from benchmark.results.run_folder import load_run
-from vesselgan.files import atomic_path
+from vesselgan.files import atomic_path, text_sha256
 
 __all__ = ["answer_metrics", "cell_params", "compare_url", "database", "experiments_url", "store_uri", "sync"]
 
 CURVE_POINTS = 200  # per curve: enough to see it, few enough for a page that opens fast
 BATCH = 500  # metrics per request, below MLflow's limit
+AXES = ("label", "family", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
 CELL, CONTENT = "benchmark.cell", "benchmark.content"
 BUSY_S = 20  # that another program may hold the database
 # What SQLite says of a file that no waiting and no permission would mend.
@@ -96,13 +98,13 @@ def _why_unusable(path: Path) -> str | None:
     return None
 
 
-def sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
+def sync(out: Path, name: str, results: Results) -> None:
     """Make MLflow show the run `name`: cells whose content is there already are left alone, others written anew."""
     with FileLocks().hold(out / "runs" / "mlflow.lock", wait=True):  # one process at a time writes
         _sync(out, name, results)
 
 
-def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
+def _sync(out: Path, name: str, results: Results) -> None:
     client = MlflowClient(store_uri(out))
     experiment = client.get_experiment_by_name(name)
     artifacts = (out / "runs" / "mlflow-artifacts").resolve()
@@ -111,15 +113,15 @@ def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
     settings = {"protocol": results["protocol"], "profile": results["profile"], "data": results["data"]["description"]}
     facts = {name: value for name, value in results["environment"].items() if name != "numerics"}
     environment = {f"environment.{key}": str(value) for key, value in flatten(facts)}
-    environment["numerics"] = " ".join(numerics_sentences(results["environment"].get("numerics", [])))
+    environment["numerics"] = " ".join(results["numerics"])
     parent = _Content("", name, settings, answer_metrics(results), environment)
     parent_id = _mirror(client, experiment_id, known, parent)
     run = load_run(out, name)
     for record, cell in zip(run.cells, results["cells"], strict=True):
         params = cell_params(cell)
         metrics = [(key, entry["value"], 0) for key, entry in cell["metrics"].items() if entry["value"] is not None]
-        metrics += _curves(run.file(record, "gan", "steps.jsonl"), "gan")
-        metrics += _curves(run.file(record, "unet", "steps.jsonl"), "unet")
+        metrics += _curves(run.file(record, Role.GAN, "steps.jsonl"), "gan")
+        metrics += _curves(run.file(record, Role.UNET, "steps.jsonl"), "unet")
         tags = {MLFLOW_PARENT_RUN_ID: parent_id, "status": cell["status"]}
         content = _Content(cell["id"], cell["id"], params, metrics, tags, cell["status"], cell["seconds"])
         _mirror(client, experiment_id, known, content)
@@ -128,18 +130,18 @@ def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
         client.delete_run(known[cell_id].info.run_id)
 
 
-def cell_params(cell: Mapping[str, Any]) -> dict[str, Any]:
+def cell_params(cell: CellResult) -> dict[str, object]:
     """What a cell is: its axes, every option of its recipe, and what its privacy rests on."""
-    axes = ("label", "family", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
-    params = {key: cell[key] for key in axes}
+    facts: Mapping[str, object] = cell
+    params = {key: facts[key] for key in AXES}
     params |= {f"recipe.{key}": value for key, value in cell["recipe_options"].items()}
     return params | {f"privacy.{key}": value for key, value in (cell["privacy"] or {}).items()}
 
 
-def answer_metrics(results: Mapping[str, Any]) -> list[tuple[str, float, int]]:
+def answer_metrics(results: Results) -> list[tuple[str, float, int]]:
     """Each label's shares of the real gain and its distances from the floor, as metrics of the whole run."""
     values = {f"{GAIN}/{gain['metric'].partition('/')[2]}/{gain['label']}": gain["value"] for gain in results["gain"]}
-    for label, entry in (results["realism"] or {"labels": {}})["labels"].items():
+    for label, entry in (results["realism"]["labels"] if results["realism"] else {}).items():
         values |= {f"{name}/{label}": entry[name] for name in THRESHOLDS}
     # MLflow takes letters, digits and few signs; a label may be `real n=1 + SN`.
     return [(re.sub(r"[^\w./: -]", "_", key), value, 0) for key, value in values.items() if value is not None]
@@ -177,7 +179,7 @@ class _Content:
     @property
     def sha256(self) -> str:
         """Of all that, if it changes, is written anew."""
-        return sha256(canonical_json([self.params, self.metrics, self.tags, self.status]).encode()).hexdigest()
+        return text_sha256(canonical_json([self.params, self.metrics, self.tags, self.status]))
 
 
 def _mirror(client: MlflowClient, experiment_id: str, known: Mapping[str, Run], content: _Content) -> str:
@@ -214,11 +216,11 @@ def _curves(path: Path | None, prefix: str) -> list[tuple[str, float, int]]:
     """About CURVE_POINTS evenly spaced points of every reading in a step record."""
     if path is None:
         return []
-    steps = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     points: dict[str, list[tuple[str, float, int]]] = {}
-    for step in steps:
+    for step in read_steps(path):
+        number = int(step["step"] or 0)
         for key, value in step.items():
             if key != "step" and value is not None:
-                points.setdefault(key, []).append((f"{prefix}/{key}", value, step["step"]))
+                points.setdefault(key, []).append((f"{prefix}/{key}", value, number))
     # Some readings are taken at few of the steps, so each curve is thinned by itself.
     return [point for curve in points.values() for point in curve[:: max(1, len(curve) // CURVE_POINTS)]]

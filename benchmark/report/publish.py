@@ -1,6 +1,5 @@
 """Run folder -> reports/NAME: results.json, tables, the page; and the MLflow mirror."""
 
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from benchmark import __version__
 from benchmark.report.results_json import results_of
 from benchmark.results.run_folder import load_run
 from vesselgan.errors import InputError
-from vesselgan.files import write_text
+from vesselgan.files import text_sha256, write_text
 
 __all__ = ["publish", "sync_run"]
 
@@ -21,7 +20,7 @@ def publish(out: Path, name: str, *, force: bool = False) -> Path:
     text = json.dumps(results, indent=1, allow_nan=False)
     folder = out / "reports" / name
     page, stamp = folder / "index.html", folder / ".stamp"
-    content = hashlib.sha256(f"{__version__}\n{text}".encode()).hexdigest()
+    content = text_sha256(f"{__version__}\n{text}")
     if not force and page.is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == content:
         return page
     # Plots and pages take seconds to import: only a run with news pays for them.

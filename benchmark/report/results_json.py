@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from benchmark.artifacts.reading import REMEDY
 from benchmark.claims.answer import answer_of
 from benchmark.claims.best_label import best_synthetic, with_choice
 from benchmark.claims.comparability import why_not_comparable
@@ -14,42 +15,54 @@ from benchmark.claims.utility import utility_of
 from benchmark.claims.verdicts import judge_claims
 from benchmark.metrics.loading import MODULES
 from benchmark.protocol.claim import Claim
+from benchmark.results.format import Results
+from benchmark.results.median_patches import median_patches_of
+from benchmark.results.rows import subject_rows
 from benchmark.results.run_folder import Run
-from benchmark.results.summary import subject_rows, summarise
+from benchmark.results.summary import summarise
 from vesselgan.errors import InputError
 
 __all__ = ["results_of"]
 
 
-def results_of(run: Run) -> dict[str, Any]:
-    """The content of results.json."""
+def results_of(run: Run) -> Results:
+    """The content of results.json. Raises InputError for a run folder that is damaged."""
     rows = subject_rows(run)
-    results = summarise(run, rows)
-    results["best"] = best_synthetic(results["cells"], rows)
-    results["gain"] = gains_of(results["cells"], rows)
-    add_gains(results["groups"], results["gain"])
-    results["realism"] = realism_of(results["cells"], results["floor"])
-    claims = [_claim(run, with_choice(claim, results["best"])) for claim in run.plan["claims"]]
-    results["reference"] = run.plan["reference"]
-    results["claims"] = judge_claims(
-        claims,
-        results["cells"],
-        rows,
-        run.plan["device"],
-        reference=run.plan["reference"],
-        floor=results["floor"],
-        not_comparable=why_not_comparable(results["data"], results["settings"], results["cells"]),
-    )
-    results["answer"] = answer_of(results)
-    results["utility"] = utility_of(results["cells"], rows, run.subjects().get("train", 0))
-    return results
+    measured = summarise(run, rows)
+    cells, floor = measured["cells"], measured["floor"]
+    best, gain, realism = best_synthetic(cells, rows), gains_of(cells, rows), realism_of(cells, floor)
+    add_gains(measured["groups"], gain)
+    answer = answer_of(best, gain, realism, floor)
+    return {
+        **measured,
+        "best": best,
+        "gain": gain,
+        "realism": realism,
+        "reference": run.plan["reference"],
+        "claims": judge_claims(
+            [_claim(run, with_choice(claim, best)) for claim in run.plan["claims"]],
+            cells,
+            rows,
+            run.plan["device"],
+            reference=run.plan["reference"],
+            floor=floor,
+            not_comparable=why_not_comparable(measured["data"], measured["settings"], cells),
+        ),
+        "answer": answer,
+        "median_patches": median_patches_of(run, answer["label"]) if answer else None,
+        "utility": utility_of(cells, rows, measured["split"].get("train", 0)),
+    }
 
 
 def _claim(run: Run, claim: Mapping[str, Any]) -> Claim:
-    """A claim of the run, which was valid when it was planned. Raises InputError where its metric is not loaded now."""
+    """A claim of the run, which was valid when it was planned.
+
+    Raises InputError where its metric is not loaded now, or the file was changed.
+    """
     try:
         return Claim.model_validate(claim)
     except ValidationError as error:
         what = error.errors()[0]["msg"].removeprefix("Value error, ").partition(";")[0]
-        remedy = f"a metric of your own is loaded from the module or file in {MODULES}"
-        raise InputError(f"{run.folder / 'run.json'}: claim {claim['name']!r}: {what}; {remedy}") from None
+        own = f"a metric of your own is loaded from the module or file in {MODULES}"
+        remedy = own if what.startswith("unknown metric") else REMEDY
+        raise InputError(f"{run.folder / 'run.json'}: claim {claim.get('name')!r}: {what}; {remedy}") from None

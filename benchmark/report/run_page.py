@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -30,9 +29,10 @@ from benchmark.report.sections.tables import (
     other_segmentation_table,
     segmentation_table,
 )
-from benchmark.report.sections.text import label_marks
+from benchmark.report.sections.text import arm_marks
 from benchmark.report.sections.training import rejected_steps
 from benchmark.report.sections.utility import utility_view
+from benchmark.results.format import Results
 from benchmark.results.run_folder import Run
 from benchmark.words import join
 from vesselgan.files import write_text
@@ -40,7 +40,7 @@ from vesselgan.files import write_text
 __all__ = ["render_report", "templates"]
 
 
-def render_report(run: Run, results: Mapping[str, Any], folder: Path) -> None:
+def render_report(run: Run, results: Results, folder: Path) -> None:
     """Write `folder/index.html`. `results` is the content of results.json; equal input gives equal bytes.
 
     Whatever the run lacks (failed cells, metrics, a brain mask, claims) is said on the page or left out.
@@ -60,47 +60,47 @@ def templates() -> Environment:
     )
 
 
-def _page(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
+def _page(run: Run, results: Results) -> Mapping[str, object]:
     """Everything that the templates name."""
-    marks = label_marks(results)
+    marks = arm_marks(results["cells"])
     claims, tally = claim_views(results)
     extractors = {
         entry["extractor"] for cell in results["cells"] for entry in cell["metrics"].values() if "extractor" in entry
     }
-    header = page_header(run, results, marks)
+    header = page_header(results, marks)
     return {
         "title": f"{header.title} · {header.run_name}",
         "header": header,
         "headline": headline(results, marks),
-        "median_patches": median_patches(run, results["answer"], marks),
+        "median_patches": median_patches(run, results, marks),
         "marks": list(marks.values()),
         "real_colour": REAL_COLOUR,
         "claims": claims,
         "tally": tally,
         "phantom": bool(results["data"].get("phantom")),
         "published": published_rows(results, marks),
-        "untrained": join(cell["label"] for cell in results["cells"] if cell["untrained"]),
+        "untrained": join(mark.name for mark in marks.values() if mark.kind == "untrained"),
         "segmentation": segmentation_table(results, marks, "bavd_voxel"),
         "segmentation_mm": segmentation_table(results, marks, "bavd_mm"),
-        "segmentation_others": other_segmentation_table(results, marks),
+        "segmentation_others": other_segmentation_table(results),
         "gains": gain_table(results, marks),
         "subject_charts": subject_figures(results, marks),
-        "utility": utility_view(run, results, marks),
+        "utility": utility_view(results, marks),
         "distances": distance_table(results, marks),
         "warnings": distance_warnings(results),
-        "floor_meaning": (results.get("floor") or {}).get("meaning"),
+        "floor_meaning": results["floor"].get("meaning") if results["floor"] else None,
         "own_features": "random_resnet10" in extractors,
         "prd": prd_figure(run, marks),
         "label_statistics": label_table(results, marks),
-        "audits": audit_views(run, marks),
+        "audits": audit_views(run, results, marks),
         "samples": sample_rows(run, marks),
         "segmented": segmented_subjects(run, results, marks),
         "overlay": {"found": FOUND, "missed": MISSED, "invented": INVENTED},
-        "costs": cost_view(run, results, marks),
+        "costs": cost_view(results, marks),
         "training_charts": training_figures(run, marks),
-        "rejected_steps": rejected_steps(run, marks),
+        "rejected_steps": rejected_steps(results["cells"]),
         "course": course_rows(run, marks),
-        "only_costs": bool(run.plan.get("only")),
-        "methods": methods_view(run, results),
+        "only_costs": results["only"] == "costs",
+        "methods": methods_view(run.name, results),
         "glossary": glossary(results),
     }

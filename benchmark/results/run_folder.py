@@ -1,78 +1,219 @@
 """A run folder: which cells it has, and what their finished stages say."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypeVar
 
-from benchmark.artifacts.store import Store
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
+
+from benchmark.artifacts.reading import REMEDY, as_kind, read_json, refuse_changed
+from benchmark.artifacts.roles import Role
+from benchmark.artifacts.store import DamagedStageError, Store
+from benchmark.artifacts.values import NumericsCheck, PreparedValues, StageResult
+from benchmark.environment import Environment
 from vesselgan.errors import InputError
 
-__all__ = ["Run", "load_run", "run_names"]
+__all__ = [
+    "CellFacts",
+    "CellRecord",
+    "DataFacts",
+    "PublishedValue",
+    "Run",
+    "RunEnvironment",
+    "RunPlan",
+    "Status",
+    "load_run",
+    "run_names",
+]
+
+T = TypeVar("T")
+Status = Literal["done", "failed", "unfinished"]
 
 
+@with_config(ConfigDict(allow_inf_nan=False))
+class CellFacts(TypedDict):
+    """A cell as it was planned: fields of `benchmark.protocol.cells.Cell`. Earlier runs lack those of later arms."""
+
+    id: str
+    label: str
+    seed: int
+    recipe_name: str
+    recipe: dict[str, Any]
+    variant: str | None
+    norm: str | None
+    precision: str | None
+    filters: int | None
+    batch: int | None
+    family: NotRequired[str | None]
+    external: NotRequired[str | None]
+    real_subjects: NotRequired[int | None]
+    mixed_with: NotRequired[str | None]
+    untrained: NotRequired[str | None]
+    simulated: NotRequired[bool]
+
+
+class CellRecord(TypedDict):
+    """A file of `cells/`: the cell and the keys of its stages by role."""
+
+    cell: CellFacts
+    stages: dict[str, str]
+
+
+class DataFacts(TypedDict):
+    """What a run is on; `mispaired` subjects had the label of another one under D6."""
+
+    description: str
+    phantom: bool
+    sha256: NotRequired[str]
+    mispaired: NotRequired[int]
+
+
+@with_config(ConfigDict(allow_inf_nan=False))
+class PublishedValue(TypedDict):
+    """A number that somebody published, and where."""
+
+    value: float
+    source: str
+
+
+class RunPlan(TypedDict):
+    """`run.json`: the protocol as it was resolved for this run."""
+
+    protocol: str
+    profile: str
+    title: str
+    about: NotRequired[str]
+    only: NotRequired[Literal["costs"] | None]
+    data: DataFacts
+    device: str
+    settings: dict[str, Any]  # the profile, every option of it
+    cells: list[str]
+    claims: list[dict[str, Any]]  # of the protocol's language, see `benchmark.protocol.claim`
+    reference: dict[str, PublishedValue]
+
+
+class RunEnvironment(Environment):
+    """`environment.json`: the machine, and what the numerics checks found on it."""
+
+    numerics: NotRequired[list[NumericsCheck]]
+
+
+@dataclass(frozen=True, eq=False)
 class Run:
-    """The cells of one run folder with what their finished stages say."""
+    """The cells of one run folder with what their finished stages say.
 
-    def __init__(self, runs: Path, name: str) -> None:
-        self.store = Store(runs)
-        self.folder = runs / name
-        self.name = name
-        self.environment: dict[str, Any] = _json(self.folder / "environment.json")
-        self.plan: dict[str, Any] = _json(self.folder / "run.json")
-        if "cells" not in self.plan:
-            raise InputError(f"{self.folder / 'run.json'}: lists no cells; run the protocol again to rebuild it")
-        order = {cell_id: index for index, cell_id in enumerate(self.plan["cells"])}
-        records = [_json(path) for path in (self.folder / "cells").glob("*.json")]
-        self.cells = sorted(records, key=lambda record: order[record["cell"]["id"]])
+    Where a file is torn, changed or of another type, whatever asks for it raises InputError: DamagedStageError where it
+    is a stage's. `is_running` is for a run that goes on, in which what is damaged counts as not made.
+    """
 
-    def values(self, record: Mapping[str, Any], role: str) -> dict[str, Any] | None:
-        """The values of a cell's stage, or None where it is not done."""
+    store: Store
+    folder: Path
+    environment: RunEnvironment
+    plan: RunPlan
+    cells: Sequence[CellRecord]
+    is_running: bool = False
+    _sound: set[tuple[Path, int, int]] = field(default_factory=set, init=False, repr=False)  # files, with size and time
+
+    @classmethod
+    def open(cls, folder: Path, *, is_running: bool = False) -> "Run":
+        """Read a run folder, with the stages beside it. Raises InputError."""
+        plan = read_json(folder / "run.json", RunPlan)
+        cells = [_record(folder / "cells" / f"{cell}.json", cell) for cell in plan["cells"]]
+        environment = read_json(folder / "environment.json", RunEnvironment)
+        return cls(Store(folder.parent), folder, environment, plan, cells, is_running)
+
+    @property
+    def name(self) -> str:
+        """Of its folders under `runs/` and `reports/`."""
+        return self.folder.name
+
+    def values(self, record: CellRecord, role: str, kind: type[T]) -> T | None:
+        """The values of a cell's stage as their kind, or None where it is not done."""
         key = record["stages"].get(role)
-        result = self.store.result(key) if key else None
-        return result["values"] if result else None
-
-    def file(self, record: Mapping[str, Any], role: str, name: str) -> Path | None:
-        """A file of a cell's finished stage, or None."""
-        key = record["stages"].get(role)
-        if key is None or not self.store.done(key):
+        result = self._result(key) if key else None
+        if key is None or result is None:
             return None
-        path = self.store.folder(key) / name
-        return path if path.is_file() else None
+        values, path = result["values"], self.store.folder(key) / "result.json"
+        return self._told(key, lambda: as_kind(values, kind, path, "values"))
 
-    def seconds(self, record: Mapping[str, Any]) -> dict[str, float]:
+    def first_values(self, role: str, kind: type[T]) -> T | None:
+        """Those of the first cell that has them, of a stage that all cells share."""
+        found = (values for record in self.cells if (values := self.values(record, role, kind)) is not None)
+        return next(found, None)
+
+    def file(self, record: CellRecord, role: str, name: str) -> Path | None:
+        """A file of a cell's finished stage, with the content that the stage gave it; None where there is none."""
+        key = record["stages"].get(role)
+        result = self._result(key) if key else None
+        if key is None or result is None or name not in result["files"]:
+            return None
+        path, sha256 = self.store.folder(key) / name, result["files"][name]["sha256"]
+        return self._told(key, lambda: self._unchanged(path, sha256))
+
+    def files(self, record: CellRecord, role: str, folder: str) -> Path | None:
+        """A folder of a cell's finished stage, every file of it as the stage left it; None where there is none."""
+        key = record["stages"].get(role)
+        result = self._result(key) if key else None
+        names = [name for name in result["files"] if name.startswith(f"{folder}/")] if result else []
+        for name in names:
+            self.file(record, role, name)
+        return self.store.folder(key) / folder if key and names else None
+
+    def seconds(self, record: CellRecord) -> dict[str, float]:
         """Wall time of each of the cell's finished stages by role, those shared with other cells included."""
-        results = {role: self.store.result(key) for role, key in record["stages"].items()}
+        results = {role: self._result(key) for role, key in record["stages"].items()}
         return {role: round(float(result["facts"]["seconds"]), 1) for role, result in results.items() if result}
 
     def subjects(self) -> Mapping[str, int]:
         """Subjects per split as prepared, or as planned where the data stage has not finished."""
-        prepared = (values for record in self.cells if (values := self.values(record, "data")))
-        counts: Mapping[str, int] = next(prepared, {}).get("subjects") or self.plan["settings"].get("split", {})
-        return counts
+        prepared = self.first_values(Role.DATA, PreparedValues)
+        planned: Mapping[str, int] = self.plan["settings"].get("split", {})
+        return prepared["subjects"] if prepared else planned
 
-    def status(self, record: Mapping[str, Any]) -> str:
-        """`done`, `failed` or `unfinished`."""
-        keys = record["stages"].values()
-        if all(self.store.done(key) for key in keys):
+    def status(self, record: CellRecord) -> Status:
+        """Of a cell: all of its stages are done, one has failed, or neither."""
+        if all(self._result(key) for key in record["stages"].values()):
             return "done"
         return "failed" if self.failure(record) else "unfinished"
 
-    def failure(self, record: Mapping[str, Any]) -> str | None:
+    def failure(self, record: CellRecord) -> str | None:
         """The message of the first stage of the cell that failed."""
         for role, key in record["stages"].items():
-            if not self.store.done(key) and (error := self.store.error(key)):
+            if self._result(key):
+                continue
+            if error := self.store.error(key) if self.is_running else self.store.sound_error(key):
                 return f"{role}: {error['message']}"
         return None
 
+    def _result(self, key: str) -> StageResult | None:
+        return self._told(key, lambda: self.store.sound_result(key))
 
-def load_run(out: Path, name: str) -> Run:
-    """The run folder `runs/NAME`. Raises InputError where there is none."""
+    def _unchanged(self, path: Path, sha256: str) -> Path:
+        state = (path, path.stat().st_size, path.stat().st_mtime_ns)
+        if state not in self._sound:
+            refuse_changed(path, sha256, self.store.root / "fingerprints")
+            self._sound.add(state)
+        return path
+
+    def _told(self, key: str, read: Callable[[], T]) -> T | None:
+        """What is read of a stage; where that fails, whose it is."""
+        try:
+            return read()
+        except InputError as error:
+            if self.is_running:
+                return None
+            raise DamagedStageError(key, str(error)) from None
+
+
+def load_run(out: Path, name: str, *, is_running: bool = False) -> Run:
+    """The run folder `runs/NAME`. Raises InputError where there is none, or one that is damaged."""
     folder = out / "runs" / name
     if not (folder / "run.json").is_file():
         known = run_names(out / "runs") or "none"
         raise InputError(f"{folder}: no run there; runs here: {known} (--out names another folder)")
-    return Run(out / "runs", name)
+    return Run.open(folder, is_running=is_running)
 
 
 def run_names(runs: Path) -> str:
@@ -80,9 +221,8 @@ def run_names(runs: Path) -> str:
     return ", ".join(sorted(path.parent.name for path in runs.glob("*/run.json")))
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); run the protocol again to rebuild it") from None
-    return content
+def _record(path: Path, cell: str) -> CellRecord:
+    record = read_json(path, CellRecord)
+    if record["cell"]["id"] != cell:
+        raise InputError(f"{path}: is of cell {record['cell']['id']}; {REMEDY}")
+    return record

@@ -1,6 +1,5 @@
 """Run a plan: which stage is ready, skip what is done, go on when something fails."""
 
-import hashlib
 import json
 import time
 from collections import Counter
@@ -13,9 +12,10 @@ from typing import Any
 from benchmark.artifacts.store import Store, canonical_json
 from benchmark.environment import environment
 from benchmark.plan import CellPlan, Plan
+from benchmark.results.run_folder import DataFacts, RunPlan
 from benchmark.run.engine import Engine, Observer
 from vesselgan.errors import InputError
-from vesselgan.files import write_text
+from vesselgan.files import text_sha256, write_text
 
 __all__ = [
     "Outcome",
@@ -130,16 +130,16 @@ def needed_stages(plan: Plan, cells: Iterable[CellPlan]) -> set[str]:
     return needed
 
 
-def _data(plan: Plan) -> dict[str, Any]:
+def _data(plan: Plan) -> DataFacts:
     return {
         "description": plan.source.description,
         "phantom": not plan.source.has_files,
-        "sha256": hashlib.sha256(canonical_json(plan.source.options).encode()).hexdigest(),
+        "sha256": text_sha256(canonical_json(plan.source.options)),
         "mispaired": plan.source.mispaired,  # where D6 pairs them
     }
 
 
-def _description(plan: Plan) -> dict[str, Any]:
+def _description(plan: Plan) -> RunPlan:
     protocol = plan.protocol
     return {
         "protocol": protocol.protocol,
@@ -152,7 +152,7 @@ def _description(plan: Plan) -> dict[str, Any]:
         "settings": plan.profile.model_dump(mode="json"),
         "cells": [cell_plan.cell.id for cell_plan in plan.cells],
         "claims": [claim.model_dump(mode="json") for claim in protocol.claims],
-        "reference": {name: item.model_dump() for name, item in protocol.reference.items()},
+        "reference": {name: {"value": item.value, "source": item.source} for name, item in protocol.reference.items()},
     }
 
 

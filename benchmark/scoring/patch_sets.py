@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from benchmark.artifacts.values import finite
 from benchmark.metrics.asking import Chosen, chosen, values_of
 from benchmark.metrics.given import Audits, LabelPair
 from benchmark.metrics.prd import with_sets_swapped
@@ -123,7 +124,7 @@ def compare_labels(
     """Distances by metric name, and what is told beside them; undefined radii are left out."""
     labels = LabelPair(real, generated)
     means = {
-        name: {"real": _finite(distance.real_mean), "generated": _finite(distance.generated_mean)}
+        name: {"real": finite(distance.real_mean), "generated": finite(distance.generated_mean)}
         for name, distance in labels.distances.items()
     }
     return values_of("labels", labels, wanted), {
@@ -184,7 +185,3 @@ def _unequal(floor: int, count: int) -> list[str]:
     if floor >= count:
         return []
     return [f"the floor has {floor} patches a side and the scores {count}: {BIASED_MORE}; fid_infinite and kid not"]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

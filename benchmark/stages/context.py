@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from benchmark.artifacts.values import finite
 from vesselgan.recipe import Recipe, resolve_recipe
 
 __all__ = ["Context", "read_steps", "rejected_steps", "step_record", "throttled"]
@@ -76,8 +77,8 @@ def step_record(path: Path) -> Iterator[Callable[[int, Mapping[str, float]], Non
                 file.truncate()
                 file.writelines(known[:step])
             known = []
-            finite = {name: value if abs(value) < float("inf") else None for name, value in values.items()}
-            file.write(json.dumps({"step": step, **finite}) + "\n")
+            readings = {name: finite(value) for name, value in values.items()}
+            file.write(json.dumps({"step": step, **readings}) + "\n")
             file.flush()
 
         yield record

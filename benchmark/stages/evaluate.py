@@ -3,12 +3,13 @@
 import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.artifacts.error_maps import save_maps
+from benchmark.artifacts.values import EvaluationValues
 from benchmark.scoring.masks import mask_rows
 from benchmark.stages.context import Context
 from benchmark.stages.train_unet import open_unet, scaled_volume
@@ -16,12 +17,22 @@ from vesselgan.data import StoredSubject, open_store
 from vesselgan.inference import segment_volume
 from vesselgan.training import choose_precision
 
-__all__ = ["SPLITS", "evaluate", "metrics_of", "score_rows", "write_scores"]
+__all__ = ["SPLITS", "ScoreRow", "evaluate", "metrics_of", "score_rows", "write_scores"]
 
 SPLITS = ("validation", "test")
 
 
-def evaluate(context: Context) -> dict[str, Any]:
+class ScoreRow(TypedDict):
+    """A row of `subjects.csv`: one metric of one subject, "" where it does not exist; `empty` is 0 or 1."""
+
+    split: str
+    subject: str
+    metric: str
+    value: float | str
+    empty: int
+
+
+def evaluate(context: Context) -> EvaluationValues:
     """Write `subjects.csv` (one row per subject and metric) and the maps of the test subjects, see `save_maps`.
 
     Distances are in voxels and in millimetres. Where truth or prediction is empty, distances are the image's diagonal,
@@ -32,7 +43,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     precision = choose_precision(facts["precision"], context.device)
     inference = context.options["inference"]
     subjects = [subject for subject in store.subjects if subject.split in SPLITS]
-    rows: list[dict[str, Any]] = []
+    rows: list[ScoreRow] = []
     for index, subject in enumerate(subjects):
         context.progress(index, len(subjects), "volumes segmented")
         image = scaled_volume(store, subject, context.recipe.intensity_scaling)
@@ -45,7 +56,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     return {"subjects": {split: sum(s.split == split for s in subjects) for split in SPLITS}}
 
 
-def write_scores(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_scores(folder: Path, rows: Iterable[ScoreRow]) -> None:
     """Write `subjects.csv` of what `score_rows` gave."""
     with (folder / "subjects.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["split", "subject", "metric", "value", "empty"])
@@ -65,7 +76,7 @@ def score_rows(
     prediction: NDArray[np.bool_],
     mask: NDArray[np.bool_] | None,
     metrics: Mapping[str, Any],
-) -> list[dict[str, Any]]:
+) -> list[ScoreRow]:
     """Every metric of one prediction (X, Y, Z) in every region; without mask, empty values inside the brain."""
     return [
         {

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.artifacts.error_maps import save_maps
+from benchmark.artifacts.values import EvaluationValues
 from benchmark.stages.context import Context
-from benchmark.stages.evaluate import SPLITS, metrics_of, score_rows, write_scores
+from benchmark.stages.evaluate import SPLITS, ScoreRow, metrics_of, score_rows, write_scores
 from benchmark.stages.train_unet import scaled_volume
 from vesselgan.data import StoredSubject, VolumeStore, open_store
 from vesselgan.untrained import UntrainedRule, segment
@@ -21,7 +22,7 @@ INTRACRANIAL = "intracranial"
 NO_RULE = "no training subject has vessels inside a brain mask, so there is no rule for them"
 
 
-def evaluate_untrained(context: Context) -> dict[str, Any]:
+def evaluate_untrained(context: Context) -> EvaluationValues:
     """Write `subjects.csv` and the maps of the test subjects, as `evaluate` does.
 
     Each region has a rule of its own, and is scored on what that rule marks. The maps are of the rule for all vessels.
@@ -31,7 +32,7 @@ def evaluate_untrained(context: Context) -> dict[str, Any]:
     fitted = json.loads((context.inputs["rules"] / "rules.json").read_text(encoding="utf-8"))
     rules = {region: UntrainedRule.from_dict(values) for region, values in fitted.items()}
     subjects = [subject for subject in store.subjects if subject.split in SPLITS]
-    rows: list[dict[str, Any]] = []
+    rows: list[ScoreRow] = []
     for index, subject in enumerate(subjects):
         context.progress(index, len(subjects), "volumes segmented")
         image, truth = scaled_volume(store, subject, "volume"), np.asarray(store.label(subject.key))
@@ -47,7 +48,7 @@ def evaluate_untrained(context: Context) -> dict[str, Any]:
 
 def _rows(
     store: VolumeStore, subject: StoredSubject, truth: Mask, marked: Mapping[str, Mask], metrics: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+) -> list[ScoreRow]:
     """Each region's rows from the prediction of its own rule."""
     mask = store.mask(subject.key) if INTRACRANIAL in marked else None
     rows = score_rows(subject, truth, marked["all"], mask, metrics)

@@ -1,12 +1,12 @@
 """Somebody else's labelled patches, stored as the pairs of a generator are."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
 from benchmark.artifacts.pairs import describe_pairs, encoded
+from benchmark.artifacts.values import PairsValues
 from benchmark.stages.context import Context, throttled
 from vesselgan.data.patch_folder import open_patches
 from vesselgan.errors import InputError
@@ -16,7 +16,7 @@ __all__ = ["import_pairs"]
 BATCH = 16
 
 
-def import_pairs(context: Context) -> dict[str, Any]:
+def import_pairs(context: Context) -> PairsValues:
     """Write `images.npy`, `labels.npy` and `shown.npz` as `synthesise` does; intensities get one scale per folder.
 
     The pairs lie in a random order, as synthetic ones do: whoever takes the first of them takes a fair sample, where a

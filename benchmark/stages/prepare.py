@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.artifacts.values import PreparedValues
 from benchmark.stages.context import Context, dataclass_from
 from vesselgan.data import (
     Layout,
@@ -28,7 +29,7 @@ from vesselgan.errors import InputError
 __all__ = ["prepare"]
 
 
-def prepare(context: Context) -> dict[str, Any]:
+def prepare(context: Context) -> PreparedValues:
     """Read or make every subject once and write the store; values describe the data."""
     options = context.options
     compute = options.get("brain_mask", "dataset") == "compute"

@@ -1,19 +1,19 @@
 """Labelled patches of phantoms with random looks, stored as the pairs of a generator are."""
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
 from benchmark.artifacts.pairs import describe_pairs, encoded
+from benchmark.artifacts.values import PairsValues
 from benchmark.stages.context import Context
 from vesselgan.data import open_store, phantom_shape, procedural_patches
 
 __all__ = ["simulate_pairs"]
 
 
-def simulate_pairs(context: Context) -> dict[str, Any]:
+def simulate_pairs(context: Context) -> PairsValues:
     """Write `images.npy`, `labels.npy` and `shown.npz` as `synthesise` does, in a random order.
 
     Of the data only the voxel size is used, the median of the training subjects': no image and no label of a patient

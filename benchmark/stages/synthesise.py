@@ -1,18 +1,17 @@
 """Labelled pairs of a trained generator."""
 
-from typing import Any
-
 import numpy as np
 from numpy.lib.format import open_memmap
 
 from benchmark.artifacts.generators import load_generator
 from benchmark.artifacts.pairs import describe_pairs, encoded
+from benchmark.artifacts.values import PairsValues
 from benchmark.stages.context import Context, throttled
 
 __all__ = ["synthesise_pairs"]
 
 
-def synthesise_pairs(context: Context) -> dict[str, Any]:
+def synthesise_pairs(context: Context) -> PairsValues:
     """Write `images.npy` (N, X, Y, Z) int16, `encoded`, `labels.npy` bool, and some pairs to be shown."""
     options = context.options
     _, sampler = load_generator(context.inputs["gan"], context.recipe, context.device)

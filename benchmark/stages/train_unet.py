@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmark.artifacts.pairs import decoded
+from benchmark.artifacts.values import finite
 from benchmark.stages.context import Context, dataclass_from, read_steps, rejected_steps, step_record, throttled
 from vesselgan.data import (
     Augmentation,
@@ -109,10 +110,7 @@ def train(context: Context) -> dict[str, Any]:
         "best_step": best.step,
         "threshold": threshold,
         "validation_loss": best.validation_loss,
-        "history": [
-            {name: value if math.isfinite(value) else None for name, value in asdict(validation).items()}
-            for validation in history
-        ],
+        "history": [{name: finite(value) for name, value in asdict(validation).items()} for validation in history],
         "steps_rejected": rejected_steps(read_steps(context.folder / "steps.jsonl")),
     }
 

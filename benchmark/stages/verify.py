@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmark.artifacts.generators import numerics_config
+from benchmark.artifacts.values import finite
 from benchmark.environment import library_versions, machine
 from benchmark.stages.context import Context
 from vesselgan.numerics import (
@@ -153,7 +154,7 @@ def _row(finding: Finding) -> dict[str, Any]:
         "operation": finding.operation.to_plain(),
         "text": str(finding.operation),
         "format": finding.format,
-        "error": _finite(finding.error),
+        "error": finite(finding.error),
         "seconds": finding.seconds,
     }
 
@@ -165,7 +166,7 @@ def _worst(findings: Sequence[Finding]) -> dict[str, dict[str, Any]]:
         finding = max((one for one in findings if one.format == name), key=lambda one: one.error)
         worst[name] = {
             "operation": str(finding.operation),
-            "error": _finite(finding.error),
+            "error": finite(finding.error),
             "tolerance": TOLERANCES[name],
         }
     return worst
@@ -175,7 +176,7 @@ def _fault(remedy: Remedied, instructions: str | None) -> dict[str, Any]:
     return {
         "operation": str(remedy.finding.operation),
         "format": remedy.finding.format,
-        "error": _finite(remedy.finding.error),
+        "error": finite(remedy.finding.error),
         "way": f"instructions {instructions}" if instructions else remedy.way,
     }
 
@@ -194,11 +195,6 @@ def _speed(findings: Sequence[Finding]) -> float | None:
     if not narrow:
         return None
     return round(sum(one.reference_seconds for one in narrow) / sum(one.seconds for one in narrow), 3)
-
-
-def _finite(error: float) -> float | None:
-    """None for a result that was no number."""
-    return error if error < float("inf") else None
 
 
 def _refusal(remedies: Sequence[Remedied], device: str, precision: str) -> str:

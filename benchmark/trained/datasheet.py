@@ -5,20 +5,24 @@ Nothing in it depends on when or how often the command ran, so that a continued 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark import __version__
 from benchmark.artifacts.generators import generator_options, recipe_options
+from benchmark.artifacts.roles import Role
+from benchmark.artifacts.values import GANValues, MemorisationValues, PreparedValues, PrivacySpent, ScoreValues
 from benchmark.environment import environment
 from benchmark.metrics.registry import every, is_cost
-from benchmark.results.summary import subject_rows, summarise
+from benchmark.results.format import MetricValue
+from benchmark.results.rows import subject_rows
+from benchmark.results.summary import cell_result
 from benchmark.scoring.audits import audit_sentence
 from benchmark.trained.generator import FoundGenerator, Origin
 from vesselgan.export import Intensities
 
-__all__ = ["NO_LICENCE", "SOFTWARE", "Dataset", "datasheet", "render_datasheet"]
+__all__ = ["NO_LICENCE", "SOFTWARE", "Dataset", "Datasheet", "datasheet", "render_datasheet"]
 
 NO_LICENCE = (
     "None is given. The terms of the generator's training data may bind what is made from it: "
@@ -47,10 +51,51 @@ class Dataset:
     device: str
 
 
-def datasheet(found: FoundGenerator, asked: Dataset) -> dict[str, Any]:
+Ends = TypedDict("Ends", {"black": float, "white": float, "dtype": str, "from": str})
+
+
+class Generation(TypedDict):
+    """How the pairs were made."""
+
+    seed: int
+    batch: int
+    precision: str
+    recipe: Mapping[str, Any]
+    environment: Mapping[str, object]
+
+
+class Measured(TypedDict):
+    """What is known of the quality of the generator's pairs; each None where there is nothing."""
+
+    metrics: Mapping[str, MetricValue] | None
+    metrics_of: str | None
+    memorisation: Mapping[str, MemorisationValues] | None
+    privacy: PrivacySpent | None
+
+
+class Datasheet(Measured):
+    """The content of `datasheet.json`."""
+
+    datasheet: int
+    name: str
+    synthetic: bool
+    pairs: int
+    layout: str
+    patch_size: list[int]
+    spacing_mm: list[float] | None
+    spacing_from: str | None
+    intensities: Ends
+    labels: Mapping[str, str]
+    generation: Generation
+    generator: Mapping[str, object]
+    training_data: Mapping[str, object] | None
+    licence: str
+    reference: str
+
+
+def datasheet(found: FoundGenerator, asked: Dataset) -> Datasheet:
     """Everything that the dataset's bytes depend on, and what is known of its quality, in plain JSON values."""
     sampler, known = found.sampler, found.intensity_range is not None
-    size = {name: value for name, value in sampler.facts.items() if name in _SIZE}
     return {
         "datasheet": 1,
         "name": asked.name,
@@ -58,7 +103,7 @@ def datasheet(found: FoundGenerator, asked: Dataset) -> dict[str, Any]:
         "pairs": asked.count,
         "layout": asked.layout,
         "patch_size": list(sampler.patch_size),
-        "spacing_mm": asked.spacing_mm and list(asked.spacing_mm),
+        "spacing_mm": list(asked.spacing_mm) if asked.spacing_mm else None,
         "spacing_from": "given"
         if asked.spacing_given
         else "median of the training subjects"
@@ -82,16 +127,7 @@ def datasheet(found: FoundGenerator, asked: Dataset) -> dict[str, Any]:
             "recipe": recipe_options(found.recipe, found.family.sampling_recipe),
             "environment": _environment(asked.device),
         },
-        "generator": {
-            "name": found.name,
-            "sha256": found.sha256,
-            "kind": found.family.title,
-            "stored_patches": found.family.stored_patches,
-            **size,
-            "parameters": sum(tensor.numel() for tensor in sampler.network.parameters()),
-            "source": found.source,
-            **(_training(found.origin) if found.origin else {}),
-        },
+        "generator": _generator(found),
         "training_data": _training_data(found.origin) if found.origin else None,
         **_measured(found, asked.seed, asked.batch),
         "licence": asked.licence,
@@ -99,7 +135,7 @@ def datasheet(found: FoundGenerator, asked: Dataset) -> dict[str, Any]:
     }
 
 
-def render_datasheet(sheet: Mapping[str, Any]) -> str:
+def render_datasheet(sheet: Datasheet) -> str:
     """The content of `datasheet.md`."""
     templates = Environment(
         loader=PackageLoader("benchmark.trained", ""), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -116,62 +152,73 @@ def render_datasheet(sheet: Mapping[str, Any]) -> str:
     return templates.get_template("datasheet.md.j2").render(view)
 
 
-def _environment(device: str) -> dict[str, Any]:
+def _environment(device: str) -> Mapping[str, object]:
     """Without what no byte depends on."""
     facts = environment(device)
     return {"cpu": facts["machine"]["cpu"], **{key: value for key, value in facts.items() if key != "machine"}}
 
 
-def _training(origin: Origin) -> dict[str, Any]:
+def _generator(found: FoundGenerator) -> Mapping[str, object]:
+    """The generator; what follows `source` is known of one that a stage trained."""
+    return {
+        "name": found.name,
+        "sha256": found.sha256,
+        "kind": found.family.title,
+        "stored_patches": found.family.stored_patches,
+        **{name: value for name, value in found.sampler.facts.items() if name in _SIZE},
+        "parameters": sum(tensor.numel() for tensor in found.sampler.network.parameters()),
+        "source": found.source,
+        **(_training(found.origin) if found.origin else {}),
+    }
+
+
+def _training(origin: Origin) -> Mapping[str, object]:
     options = generator_options(origin.spec.options)
-    result = origin.result("gan")
+    result = origin.result(Role.GAN)
     assert result is not None  # or there would be no generator
-    cell = origin.record["cell"] if origin.record else {}
-    values, facts = result["values"], result["facts"]
+    cell = origin.record["cell"] if origin.record else None
     return {
         "run": origin.run.name if origin.run else None,
-        "cell": cell.get("id"),
-        "variant": cell.get("variant"),
+        "cell": cell["id"] if cell else None,
+        "variant": cell["variant"] if cell else None,
         "training": {name: value for name, value in options.items() if name not in _TOLD}
-        | {name: values[name] for name in ("steps", "epochs", "pairs_seen") if name in values}
+        | {name: result["values"][name] for name in ("steps", "epochs", "pairs_seen") if name in result["values"]}
         | {
-            "recipe_name": cell.get("recipe_name"),
-            "recipe": cell.get("recipe", origin.spec.options["recipe"]),
-            "environment": facts["environment"],
+            "recipe_name": cell["recipe_name"] if cell else None,
+            "recipe": cell["recipe"] if cell else origin.spec.options["recipe"],
+            "environment": result["facts"]["environment"],
         },
     }
 
 
-def _training_data(origin: Origin) -> dict[str, Any] | None:
-    prepared = origin.result("data")
+def _training_data(origin: Origin) -> Mapping[str, object] | None:
+    prepared = origin.values(Role.DATA, PreparedValues)
     description = origin.run.plan["data"]["description"] if origin.run else None
     if prepared is None:
         return {"description": description} if description else None
-    return {"description": description, **prepared["values"]}
+    return {"description": description, **prepared}
 
 
-def _measured(found: FoundGenerator, seed: int, batch: int) -> dict[str, Any]:
-    """Metrics and audit of the generator's cell; each None where there is none."""
+def _measured(found: FoundGenerator, seed: int, batch: int) -> Measured:
+    """Metrics and audit of the generator's cell."""
     origin = found.origin
     if origin is None:
         return {"metrics": None, "metrics_of": None, "memorisation": None, "privacy": None}
-    score, metrics = origin.result("score"), None
+    score, gan = origin.values(Role.SCORE, ScoreValues), origin.values(Role.GAN, GANValues)
+    metrics: Mapping[str, MetricValue] = {}
     if origin.run and origin.record:
-        rows = subject_rows(origin.run, [origin.record])
-        cells = {cell["id"]: cell for cell in summarise(origin.run, rows)["cells"]}
-        metrics = cells[origin.record["cell"]["id"]]["metrics"] or None
+        metrics = cell_result(origin.run, origin.record, subject_rows(origin.run, [origin.record]))["metrics"]
     same = (seed, batch) == (found.seed, found.batch)
-    scored = score["values"]["facts"]["samples"] if score else 0
     which = "pairs of this seed and batch" if same else "other pairs of this generator (another seed or batch)"
     return {
-        "metrics": metrics,
-        "metrics_of": f"the first {scored} {which}" if score else None,
-        "memorisation": score["values"]["memorisation"] if score else None,
-        "privacy": (origin.result("gan") or {"values": {}})["values"].get("privacy"),
+        "metrics": metrics or None,
+        "metrics_of": f"the first {score['facts']['samples']} {which}" if score else None,
+        "memorisation": score.get("memorisation") if score else None,
+        "privacy": gan.get("privacy") if gan else None,
     }
 
 
-def _metric_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, int]]:
+def _metric_rows(metrics: Mapping[str, MetricValue]) -> Iterator[tuple[str, str, str, int]]:
     """Name, value, interval, n."""
     for key, named in every().items():
         entry = metrics.get(key)

@@ -1,10 +1,8 @@
 """Which run, and which trained network of it, a command's arguments mean."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from benchmark.results.run_folder import Run, run_names
+from benchmark.results.run_folder import CellRecord, Run, run_names
 from vesselgan.errors import InputError, did_you_mean
 
 __all__ = ["choose_cell", "find_run", "unknown_source"]
@@ -18,14 +16,13 @@ def find_run(source: str, runs: Path, cell: str | None) -> Run | None:
     path = Path(source)
     folder = path if (path / "run.json").is_file() else runs / source
     if (folder / "run.json").is_file():
-        folder = folder.resolve()
-        return Run(folder.parent, folder.name)
+        return Run.open(folder.resolve())
     if cell is not None:
         raise InputError(f"--cell {cell}: {source} is no run; leave it out, or name one of {_listed(runs)}")
     return None
 
 
-def choose_cell(run: Run, role: str, what: str, cell: str | None) -> Mapping[str, Any]:
+def choose_cell(run: Run, role: str, what: str, cell: str | None) -> CellRecord:
     """The record of the cell whose stage of this role is finished; `what` it makes is told in errors.
 
     Raises InputError: none finished, several and no `cell`, or a `cell` that is unknown or not finished.

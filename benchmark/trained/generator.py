@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
 from benchmark.artifacts.generators import FACTS, WEIGHTS, generator_options, load_generator
+from benchmark.artifacts.reading import as_kind
 from benchmark.artifacts.store import Spec, Store
-from benchmark.results.run_folder import Run
+from benchmark.artifacts.values import StageResult
+from benchmark.results.run_folder import CellRecord, Run
 from benchmark.trained.find import choose_cell, find_run, unknown_source
 from vesselgan.data import StoredSubject, open_store
 from vesselgan.errors import InputError
@@ -25,6 +27,7 @@ from vesselgan.recipe import Recipe, resolve_recipe
 __all__ = ["FoundGenerator", "Origin", "find_generator"]
 
 _DEFAULT_BATCH = 16
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +37,21 @@ class Origin:
     store: Store
     spec: Spec
     run: Run | None = None
-    record: Mapping[str, Any] | None = None
+    record: CellRecord | None = None
 
-    def result(self, role: str) -> Mapping[str, Any] | None:
+    def result(self, role: str) -> StageResult | None:
         """The result of a stage: `gan` is the training, `data` its data, others are the cell's. None if not done."""
-        keys = {**(self.record or {"stages": {}})["stages"], **self.spec.inputs, "gan": self.spec.key}
-        return self.store.result(keys[role]) if role in keys else None
+        key = self._key(role)
+        return self.store.result(key) if key else None
+
+    def values(self, role: str, kind: type[T]) -> T | None:
+        """The values of that stage. Raises InputError where they are of another kind."""
+        key, result = self._key(role), self.result(role)
+        return as_kind(result["values"], kind, self.store.folder(key) / "result.json") if key and result else None
+
+    def _key(self, role: str) -> str | None:
+        stages = self.record["stages"] if self.record else {}
+        return {**stages, **self.spec.inputs, "gan": self.spec.key}.get(role)
 
     @cached_property
     def training_subjects(self) -> Sequence[StoredSubject]:
@@ -123,13 +135,13 @@ def _of_training(folder: Path, recipe: str | None, device: str) -> FoundGenerato
         raise InputError(f"{folder}: a {spec.stage} stage, which has no generator; its train_gan stage has it")
     owners = [
         Origin(store, spec, run, record)
-        for run in (Run(store.root, path.parent.name) for path in sorted(store.root.glob("*/run.json")))
+        for run in (Run.open(path.parent) for path in sorted(store.root.glob("*/run.json")))
         for record in run.cells
         if record["stages"].get("gan") == spec.key
     ]
     # Cells of one generator may differ in how they generate (D7, D8).
     if len({_synthesis(origin).key for origin in owners}) > 1:
-        named = ", ".join(f"{origin.run.name} --cell {origin.record['cell']['id']}" for origin in owners)  # type: ignore[union-attr,index]
+        named = ", ".join(f"{o.run.name} --cell {o.record['cell']['id']}" for o in owners if o.run and o.record)
         raise InputError(f"{folder}: several cells use it in different ways; name one of them: {named}")
     return _trained(owners[0] if owners else Origin(store, spec), device, recipe)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.artifacts.store import Spec, Store
+from benchmark.environment import environment
 from benchmark.protocol.claim import Claim
 from vesselgan.files import write_text
 
@@ -27,7 +28,7 @@ CELL = {
 def make_run(out: Path, cells: dict[str, dict[str, dict[str, Any] | str]]) -> None:
     """A run folder: cell id -> role -> values of a finished stage, or the message of a failed one."""
     store = Store(out / "runs")
-    write_text(out / "runs/r-p/environment.json", "{}")
+    write_text(out / "runs/r-p/environment.json", json.dumps(environment("cpu")))
     for cell_id, roles in cells.items():
         stages = {}
         for role, values in roles.items():
@@ -48,7 +49,7 @@ def make_run(out: Path, cells: dict[str, dict[str, dict[str, Any] | str]]) -> No
         "protocol": "r",
         "profile": "p",
         "title": "t",
-        "data": {},
+        "data": {"description": "d", "phantom": True},
         "device": "cpu",
         "settings": {},
         "cells": list(cells),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from paths import ROOT
+from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from benchmark.artifacts.store import Spec, Store
@@ -100,7 +101,7 @@ def code_of(path: Path) -> str:
 def test_every_how_to_has_one_snippet_and_each_of_them_a_test() -> None:
     assert {title: len(found) for title, found in SNIPPETS.items()} == dict.fromkeys(
         (
-            *("A dataset layout", "A stage", "A claim kind", "A metric", "A variant"),
+            *("A dataset layout", "A stage", "A claim kind", "A part of results.json", "A metric", "A variant"),
             *("A loss", "A generator family"),  # see test_one_file.py
             "An engine",
         ),
@@ -142,6 +143,20 @@ def test_the_claim_kind_of_the_snippet_is_decided_by_its_range() -> None:
     holds, fails = at_least(pairs, 0.05).p_values
     assert (holds, fails) == (2**-8, 1.0), "all eight subjects lie above"
     assert at_least(pairs, 0.3).p_values == (1.0, 2**-8)
+
+
+def test_the_part_of_the_snippet_has_its_value_and_its_place_in_the_schema() -> None:
+    names = run(snippet("A part of results.json"))
+    cells = [
+        {"status": "done", "seconds": 1800.0},
+        {"status": "done", "seconds": 1800.0},
+        {"status": "failed", "seconds": 36.0},
+    ]
+    hours = names["hours_of"](cells)
+    assert hours == {"done": 1.0, "failed": 0.01}
+    adapter = TypeAdapter(names["Hours"])
+    assert adapter.validate_python(hours) == hours
+    assert adapter.json_schema()["additionalProperties"] is False
 
 
 def test_the_metric_of_the_snippet_is_what_it_says() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vesselgan.metrics.estimates import Estimate, jackknife
+from vesselgan.metrics.estimates import CONFIDENCE, Estimate, jackknife
 from vesselgan.metrics.feature_sets import FeatureSets, SetScores, feature_sets, halved_subjects, without_interval
 from vesselgan.metrics.frechet_infinite import FOLDS, frechet_leave_outs, whole_and_extrapolated
 from vesselgan.metrics.inputs import Floats, as_array, check_count
@@ -72,7 +72,7 @@ def distribution_scores(
     generated_subjects: ArrayLike | None = None,
     settings: DistanceSettings = _USUAL,
     folds: int = FOLDS,
-    level: float = 0.95,
+    level: float = CONFIDENCE,
     seed: int = 0,
 ) -> DistributionScores:
     """Every distance between the two sets, each with a jackknife interval over subjects.

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
 from vesselgan.metrics.inputs import Floats, Parts
 
-__all__ = ["Estimate", "balanced_parts", "jackknife", "mean_with_interval", "student_t"]
+__all__ = ["CONFIDENCE", "Estimate", "MeanValue", "balanced_parts", "jackknife", "mean_with_interval", "student_t"]
+
+CONFIDENCE = 0.95  # of every interval that is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +54,31 @@ def student_t(level: float, freedom: float) -> float:
     return float(stats.t.ppf((1 + level) / 2, freedom))
 
 
-CONFIDENCE = 0.95
+class MeanValue(TypedDict):
+    """A mean as it stands in JSON; without SD and interval there is a reason."""
+
+    value: float
+    n: int
+    unit: str
+    sd: float | None
+    ci_low: float | None
+    ci_high: float | None
+    reason: NotRequired[str]
 
 
 def mean_with_interval(
     values: Sequence[float], unit: str, limits: tuple[float, float] = (-math.inf, math.inf)
-) -> dict[str, Any]:
+) -> MeanValue:
     """Mean, SD and Student's 95 % interval of the mean over `unit`s; None with a reason where one value is too few.
 
     The interval is cut to `limits`, what the mean cannot leave: that excludes no true mean, so that it covers as often.
     """
     sample = np.asarray(values, dtype=np.float64)
-    n = len(sample)
-    entry: dict[str, Any] = {
-        "value": float(sample.mean()),
-        "n": n,
-        "unit": unit,
-        "sd": None,
-        "ci_low": None,
-        "ci_high": None,
-    }
+    n, mean = len(sample), float(sample.mean())
     if n < 2:
-        entry["reason"] = f"no interval from one {unit}"
-        return entry
+        none: MeanValue = {"value": mean, "n": n, "unit": unit, "sd": None, "ci_low": None, "ci_high": None}
+        return {**none, "reason": f"no interval from one {unit}"}
     sd = float(sample.std(ddof=1))
     half = student_t(CONFIDENCE, n - 1) * sd / math.sqrt(n)
-    low, high = entry["value"] - half, entry["value"] + half
-    return entry | {"sd": sd, "ci_low": max(low, limits[0]), "ci_high": min(high, limits[1])}
+    low, high = max(mean - half, limits[0]), min(mean + half, limits[1])
+    return {"value": mean, "n": n, "unit": unit, "sd": sd, "ci_low": low, "ci_high": high}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vesselgan.metrics.estimates import Estimate, jackknife
+from vesselgan.metrics.estimates import CONFIDENCE, Estimate, jackknife
 from vesselgan.metrics.frechet_infinite import FEWEST_GROUPS, FOLDS, Halving, paired_parts, random_halvings
 from vesselgan.metrics.inputs import (
     Floats,
@@ -39,7 +39,7 @@ class FeatureSets:
     halvings: Sequence[Halving]
     chosen: Halving
     clustering: np.random.Generator
-    level: float = 0.95
+    level: float = CONFIDENCE
     warnings: tuple[str, ...] = ()
 
     @property
@@ -99,7 +99,7 @@ def feature_sets(
     real_subjects: ArrayLike | None = None,
     generated_subjects: ArrayLike | None = None,
     folds: int = FOLDS,
-    level: float = 0.95,
+    level: float = CONFIDENCE,
     seed: int = 0,
 ) -> FeatureSets:
     """Check both sets and draw what their distances need; see `distribution_scores` for the arguments.

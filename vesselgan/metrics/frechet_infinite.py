@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vesselgan.metrics.estimates import Estimate, balanced_parts, jackknife
+from vesselgan.metrics.estimates import CONFIDENCE, Estimate, balanced_parts, jackknife
 from vesselgan.metrics.frechet import SmallSampleWarning, distance_between, statistics_of_rows
 from vesselgan.metrics.inputs import Floats, Parts, check_count, check_level, checked_feature_pair, checked_groups
 
@@ -32,7 +32,7 @@ def frechet_distance_infinite(
     real_subjects: ArrayLike | None = None,
     generated_subjects: ArrayLike | None = None,
     folds: int = FOLDS,
-    level: float = 0.95,
+    level: float = CONFIDENCE,
     seed: int = 0,
 ) -> Estimate:
     """The distance that `frechet_distance` tends to as N and M grow, with a jackknife interval.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from vesselgan.metrics.estimates import student_t
+from vesselgan.metrics.estimates import CONFIDENCE, student_t
 from vesselgan.metrics.inputs import Floats, check_level, checked_numbers
 
 __all__ = ["RealGainShare", "real_gain_share"]
@@ -34,7 +34,7 @@ def real_gain_share(
     real: ArrayLike,
     untrained: ArrayLike,
     higher_is_better: bool = True,
-    level: float = 0.95,
+    level: float = CONFIDENCE,
 ) -> RealGainShare:
     """(synthetic - untrained) / (real - untrained), of means over seeds and subjects, with Fieller's interval.
 

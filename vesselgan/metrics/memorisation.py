@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vesselgan.metrics.estimates import CONFIDENCE
 from vesselgan.metrics.inputs import Floats, Parts, check_count, check_level, checked_numbers
 
 __all__ = [
@@ -84,7 +85,7 @@ def memorisation_audit(
     held_out: ArrayLike,
     generated: ArrayLike,
     pairs: int = 10,
-    level: float = 0.95,
+    level: float = CONFIDENCE,
     alpha: float = 0.01,
 ) -> MemorisationAudit:
     """Compare how near generated samples and held-out real samples lie to the training set.

@@ -1,21 +1,23 @@
 """Claims with their verdicts, and each effect with its interval as a small picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from benchmark.claims.evidence import COUNT, ROUND, SEED, SUBJECT
 from benchmark.claims.wording import missing_words, unit_words
 from benchmark.report.sections.text import deviation, interval, metric_phrase, number, sentence, signed, unit_of
+from benchmark.results.format import Results
+from benchmark.results.judgements import ClaimResult, Needed, Rival
 from benchmark.words import join, p_words, plural
 
 __all__ = ["ClaimView", "RivalRow", "Strip", "claim_views"]
 
 ORDER = ("supported", "refuted", "inconclusive", "compatible", "not compatible", "undecided", "not comparable")
 ABOUT = {
-    "test subject": "about these trained models",
-    "seed": "about the training procedure",
-    "interleaved round": "about this machine",
-    "exact count": "about this machine",
+    SUBJECT: "about these trained models",
+    SEED: "about the training procedure",
+    ROUND: "about this machine",
+    COUNT: "about this machine",
 }
 
 
@@ -66,7 +68,7 @@ class ClaimView:
     strip: Strip | None
 
 
-def claim_views(results: Mapping[str, Any]) -> tuple[Sequence[ClaimView], str]:
+def claim_views(results: Results) -> tuple[Sequence[ClaimView], str]:
     """Every claim, and how many have which verdict."""
     claims = results["claims"]
     counts = {wording: sum(claim["wording"] == wording for claim in claims) for wording in ORDER}
@@ -74,10 +76,10 @@ def claim_views(results: Mapping[str, Any]) -> tuple[Sequence[ClaimView], str]:
     return [_claim_view(claim) for claim in claims], f"Of {plural(len(claims), 'claim')}: {tally}." if claims else ""
 
 
-def _claim_view(claim: Mapping[str, Any]) -> ClaimView:
+def _claim_view(claim: ClaimResult) -> ClaimView:
     decimals, _ = unit_of(claim["metric"])
-    effect = claim["effect"]
-    exact = claim["unit"] == "exact count"
+    effect, unit = claim["effect"], claim["unit"]
+    exact = unit == COUNT
     statement, reason = claim["statement"], claim["reason"] or ""
     for metric in claim["metrics"]:
         statement = statement.replace(f"{metric} @ ", f"{metric_phrase(metric)} of ")
@@ -88,7 +90,7 @@ def _claim_view(claim: Mapping[str, Any]) -> ClaimView:
         wording=claim["wording"],
         must_hold=claim["must_hold"],
         statement=sentence(statement),
-        about=ABOUT.get(claim["unit"], f"about {_scope(claim['scope'])}"),
+        about=ABOUT[unit] if unit else f"about {_scope(claim['scope'])}",
         difference=_difference(claim),
         effect="" if effect is None else _with_unit(effect, claim["metric"]),
         interval="" if exact else interval(claim["ci_low"], claim["ci_high"], decimals),
@@ -97,28 +99,28 @@ def _claim_view(claim: Mapping[str, Any]) -> ClaimView:
         beside=_beside(claim, decimals),
         reason=sentence(reason) if reason else "",
         would_decide=_would_decide(claim["needed"]),
-        missing=missing_words(claim) if claim["missing"] else "",
+        missing=missing_words(claim["missing"], claim["kind"]) if claim["missing"] else "",
         note=claim["note"],
         rivals=[_rival(rival) for rival in claim.get("comparisons", ())],
-        strip=None if effect is None or exact else _strip(claim, decimals),
+        strip=None if effect is None or exact else _strip(claim, effect, decimals),
     )
 
 
-def _would_decide(needed: Mapping[str, Any] | None) -> str:
+def _would_decide(needed: Needed | None) -> str:
     """The sentence, with the option that makes so many more seeds."""
     if not needed:
         return ""
-    seeds = needed["more"] if needed["unit"] == "seed" else None
-    return str(needed["sentence"]) + (f" The same command with --seeds +{seeds} trains them." if seeds else "")
+    seeds = needed["more"] if needed["unit"] == SEED else None
+    return needed["sentence"] + (f" The same command with --seeds +{seeds} trains them." if seeds else "")
 
 
 def _scope(scope: str) -> str:
     return "these trained models" if scope == "trained models" else f"the {scope}"
 
 
-def _difference(claim: Mapping[str, Any]) -> str:
+def _difference(claim: ClaimResult) -> str:
     if claim["right"] is None:
-        return str(claim["left"])
+        return claim["left"]
     other = "the published value" if claim["kind"] == "compatible" else claim["right"]
     where = f" in {metric_phrase(claim['metric'])}" if len(claim["metrics"]) > 1 else ""
     factor = claim.get("by_factor")  # absent from earlier runs
@@ -131,23 +133,23 @@ def _with_unit(effect: float, metric: str) -> str:
     return f"{signed(effect, decimals)}{f' {unit}' if unit else ''}"
 
 
-def _test(claim: Mapping[str, Any]) -> str:
+def _test(claim: ClaimResult) -> str:
     """The test and its p-values; a claim that cannot be decided has none."""
     if claim["p"] is None:
         return ""
-    family = claim["claims_corrected_for"]
+    family, corrected = claim["claims_corrected_for"], claim["p_corrected"]
     words = f"{claim['test']}: p {p_words(claim['p'])}"
-    if family > 1:
-        words += f"; corrected for {family} claims p {p_words(claim['p_corrected'])}"
+    if family > 1 and corrected is not None:
+        words += f"; corrected for {family} claims p {p_words(corrected)}"
     beside = []
-    if claim["unit"] == "seed" and claim["p_sign_flip"] is not None:
+    if claim["unit"] == SEED and claim["p_sign_flip"] is not None:
         beside.append(f"sign-flip p {p_words(claim['p_sign_flip'])}")
     if claim["p_wilcoxon"] is not None:
         beside.append(f"Wilcoxon p {p_words(claim['p_wilcoxon'])}")
     return f"{words}. Of no difference: {join(beside)}." if beside else f"{words}."
 
 
-def _beside(claim: Mapping[str, Any], decimals: int) -> str:
+def _beside(claim: ClaimResult, decimals: int) -> str:
     """What bears on the size of an effect: real data against real data, and the chance inside a metric."""
     parts = []
     if floor := claim.get("floor"):
@@ -158,7 +160,7 @@ def _beside(claim: Mapping[str, Any], decimals: int) -> str:
     return sentence(join(parts)) if parts else ""
 
 
-def _rival(rival: Mapping[str, Any]) -> RivalRow:
+def _rival(rival: Rival) -> RivalRow:
     decimals, _ = unit_of(rival["metric"])
     return RivalRow(
         what=f"minus {rival['right']}, {metric_phrase(rival['metric'])}",
@@ -168,10 +170,10 @@ def _rival(rival: Mapping[str, Any]) -> RivalRow:
     )
 
 
-def _strip(claim: Mapping[str, Any], decimals: int) -> Strip:
+def _strip(claim: ClaimResult, effect: float, decimals: int) -> Strip:
     bounds = [bound for bound in (claim["holds_from"], claim["holds_to"]) if bound is not None]
-    values = [claim["effect"], *bounds, 0.0]
-    values += [claim[end] for end in ("ci_low", "ci_high") if claim[end] is not None]
+    values = [effect, *bounds, 0.0]
+    values += [end for end in (claim["ci_low"], claim["ci_high"]) if end is not None]
     low, high = min(values), max(values)
     margin = 0.15 * (high - low) or 1.0
 
@@ -180,7 +182,7 @@ def _strip(claim: Mapping[str, Any], decimals: int) -> Strip:
 
     start, end = place(claim["holds_from"]) or 0.0, place(claim["holds_to"]) or 100.0
     return Strip(
-        effect=place(claim["effect"]) or 0.0,
+        effect=place(effect) or 0.0,
         low=place(claim["ci_low"]),
         high=place(claim["ci_high"]),
         bounds=[at for bound in bounds if (at := place(bound)) is not None],

@@ -1,6 +1,5 @@
 """Charts and pictures from the files of a run's stages; a part whose files are missing is left out."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,15 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from benchmark.artifacts.pairs import decoded
+from benchmark.artifacts.reading import Step, read_arrays, read_steps
+from benchmark.artifacts.roles import Role
+from benchmark.artifacts.values import UNetValues
 from benchmark.metrics.registry import every
 from benchmark.report.charts import REAL_COLOUR, Curve, Line, prd_chart, subject_chart, training_chart
 from benchmark.report.pictures import Picture, grey_picture, mask_picture
-from benchmark.report.sections.text import LabelMark
-from benchmark.results.run_folder import Run
+from benchmark.report.sections.text import ArmMark
+from benchmark.results.format import Results
+from benchmark.results.run_folder import CellRecord, Run
 from vesselgan.data import VolumeStore, open_store
 from vesselgan.errors import InputError
 from vesselgan.families import FAMILIES
@@ -49,36 +52,31 @@ PANELS = ("dsc/all", "dsc/intracranial", "bavd_voxel/all", "bavd_voxel/intracran
 
 @dataclass(frozen=True)
 class SampleRow:
-    """Pairs of one label: projections of images and of their labels, in the same order."""
+    """Pairs of one arm, or real ones: projections of images and of their vessel labels, in the same order."""
 
-    label: LabelMark | None
+    arm: ArmMark | None
     seed: int | None
     pairs: Sequence[tuple[Picture, Picture]]
 
 
 @dataclass(frozen=True)
 class CourseRow:
-    """One label over its training: steps done, image and label."""
+    """One arm over its training: steps done, image and vessel label."""
 
-    label: LabelMark
+    arm: ArmMark
     seed: int
     moments: Sequence[tuple[str, Picture, Picture]]
 
 
-def subject_figures(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Sequence[Markup]:
-    """A chart per metric and region: every test subject, each the mean over its label's seeds."""
-    label_of = {cell["id"]: cell["label"] for cell in results["cells"]}
+def subject_figures(results: Results, marks: Mapping[str, ArmMark]) -> Sequence[Markup]:
+    """A chart per metric and region: every test subject, each the mean over its arm's seeds."""
     colours = {name: mark.colour for name, mark in marks.items()}
     charts = []
     for metric in PANELS:
-        values: dict[str, dict[str, list[float]]] = {name: {} for name in marks}
-        for row in results["subjects"]:
-            if row["metric"] == metric and row["split"] == "test" and row["value"] is not None:
-                values[label_of[row["cell"]]].setdefault(row["subject"], []).append(row["value"])
         means = {
-            name: {subject: sum(seeds) / len(seeds) for subject, seeds in column.items()}
-            for name, column in values.items()
-            if column
+            group["label"]: group["over_subjects"][metric]["subjects"]
+            for group in results["groups"]
+            if metric in group["over_subjects"]
         }
         if means:
             named = every()[metric]
@@ -87,17 +85,16 @@ def subject_figures(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) 
     return charts
 
 
-def prd_figure(run: Run, marks: Mapping[str, LabelMark]) -> Markup | None:
-    """PRD of every label and the floor."""
+def prd_figure(run: Run, marks: Mapping[str, ArmMark]) -> Markup | None:
+    """PRD of every arm and the floor."""
     curves: dict[str, tuple[list[Any], list[Any]]] = {}
     floor: Curve | None = None
     for record in run.cells:
-        label = record["cell"]["label"]
-        if pair := _prd(run.file(record, "score", "prd.npz")):
-            precision, recall = curves.setdefault(label, ([], []))
+        if pair := _prd(run.file(record, Role.SCORE, "prd.npz")):
+            precision, recall = curves.setdefault(record["cell"]["label"], ([], []))
             precision.append(pair[0])
             recall.append(pair[1])
-        if floor is None and (pair := _prd(run.file(record, "reference", "prd.npz"))):
+        if floor is None and (pair := _prd(run.file(record, Role.REFERENCE, "prd.npz"))):
             floor = Curve(REAL_COLOUR, [pair[0]], [pair[1]])
     if not curves:
         return None
@@ -106,22 +103,20 @@ def prd_figure(run: Run, marks: Mapping[str, LabelMark]) -> Markup | None:
 
 
 def _prd(path: Path | None) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    if path is None:
-        return None
-    with np.load(path) as arrays:
-        return (arrays["precision"], arrays["recall"]) if "precision" in arrays else None
+    arrays = read_arrays(path, ["precision", "recall"], optional=True) if path else {}
+    return (arrays["precision"], arrays["recall"]) if arrays else None
 
 
-def sample_rows(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[SampleRow]:
-    """Real patches, then the first synthetic pairs of each label's first finished seed."""
+def sample_rows(run: Run, marks: Mapping[str, ArmMark]) -> Sequence[SampleRow]:
+    """Real patches, then the first synthetic pairs of each arm's first finished seed."""
     store = run_store(run)
     spacing = plane_spacing(run)
     rows = []
     if store is not None and (pairs := _real_pairs(store)):
         rows.append(SampleRow(None, None, [_pair(image, label, spacing, "#c9c9c9", "real") for image, label in pairs]))
-    for mark, record, path in first_files(run, marks, "pairs", "shown.npz"):
-        with np.load(path) as shown:
-            images, labels = decoded(shown["images"][:SHOWN]), shown["labels"][:SHOWN]
+    for mark, record, path in first_files(run, marks, Role.PAIRS, "shown.npz"):
+        shown = read_arrays(path, ["images", "labels"])
+        images, labels = decoded(shown["images"][:SHOWN]), shown["labels"][:SHOWN]
         pictures = [
             _pair(image, label, spacing, mark.colour, mark.name) for image, label in zip(images, labels, strict=True)
         ]
@@ -137,10 +132,10 @@ def plane_spacing(run: Run) -> tuple[float, float]:
 
 def run_store(run: Run) -> VolumeStore | None:
     """The volumes of the run, where its data stage is done."""
-    path = next((path for record in run.cells if (path := run.file(record, "data", "store/store.json"))), None)
+    folder = next((folder for record in run.cells if (folder := run.files(record, Role.DATA, "store"))), None)
     try:
-        return None if path is None else open_store(path.parent)
-    except InputError:
+        return None if folder is None else open_store(folder)
+    except InputError:  # of an earlier format, since its files are as they were written
         return None
 
 
@@ -164,25 +159,23 @@ def _pair(
 
 
 def first_files(
-    run: Run, marks: Mapping[str, LabelMark], role: str, name: str
-) -> Iterator[tuple[LabelMark, Mapping[str, Any], Path]]:
-    """Of each label the file of its first cell that has one."""
+    run: Run, marks: Mapping[str, ArmMark], role: str, name: str
+) -> Iterator[tuple[ArmMark, CellRecord, Path]]:
+    """Of each arm the file of its first cell that has one."""
     seen: set[str] = set()
     for record in run.cells:
-        label = record["cell"]["label"]
-        path = run.file(record, role, name)
-        if path is not None and label not in seen:
-            seen.add(label)
-            yield marks[label], record, path
+        arm = record["cell"]["label"]
+        if arm not in seen and (path := run.file(record, role, name)):
+            seen.add(arm)
+            yield marks[arm], record, path
 
 
-def course_rows(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[CourseRow]:
-    """What each label's first finished seed makes of the same noise, over its training."""
+def course_rows(run: Run, marks: Mapping[str, ArmMark]) -> Sequence[CourseRow]:
+    """What each arm's first finished seed makes of the same noise, over its training."""
     spacing = plane_spacing(run)
     rows = []
-    for mark, record, path in first_files(run, marks, "gan", "course.npz"):
-        with np.load(path) as course:
-            steps, images, labels = (course[name] for name in ("steps", "images", "labels"))
+    for mark, record, path in first_files(run, marks, Role.GAN, "course.npz"):
+        steps, images, labels = read_arrays(path, ["steps", "images", "labels"]).values()
         chosen = np.unique(np.linspace(0, len(steps) - 1, min(SHOWN, len(steps))).round().astype(int))
         moments = []
         for at in chosen:
@@ -193,20 +186,21 @@ def course_rows(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[CourseRow]
     return rows
 
 
-def training_figures(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[Markup]:
+def training_figures(run: Run, marks: Mapping[str, ArmMark]) -> Sequence[Markup]:
     """Courses of the generators and of the U-Nets."""
     panels: dict[tuple[str, str], list[Line]] = {panel: [] for panel in TRAINING_PANELS}
     for record in run.cells:
         colour = marks[record["cell"]["label"]].colour
         for role in ("gan", "unet"):
             if path := run.file(record, role, "steps.jsonl"):
-                steps = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+                steps = read_steps(path)
                 for name in dict.fromkeys(name for step in steps for name in step if name not in NOT_SHOWN):
                     if role == "gan" or (role, name) in TRAINING_PANELS:
                         rows = [step for step in steps if name in step]
                         panels.setdefault((role, name), []).append(_line(colour, rows, name))
-        if history := (run.values(record, "unet") or {}).get("history"):
-            panels["unet", "validation"].append(_line(colour, history, "validation_loss"))
+        if unet := run.values(record, Role.UNET, UNetValues):
+            losses = [{"step": each["step"], "loss": each["validation_loss"]} for each in unet["history"]]
+            panels["unet", "validation"].append(_line(colour, losses, "loss"))
     charts = []
     for (role, name), lines in panels.items():
         if any(np.isfinite(line.values).any() for line in lines):
@@ -215,7 +209,7 @@ def training_figures(run: Run, marks: Mapping[str, LabelMark]) -> Sequence[Marku
     return charts
 
 
-def _line(colour: str, rows: Sequence[Mapping[str, Any]], name: str) -> Line:
+def _line(colour: str, rows: Sequence[Step], name: str) -> Line:
     # A step whose loss was no number has null; as NaN it is left out of the means.
     values = np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
     return Line(colour, np.array([row["step"] for row in rows], dtype=np.float64), values)

@@ -1,31 +1,32 @@
-"""The share of the real gain of every label that saw no real patch, in both regions."""
+"""The share of the real gain of every arm that saw no real patch, in both regions."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from benchmark.metrics.registry import REGION_NAMES
 from benchmark.metrics.segmentation import DSC_METRICS
 from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table
-from benchmark.report.sections.text import LabelMark, interval, number
+from benchmark.report.sections.text import ArmMark, interval, number
+from benchmark.results.format import Results
+from benchmark.results.judgements import Gain, Share
 
 __all__ = ["gain_table", "share_entry"]
 
 DECIMALS = 2
 
 
-def gain_table(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Table | None:
-    """Labels x regions, with the rule that each share is over; None where the run has no such share."""
+def gain_table(results: Results, marks: Mapping[str, ArmMark]) -> Table | None:
+    """Arms x regions, with the rule that each share is over; None where the run has no such share."""
     gains = {(gain["label"], gain["metric"]): gain for gain in results["gain"]}
     if not gains:
         return None
     notes = Footnotes()
     rows = []
-    for label in dict.fromkeys(label for label, _ in gains):
+    for arm in dict.fromkeys(arm for arm, _ in gains):
         entries = []
         for metric in DSC_METRICS:
-            gain = gains.get((label, metric))
+            gain = gains.get((arm, metric))
             entries += [Entry("–"), Entry("–")] if gain is None else [share_entry(gain, notes), _rule(gain)]
-        rows.append(Row(marks[label], entries))
+        rows.append(Row(marks[arm], entries))
     columns = []
     for metric in DSC_METRICS:
         where = REGION_NAMES[metric.partition("/")[2]]
@@ -33,7 +34,7 @@ def gain_table(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Ta
     return Table(columns, rows, notes.lines())
 
 
-def share_entry(share: Mapping[str, Any], notes: Footnotes) -> Entry:
+def share_entry(share: Share | Gain, notes: Footnotes) -> Entry:
     """A share with its interval; what is missing has its reason as footnote."""
     mark = notes.mark(share["reason"])
     if share["value"] is None:
@@ -42,6 +43,6 @@ def share_entry(share: Mapping[str, Any], notes: Footnotes) -> Entry:
     return Entry(number(share["value"], DECIMALS), bounds, mark)
 
 
-def _rule(gain: Mapping[str, Any]) -> Entry:
+def _rule(gain: Gain) -> Entry:
     means = gain.get("means")
     return Entry(gain["untrained"] or "–", "" if means is None else f"DSC {number(means['untrained'], 3)}")

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from benchmark.claims.realism import RULE
 from benchmark.claims.statistics import LEAST_SEEDS
+from benchmark.protocol.cells import Kind
+from benchmark.protocol.claim import split_side
 from benchmark.report.sections.gain import share_entry
 from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table
-from benchmark.report.sections.text import LabelMark, deviation, interval, metric_phrase, number, unit_of
-from benchmark.results.run_folder import Run
+from benchmark.report.sections.text import ArmMark, deviation, interval, metric_phrase, number, unit_of
+from benchmark.results.format import CellResult, Results
+from benchmark.results.judgements import AnswerRegion, Best
 from benchmark.words import join, plural
 from vesselgan.families import family_of
 
@@ -53,49 +55,52 @@ class PublishedRow:
     """A published number beside the run's own."""
 
     metric: str
-    label: LabelMark | None
+    arm: ArmMark | None
     name: str
     ours: str
     paper: str
     source: str
 
 
-def page_header(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Header:
+def page_header(results: Results, marks: Mapping[str, ArmMark]) -> Header:
     """Title, sentence and notes."""
-    external = list(dict.fromkeys(cell["label"] for cell in results["cells"] if cell["external"]))
-    synthetic = [mark.name for mark in marks.values() if mark.is_synthetic and mark.name not in external]
+    external, synthetic = (_named(marks, kind) for kind in ("external", "synthetic"))
     elsewhere = f" Pairs that were made elsewhere stand beside them ({join(external)})." if external else ""
     seeds = sorted({cell["seed"] for cell in results["cells"]})
-    subjects = run.subjects()
-    models = _models(results, synthetic)
+    subjects = results["split"]
+    models = _models(results["cells"], synthetic)
     learned = (
         f"{'was' if len(synthetic) < 2 else 'were each'} trained on patches of {plural(subjects['train'], 'subject')}"
     )
-    only_costs = run.plan.get("only") == "costs"
+    only_costs = results["only"] == "costs"
     sentence = (
         _costs_only(results)
         if only_costs
         else (
             f"{models} {learned}. A 3D U-Net learned from each one's synthetic pairs, another from the real patches"
-            f"{_arms(results)}; all were chosen on {plural(subjects['validation'], 'validation subject')} and tested "
-            f"on whole volumes of {plural(subjects['test'], 'subject')} that none had seen. "
-            f"{_repeats(seeds)}{_rules(results)}{elsewhere}"
+            f"{_arms(results['cells'])}; all were chosen on {plural(subjects['validation'], 'validation subject')} and "
+            f"tested on whole volumes of {plural(subjects['test'], 'subject')} that none had seen. "
+            f"{_repeats(seeds)}{_rules(marks)}{elsewhere}"
         )
     )
     return Header(
-        title=str(results["title"]),
-        about=str(run.plan.get("about", "")),
+        title=results["title"],
+        about=results["about"],
         run_name=f"profile {results['profile']}",
         sentence=sentence,
-        data=str(results["data"]["description"]),
+        data=results["data"]["description"],
         notes=tuple(_notes(results, seeds, only_costs=only_costs)),
     )
 
 
-def _models(results: Mapping[str, Any], labels: Sequence[str]) -> str:
+def _named(marks: Mapping[str, ArmMark], kind: Kind) -> Sequence[str]:
+    return [mark.name for mark in marks.values() if mark.kind == kind]
+
+
+def _models(cells: Sequence[CellResult], labels: Sequence[str]) -> str:
     """`Two variants of a 3D WGAN (SN, SN-MP) and one of a 3D autoregressive generator (AR)`."""
     by_kind: dict[str, list[str]] = {}
-    for cell in results["cells"]:
+    for cell in cells:
         of_kind = by_kind.setdefault(family_of(cell, "family").title, []) if cell["label"] in labels else []
         if cell["label"] not in of_kind:
             of_kind.append(cell["label"])
@@ -106,24 +111,24 @@ def _models(results: Mapping[str, Any], labels: Sequence[str]) -> str:
     return join([*parts[:1], *(part[:1].lower() + part[1:] for part in parts[1:])]) or "No generative model"
 
 
-def _arms(results: Mapping[str, Any]) -> str:
+def _arms(cells: Sequence[CellResult]) -> str:
     """Further U-Nets, if any."""
-    fewer = any(cell["real_subjects"] and not cell["mixed_with"] for cell in results["cells"])
-    mixed = any(cell["mixed_with"] for cell in results["cells"])
-    phantoms = any(cell["simulated"] for cell in results["cells"])
+    kinds = {cell["kind"] for cell in cells}
+    fewer = any(cell["kind"] == "real" and cell["real_subjects"] for cell in cells)
+    mixed, phantoms = "mixed" in kinds, "procedural" in kinds
     parts = ["from the patches of fewer real subjects"] * fewer + ["from real and synthetic patches together"] * mixed
     parts += ["from phantoms alone, with random looks"] * phantoms
     return f", and further ones {join(parts)}" if parts else ""
 
 
-def _rules(results: Mapping[str, Any]) -> str:
+def _rules(marks: Mapping[str, ArmMark]) -> str:
     """Baselines without learning, if any."""
-    rules = [cell["label"] for cell in results["cells"] if cell["untrained"]]
+    rules = _named(marks, "untrained")
     what = "stands a rule" if len(rules) == 1 else "stand rules"
     return f" Beside them {what} without learning ({join(rules)}), chosen on the training subjects." if rules else ""
 
 
-def _costs_only(results: Mapping[str, Any]) -> str:
+def _costs_only(results: Results) -> str:
     configurations = len({cell["label"] for cell in results["cells"]})
     return (
         f"Nothing was trained: this run measures what one training step of {plural(configurations, 'configuration')} "
@@ -142,10 +147,11 @@ def _repeats(seeds: Sequence[int]) -> str:
     return f"Each was trained {times}, with {noun} {join(str(seed) for seed in seeds)}."
 
 
-def _notes(results: Mapping[str, Any], seeds: Sequence[int], *, only_costs: bool) -> Iterator[Note]:
-    if results["profile"] == "smoke":
+def _notes(results: Results, seeds: Sequence[int], *, only_costs: bool) -> Iterator[Note]:
+    if results["is_trial"]:
         yield Note(
-            "These numbers mean nothing", "The smoke profile trains for seconds, only to show that every part works."
+            "These numbers mean nothing",
+            f"The {results['profile']} profile trains for seconds, only to show that every part works.",
         )
     if only_costs:
         pass  # no data, no training
@@ -186,11 +192,11 @@ def _notes(results: Mapping[str, Any], seeds: Sequence[int], *, only_costs: bool
         )
 
 
-def _because(cell: Mapping[str, Any]) -> str:
+def _because(cell: CellResult) -> str:
     return f" ({cell['error']})" if cell.get("error") else ""
 
 
-def headline(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Headline | None:
+def headline(results: Results, marks: Mapping[str, ArmMark]) -> Headline | None:
     """The comparison that the paper is about, in both regions; the best synthetic label is that of the validation
     subjects."""
     answer = results["answer"]
@@ -203,39 +209,38 @@ def headline(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Head
         "Mean overlap with the truth (DSC) on the test subjects, by what the U-Net was trained on:" if regions else "",
         _answer_table(regions, marks, answer["label"]) if regions else None,
         answer["sentences"],
-        " ".join([*([_about_choice(best, regions)] if regions else []), *([RULE] if results["realism"] else [])]),
+        " ".join([*([_about_choice(best, regions)] if regions and best else []), *([RULE] * bool(results["realism"]))]),
     )
 
 
-def _answer_table(regions: Sequence[Mapping[str, Any]], marks: Mapping[str, LabelMark], label: str) -> Table:
+def _answer_table(regions: Sequence[AnswerRegion], marks: Mapping[str, ArmMark], best: str) -> Table:
     """A column per region; rows from what learned nothing to what learned from patients, then gap and share."""
     columns = [Column(f"DSC, {region['region']}", "", "↑", "higher is better") for region in regions]
     real = next((region["gap"]["real"] for region in regions if region["gap"]), "real")
     rules = [
         Entry("–")
         if region["untrained_dsc"] is None
-        else Entry(number(region["untrained_dsc"], 3), region["untrained"])
+        else Entry(number(region["untrained_dsc"], 3), region["untrained"] or "")
         for region in regions
     ]
     notes = Footnotes()
     rows = [
         Row(None, rules, "best rule without learning"),
-        Row(marks[label], [Entry(number(region["synthetic"], 3)) for region in regions]),
-        Row(marks[real], [Entry(number(region["real"], 3)) for region in regions]),
+        Row(marks[best], [Entry(number(region["synthetic"], 3)) for region in regions]),
+        Row(marks[real], [Entry("–" if (mean := region["real"]) is None else number(mean, 3)) for region in regions]),
         Row(None, [_gap_entry(region) for region in regions], "real minus synthetic"),
         Row(None, [share_entry(region["share"], notes) for region in regions], "share of the real gain"),
     ]
     return Table(columns, rows, notes.lines())
 
 
-def _gap_entry(region: Mapping[str, Any]) -> Entry:
-    gap = region["gap"]
-    if gap is None:
-        return Entry(number(region["real"] - region["synthetic"], 3))
-    return Entry(number(gap["value"], 3), interval(gap["ci_low"], gap["ci_high"], 3))
+def _gap_entry(region: AnswerRegion) -> Entry:
+    gap, difference = region["gap"], region["difference"]
+    bounds = interval(gap["ci_low"], gap["ci_high"], 3) if gap else ""
+    return Entry("–" if difference is None else number(difference, 3), bounds)
 
 
-def _about_choice(best: Mapping[str, Any], regions: Sequence[Mapping[str, Any]]) -> str:
+def _about_choice(best: Best, regions: Sequence[AnswerRegion]) -> str:
     count = plural(best["validation_subjects"], "validation subject")
     tie = f" (tied there with {join(best['tied'])})" if best["tied"] else ""
     chosen = (
@@ -253,15 +258,15 @@ def _about_choice(best: Mapping[str, Any], regions: Sequence[Mapping[str, Any]])
     )
 
 
-def published_rows(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Sequence[PublishedRow]:
+def published_rows(results: Results, marks: Mapping[str, ArmMark]) -> Sequence[PublishedRow]:
     """The protocol's reference values with this run's value of the same metric and label."""
     groups = {group["label"]: group["metrics"] for group in results["groups"]}
     rows = []
-    for place, reference in results.get("reference", {}).items():
-        metric, label = place.split(" @ ")
+    for place, reference in results["reference"].items():
+        metric, arm = split_side(place)
         decimals, unit = unit_of(metric)
-        entry = groups.get(label, {}).get(metric, {})
-        value, sd = entry.get("value"), entry.get("sd")
+        entry = groups.get(arm, {}).get(metric)
+        value, sd = (entry["value"], entry.get("sd")) if entry else (None, None)
         ours = (
             "n/a"
             if value is None
@@ -269,8 +274,6 @@ def published_rows(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -
         )
         phrase = metric_phrase(metric) + (f" ({unit})" if unit else "")
         rows.append(
-            PublishedRow(
-                phrase, marks.get(label), label, ours, number(reference["value"], decimals), reference["source"]
-            )
+            PublishedRow(phrase, marks.get(arm), arm, ours, number(reference["value"], decimals), reference["source"])
         )
     return rows

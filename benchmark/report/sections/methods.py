@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from benchmark.artifacts.values import PreparedValues
 from benchmark.protocol.schema import Profile
 from benchmark.protocol.sections import usual_settings
 from benchmark.report.exports import flatten
-from benchmark.report.sections.numerics import numerics_sentences
-from benchmark.results.run_folder import Run
+from benchmark.results.format import Results
 from benchmark.words import join, plural
 from vesselgan.families import FAMILIES
 from vesselgan.recipe import Recipe
@@ -26,7 +26,7 @@ FILES = {
     "summary.txt": "the same in plain text",
 }
 FEW_POSITIONS = 32  # the paper's 128 x 128 x 64 leaves 256
-NOT_THE_MODEL = {"about", "requires", "data", "matrix", "arms", "recipe", "baselines"}
+NOT_THE_MODEL = {"about", "trial", "requires", "data", "matrix", "arms", "recipe", "baselines"}
 # The paper's default is ours here: the paper does not say.
 NOT_PUBLISHED = {"unet.batch", "unet.steps", "unet.validate_every", "phantom.seed", "phantom.spacing_mm"}
 HARNESS_OPTIONS = ("inference.", "losses.", "measure.", "threads", "score.seed", "split.seed")
@@ -69,7 +69,7 @@ class MethodsView:
     files: Sequence[tuple[str, str]]
 
 
-def methods_view(run: Run, results: Mapping[str, Any]) -> MethodsView:
+def methods_view(run_name: str, results: Results) -> MethodsView:
     """What the run's plan and environment say."""
     recipes = {cell["recipe"]: cell["recipe_options"] for cell in results["cells"]}
     return MethodsView(
@@ -89,7 +89,7 @@ def methods_view(run: Run, results: Mapping[str, Any]) -> MethodsView:
         profile_about=results["settings"].get("about", ""),
         settings=list(_settings(results["settings"], phantom=bool(results["data"].get("phantom")))),
         warnings=list(_warnings(results)),
-        facts=list(_facts(run, results)),
+        facts=list(_facts(run_name, results)),
         stages=[(cell["id"], cell["status"], list(cell["stages"].items())) for cell in results["cells"]],
         files=list(FILES.items()),
     )
@@ -108,7 +108,7 @@ def _settings(settings: Mapping[str, Any], *, phantom: bool) -> Iterator[Setting
         yield SettingRow(name, _shown(value), _shown(defaults.get(name)), origin)
 
 
-def _warnings(results: Mapping[str, Any]) -> Iterator[str]:
+def _warnings(results: Results) -> Iterator[str]:
     norms = {cell["norm"] for cell in results["cells"]}
     patch = results["settings"]["patch"]
     final = [size // 16 for size in patch]
@@ -126,16 +126,16 @@ def _warnings(results: Mapping[str, Any]) -> Iterator[str]:
             "norm alone."
         )
     yield from _privacy(results)
-    yield from (line for line in numerics_sentences(results["environment"].get("numerics", [])) if "wrong" in line)
+    yield from (line for line in results["numerics"] if "wrong" in line)
     if any(cell["recipe_options"].get("reference") == "train" for cell in results["cells"]):
         yield "FID and PRD compare with the training patches (D15), which rewards a model that memorises them."
 
 
-def _privacy(results: Mapping[str, Any]) -> Iterator[str]:
+def _privacy(results: Results) -> Iterator[str]:
     """One line per label that was trained under differential privacy: every number that its epsilon rests on."""
     told = set()
     for cell in results["cells"]:
-        spent = cell.get("privacy")
+        spent = cell["privacy"]
         if spent is None or cell["label"] in told:
             continue
         told.add(cell["label"])
@@ -149,33 +149,35 @@ def _privacy(results: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _facts(run: Run, results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _facts(run_name: str, results: Results) -> Iterator[tuple[str, str]]:
     environment = results["environment"]
-    machine = environment.get("machine", {})
-    yield "run", run.name
-    yield "machine", ", ".join(f"{value} {_unit(name)}".strip() for name, value in machine.items())
-    yield "device", str(environment.get("device", "unknown"))
-    if checks := environment.get("numerics"):
-        yield "kernels", " ".join(numerics_sentences(checks))
+    yield "run", run_name
+    yield "machine", ", ".join(f"{value} {_unit(name)}".strip() for name, value in environment["machine"].items())
+    yield "device", environment["device"]
+    if results["numerics"]:
+        yield "kernels", " ".join(results["numerics"])
     yield "threads per stage", str(results["settings"].get("threads", "unknown"))
-    versions = {"python": environment.get("python", "unknown"), **environment.get("versions", {})}
+    versions = {"python": environment["python"], **environment["versions"]}
     yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
-    commit = environment.get("commit")
-    dirty = {True: "with uncommitted changes", False: "clean"}.get(environment.get("dirty"), "")
+    commit = environment["commit"]
+    dirty = "with uncommitted changes" if environment["dirty"] else "clean"
     yield "commit", f"{commit}, {dirty}" if commit else "unknown: the program does not run from a checkout"
-    data = next((values for record in run.cells if (values := run.values(record, "data"))), None)
-    if data:
-        patches = join(f"{count} {split}" for split, count in data["patches"].items())
-        shapes = join(_shown(shape) for shape in data["shapes"])
-        spacings = join(_shown(spacing) for spacing in data["spacings_mm"])
-        subjects = plural(sum(data["subjects"].values()), "subject")
-        masks = f"{data['with_brain_mask']} of {subjects} with a brain mask"
-        if computed := data["brain_mask_computed"]:
-            masks += f", of which {computed} computed from the image by a simple threshold method"
-        yield "volumes", f"{shapes} voxels of {spacings} mm; {masks}"
-        yield "patches", f"{patches}; {100 * data['vessel_share']:.2f} % of all voxels are vessel"
-    seconds = sum(cell.get("seconds") or 0 for cell in results["cells"])
-    yield "work", f"{seconds / 60:.1f} minutes of stages, those that cells share counted for each of them"
+    if data := results["prepared"]:
+        yield from _data_facts(data)
+    minutes = results["work_seconds"] / 60
+    yield "work", f"{minutes:.1f} minutes of stages, those that cells share counted for each of them"
+
+
+def _data_facts(data: PreparedValues) -> Iterator[tuple[str, str]]:
+    patches = join(f"{count} {split}" for split, count in data["patches"].items())
+    shapes = join(_shown(shape) for shape in data["shapes"])
+    spacings = join(_shown(spacing) for spacing in data["spacings_mm"])
+    subjects = plural(sum(data["subjects"].values()), "subject")
+    masks = f"{data['with_brain_mask']} of {subjects} with a brain mask"
+    if computed := data["brain_mask_computed"]:
+        masks += f", of which {computed} computed from the image by a simple threshold method"
+    yield "volumes", f"{shapes} voxels of {spacings} mm; {masks}"
+    yield "patches", f"{patches}; {100 * data['vessel_share']:.2f} % of all voxels are vessel"
 
 
 def _unit(name: str) -> str:

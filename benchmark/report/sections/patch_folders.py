@@ -170,10 +170,11 @@ def _memorisation(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _closest(generated: ShownPair, training: ShownPair, distance: float, results: Mapping[str, Any]) -> ClosestPair:
+    threshold = results["memorisation"]["images"]["threshold"]
     return ClosestPair(
         grey_picture(generated.image, SQUARE, "generated", unit=True),
         grey_picture(training.image, SQUARE, "nearest training patch", unit=True),
-        closeness(distance, results["memorisation"]["images"]["threshold"]),
+        closeness(distance, distance / threshold if threshold else None),
     )
 
 

@@ -1,11 +1,12 @@
 """The result tables: segmentation, distances between distributions, and cost."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from benchmark.artifacts.values import ReferenceValues
 from benchmark.metrics.registry import REGION_NAMES, every, measurements, names
-from benchmark.report.sections.text import LabelMark, deviation, number, spread, unit_of
+from benchmark.report.sections.text import ArmMark, deviation, number, unit_of
+from benchmark.results.format import GroupResult, MetricValue, Results, Spread
 from benchmark.words import join, plural
 
 __all__ = [
@@ -48,9 +49,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """A label with its entries; `plain` names a row that is no label of the run."""
+    """An arm with its entries; `plain` names a row that is no arm of the run."""
 
-    label: LabelMark | None
+    arm: ArmMark | None
     entries: Sequence[Entry]
     plain: str = ""
 
@@ -99,30 +100,30 @@ def column(metric: str) -> Column:
     )
 
 
-def segmentation_table(results: Mapping[str, Any], marks: Mapping[str, LabelMark], distance: str) -> Table | None:
-    """Labels x DSC and bAVD (`bavd_voxel` or `bavd_mm`) x all and intracranial, or None without any value."""
+def segmentation_table(results: Results, marks: Mapping[str, ArmMark], distance: str) -> Table | None:
+    """Arms x DSC and bAVD (`bavd_voxel` or `bavd_mm`) x all and intracranial, or None without any value."""
     metrics = [f"{name}/{region}" for name in ("dsc", distance) for region in ("all", "intracranial")]
     if not any(metric in group["metrics"] for group in results["groups"] for metric in metrics):
         return None
     notes = Footnotes()
     rows = []
     for group in results["groups"]:
-        cells = [cell for cell in results["cells"] if cell["label"] == group["label"]]
-        over_subjects = _subject_spread(results, {cell["id"] for cell in cells})
-        entries = []
+        mark, entries = marks[group["label"]], []
         for metric in metrics:
-            entry = group["metrics"].get(metric)
-            sd = over_subjects.get(metric)
+            entry, over = group["metrics"].get(metric), group["over_subjects"].get(metric)
+            sd = over["sd"] if over else None
             detail = f"subjects ± {deviation(sd, unit_of(metric)[0])}" if sd is not None else ""
-            extra = _empty_predictions(group["label"], cells, metric)
-            entries.append(_mean_entry(entry, metric, notes, detail=detail, note=extra))
-        rows.append(Row(marks[group["label"]], [*entries, _seeds_entry(group, cells), _subjects_entry(cells)]))
+            note = _empty_predictions(mark.name, entry) if entry else None
+            entries.append(_mean_entry(entry, metric, notes, detail=detail, note=note))
+        subjects = group["test_subjects"]
+        counts = [_seeds_entry(group, mark), Entry("–" if subjects is None else str(subjects))]
+        rows.append(Row(mark, [*entries, *counts]))
     columns = [*(column(metric) for metric in metrics), Column("seeds"), Column("test subjects")]
     return Table(columns, rows, notes.lines())
 
 
-def other_segmentation_table(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Table | None:
-    """All metrics of segmentations that `segmentation_table` leaves out, a line each, x labels; None without any."""
+def other_segmentation_table(results: Results) -> Table | None:
+    """All metrics of segmentations that `segmentation_table` leaves out, a line each, x arms; None without any."""
     groups = results["groups"]
     known = [
         name
@@ -141,20 +142,15 @@ def other_segmentation_table(results: Mapping[str, Any], marks: Mapping[str, Lab
     return Table([Column(group["label"]) for group in groups], rows, notes.lines())
 
 
-def _seeds_entry(group: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> Entry:
-    if any(cell["untrained"] for cell in cells):
+def _seeds_entry(group: GroupResult, mark: ArmMark) -> Entry:
+    if mark.kind == "untrained":
         return Entry("–", "nothing drawn")
-    done = sum(cell["status"] == "done" for cell in cells)
-    return Entry(str(done), f"of {len(group['seeds'])}" if done < len(group["seeds"]) else "")
-
-
-def _subjects_entry(cells: Sequence[Mapping[str, Any]]) -> Entry:
-    counts = [cell["metrics"]["dsc/all"]["n"] for cell in cells if "dsc/all" in cell["metrics"]]
-    return Entry(str(max(counts)) if counts else "–")
+    done, seeds = group["done"], len(group["seeds"])
+    return Entry(str(done), f"of {seeds}" if done < seeds else "")
 
 
 def _mean_entry(
-    entry: Mapping[str, Any] | None,
+    entry: MetricValue | None,
     metric: str,
     notes: Footnotes,
     *,
@@ -177,24 +173,15 @@ def _mean_entry(
     return Entry(f"{text} {plus_minus}".strip(), detail, notes.mark(note))
 
 
-def _empty_predictions(label: str, cells: Iterable[Mapping[str, Any]], metric: str) -> str | None:
-    entries = [cell["metrics"][metric] for cell in cells if metric in cell["metrics"]]
-    empty, total = (sum(entry.get(name, 0) for entry in entries) for name in ("empty", "n"))
+def _empty_predictions(arm: str, entry: MetricValue) -> str | None:
+    empty = entry.get("empty_segmentations")
     if not empty:
         return None
+    segmentations = plural(entry["segmentations"], "segmentation")
     return (
-        f"{label}: in {empty} of {plural(total, 'segmentation')} the prediction (or the truth) was empty; "
-        "such a distance counts as the volume's diagonal, its DSC as 0"
+        f"{arm}: in {empty} of {segmentations} the prediction (or the truth) was empty; such a distance counts as the "
+        "volume's diagonal, its DSC as 0"
     )
-
-
-def _subject_spread(results: Mapping[str, Any], cells: set[str]) -> dict[str, float | None]:
-    """SD over test subjects per metric, of each subject's mean over seeds."""
-    values: dict[str, dict[str, list[float]]] = {}
-    for row in results["subjects"]:
-        if row["cell"] in cells and row["split"] == "test" and row["value"] is not None:
-            values.setdefault(row["metric"], {}).setdefault(row["subject"], []).append(row["value"])
-    return {metric: spread([sum(v) / len(v) for v in subjects.values()]) for metric, subjects in values.items()}
 
 
 def distance_names() -> list[str]:
@@ -203,51 +190,47 @@ def distance_names() -> list[str]:
     return [*names("set"), *(named.name for each in others for named in each.named)]
 
 
-def distance_table(results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Table | None:
-    """The floor (real against real) and each generative label x every distance, with the labels' vessel share."""
-    floor = results.get("floor") or {}
+def distance_table(results: Results, marks: Mapping[str, ArmMark]) -> Table | None:
+    """The floor (real against real) and each generative arm x every distance, with the share of vessel."""
+    floor, real = results["floor"], results["real_labels"]
+    of_floor = floor["metrics"] if floor else {}
     known = [name for name in distance_names() if any(name in group["metrics"] for group in results["groups"])]
-    known = known or [name for name in distance_names() if name in floor.get("metrics", {})]
+    known = known or [name for name in distance_names() if name in of_floor]
     if not known:
         return None
     notes = Footnotes()
-    shares = _vessel_shares(results, "vessel_share_synthetic")
-    real_shares = [share for column in _vessel_shares(results, "vessel_share_real").values() for share in column]
     rows = []
     if floor:
-        sd = floor.get("sd", {})
-        entries = [
-            _mean_entry({"value": floor["metrics"].get(name), "sd": sd.get(name)}, name, notes, stacked=True)
-            for name in known
-        ]
-        rows.append(Row(None, [*entries, _share_entry(real_shares[:1])], "real vs real"))
+        entries = [_floor_entry(floor, name, notes) for name in known]
+        share: Spread | None = {"value": real["vessel_share"], "sd": None} if real else None
+        rows.append(Row(None, [*entries, _share_entry(share)], "real vs real"))
     for group in results["groups"]:
         mark = marks[group["label"]]
         if mark.is_synthetic:
             entries = [_mean_entry(group["metrics"].get(name), name, notes, stacked=True) for name in known]
-            rows.append(Row(mark, [*entries, _share_entry(shares.get(mark.name, []))]))
+            rows.append(Row(mark, [*entries, _share_entry(group["vessel_share"])]))
     columns = [*(column(name) for name in known), Column("vessels", "% of label")]
     return Table(columns, rows, notes.lines())
 
 
-def _vessel_shares(results: Mapping[str, Any], name: str) -> dict[str, list[float]]:
-    shares: dict[str, list[float]] = {}
-    for cell in results["cells"]:
-        if cell["labels"]:
-            shares.setdefault(cell["label"], []).append(cell["labels"][name])
-    return shares
+def _floor_entry(floor: ReferenceValues, metric: str, notes: Footnotes) -> Entry:
+    value, sd, decimals = floor["metrics"].get(metric), floor.get("sd", {}).get(metric), unit_of(metric)[0]
+    if value is None:
+        return Entry("n/a", "", notes.mark("no value"))
+    return Entry(number(value, decimals), "" if sd is None else f"± {deviation(sd, decimals)}")
 
 
-def _share_entry(shares: Sequence[float]) -> Entry:
-    if not shares:
+def _share_entry(share: Spread | None) -> Entry:
+    if share is None:
         return Entry("–")
-    sd = spread(shares)
-    return Entry(f"{100 * sum(shares) / len(shares):.2f}", "" if sd is None else f"± {deviation(100 * sd, 2)}")
+    sd = share["sd"]
+    return Entry(number(100 * share["value"], 2), "" if sd is None else f"± {deviation(100 * sd, 2)}")
 
 
-def distance_warnings(results: Mapping[str, Any]) -> Sequence[str]:
+def distance_warnings(results: Results) -> Sequence[str]:
     """What the metrics warned of, each text once with where it was said."""
-    places: dict[str, list[str]] = {text: ["real vs real"] for text in (results.get("floor") or {}).get("warnings", ())}
+    floor = results["floor"]
+    places: dict[str, list[str]] = {text: ["real vs real"] for text in (floor.get("warnings", ()) if floor else ())}
     for cell in results["cells"]:
         for text in cell["warnings"]:
             place = places.setdefault(text, [])

@@ -1,24 +1,22 @@
-"""Numbers as a reader wants them, and the labels of a run with their colours."""
+"""Numbers as a reader wants them, and the arms of a run with their colours."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from benchmark.metrics.registry import find
-from benchmark.report.charts import label_colours
-from benchmark.results.arms import trained_on
+from benchmark.protocol.cells import SYNTHETIC_KINDS, Kind
+from benchmark.report.charts import arm_colours
+from benchmark.results.format import CellResult
 
 __all__ = [
-    "LabelMark",
+    "ArmMark",
+    "arm_marks",
     "deviation",
     "interval",
-    "label_marks",
     "metric_phrase",
     "number",
     "sentence",
     "signed",
-    "spread",
     "unit_of",
 ]
 
@@ -26,23 +24,29 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
-class LabelMark:
-    """A label (the paper's name of a variant, or `real`) with the colour that it has throughout the page."""
+class ArmMark:
+    """An arm (a variant of the paper, or `real`), by the label of its cells, with its colour throughout the page."""
 
     name: str
     colour: str
-    is_real: bool
-    is_synthetic: bool  # neither of the two where real patches and synthetic pairs are mixed
+    kind: Kind
+
+    @property
+    def is_real(self) -> bool:
+        """Whether its U-Nets learn from real patches alone."""
+        return self.kind == "real"
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether they learn from generated pairs alone."""
+        return self.kind in SYNTHETIC_KINDS
 
 
-def label_marks(results: Mapping[str, Any]) -> dict[str, LabelMark]:
-    """Every label of the run, in the order of the results."""
-    learned_from = {cell["label"]: trained_on(cell) for cell in results["cells"]}
-    colours = label_colours(learned_from)
-    return {
-        name: LabelMark(name, colours[name], source == "real", source == "synthetic")
-        for name, source in learned_from.items()
-    }
+def arm_marks(cells: Iterable[CellResult]) -> dict[str, ArmMark]:
+    """Every arm of the run by its label, in the order of the results."""
+    kinds = {cell["label"]: cell["kind"] for cell in cells}
+    colours = arm_colours(kinds)
+    return {name: ArmMark(name, colours[name], kind) for name, kind in kinds.items()}
 
 
 def number(value: float, decimals: int) -> str:
@@ -90,14 +94,6 @@ def unit_of(metric: str) -> tuple[int, str]:
     """Decimals and unit of a metric."""
     found = find(metric)
     return (3, "") if found is None else (found.metric.decimals, found.metric.unit)
-
-
-def spread(values: Sequence[float]) -> float | None:
-    """Sample SD, None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    mean = sum(values) / len(values)
-    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def _minus(text: str) -> str:

@@ -1,8 +1,8 @@
 """How many real subjects a synthetic set is worth: charts, a sentence per set, and the budget that all share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
 
 from markupsafe import Markup
 
@@ -10,8 +10,9 @@ from benchmark.claims.utility import worth_in_words
 from benchmark.metrics.registry import REGION_NAMES, every
 from benchmark.report.charts import REAL_COLOUR, Level, Points, utility_chart
 from benchmark.report.sections.tables import Column, Entry, Row, Table, column
-from benchmark.report.sections.text import LabelMark, deviation, metric_phrase, number, sentence
-from benchmark.results.run_folder import Run
+from benchmark.report.sections.text import ArmMark, deviation, metric_phrase, number, sentence
+from benchmark.results.format import Results, Training
+from benchmark.results.judgements import CurvePoint, UtilityArm, UtilityCurve, Worth
 from benchmark.words import join, plural
 
 __all__ = ["Utility", "UtilityMetric", "utility_view"]
@@ -25,7 +26,7 @@ class UtilityMetric:
 
     name: str
     answer: str
-    sentences: Sequence[tuple[LabelMark, str]]
+    sentences: Sequence[tuple[ArmMark, str]]
     chart: Markup
 
 
@@ -33,7 +34,7 @@ class UtilityMetric:
 class Utility:
     """Everything of the section."""
 
-    marks: Sequence[LabelMark]
+    marks: Sequence[ArmMark]
     metrics: Sequence[UtilityMetric]
     table: Table
     budget: str
@@ -43,28 +44,32 @@ class Utility:
     has_mixed: bool
 
 
-def utility_view(run: Run, results: Mapping[str, Any], marks: Mapping[str, LabelMark]) -> Utility | None:
+def utility_view(results: Results, marks: Mapping[str, ArmMark]) -> Utility | None:
     """None where no U-Nets learned from fewer real subjects."""
     entries = results["utility"]
     if not entries:
         return None
     several = len({entry["recipe"] for entry in entries}) > 1
-    labels = list(dict.fromkeys(row["label"] for entry in entries for row in (*entry["arms"], *entry["curve"])))
-    seeds = sorted({cell["seed"] for cell in results["cells"] if cell["label"] in labels})
+    weighed = {row["label"] for entry in entries for row in _rows(entry)}
+    seeds = sorted({cell["seed"] for cell in results["cells"] if cell["label"] in weighed})
     arms = [arm for entry in entries for arm in entry["arms"]]
     return Utility(
         marks=[marks[name] for name in dict.fromkeys(arm["label"] for arm in arms)],
         metrics=[_metric(entry, marks, f", recipe {entry['recipe']}" if several else "") for entry in entries],
-        table=_table(run, entries, marks),
-        budget=_budget(run, results),
+        table=_table(results, marks),
+        budget=_budget(results),
         interpolation=entries[0]["interpolation"],
         seeds=f"{plural(len(seeds), 'seed')} ({join(map(str, seeds))})",
-        all_real=run.subjects().get("train", 0),
+        all_real=results["split"].get("train", 0),
         has_mixed=any(arm["mixed_with"] for arm in arms),
     )
 
 
-def _metric(entry: Mapping[str, Any], marks: Mapping[str, LabelMark], recipe: str) -> UtilityMetric:
+def _rows(entry: UtilityCurve) -> Iterable[CurvePoint | UtilityArm]:
+    return chain(entry["curve"], entry["arms"])
+
+
+def _metric(entry: UtilityCurve, marks: Mapping[str, ArmMark], recipe: str) -> UtilityMetric:
     levels = []
     mixed: dict[str, list[Points]] = {}
     for arm in entry["arms"]:
@@ -86,15 +91,15 @@ def _metric(entry: Mapping[str, Any], marks: Mapping[str, LabelMark], recipe: st
     )
 
 
-def _points(row: Mapping[str, Any], colour: str) -> Points:
+def _points(row: CurvePoint | UtilityArm, colour: str) -> Points:
     return Points(colour, row["real_subjects"], _values(row))
 
 
-def _values(row: Mapping[str, Any]) -> Sequence[float]:
+def _values(row: CurvePoint | UtilityArm) -> Sequence[float]:
     return list(row["by_seed"].values())
 
 
-def _drawn_interval(worth: Mapping[str, Any]) -> tuple[float, float] | None:
+def _drawn_interval(worth: Worth) -> tuple[float, float] | None:
     """Open ends run to the ends of the curve."""
     if worth["reason"]:
         return None
@@ -102,26 +107,27 @@ def _drawn_interval(worth: Mapping[str, Any]) -> tuple[float, float] | None:
     return (worth["smallest"] if low is None else low, worth["largest"] if high is None else high)
 
 
-def _table(run: Run, entries: Sequence[Mapping[str, Any]], marks: Mapping[str, LabelMark]) -> Table:
+def _table(results: Results, marks: Mapping[str, ArmMark]) -> Table:
     """Every arm: what a U-Net learned from, for how many steps, and what it reached."""
-    trained: dict[str, list[Mapping[str, Any]]] = {}
-    for record in run.cells:
-        if values := run.values(record, "unet"):
-            trained.setdefault(record["cell"]["label"], []).append(values)
+    entries = results["utility"]
+    trained: dict[str, list[Training]] = {}
+    for cell in results["cells"]:
+        if "unet" in cell["trainings"]:
+            trained.setdefault(cell["label"], []).append(cell["trainings"]["unet"])
     rows = []
-    by_metric = [{row["label"]: row for row in (*entry["curve"], *entry["arms"])} for entry in entries]
-    for label, row in {label: row for rows_of in by_metric for label, row in rows_of.items()}.items():
-        unets = trained.get(label, [])
+    by_metric = [{row["label"]: row for row in _rows(entry)} for entry in entries]
+    for arm, row in {arm: row for of_metric in by_metric for arm, row in of_metric.items()}.items():
+        unets = trained.get(arm, [])
         entry = [Entry(str(row["real_subjects"]))]
         for kind in ("real", "synthetic"):
-            counts = sorted({values["training_samples"].get(kind, 0) for values in unets})
+            counts = sorted({unet["samples"].get(kind, 0) for unet in unets})
             entry.append(Entry(join(str(count) for count in counts) if counts else "–"))
-        steps = [values["steps"] for values in unets]
-        entry.append(Entry(_range(steps), f"best {_range([values['best_step'] for values in unets])}" if unets else ""))
-        for rows_of in by_metric:
-            reached = rows_of.get(label)
+        steps = [unet["steps"] for unet in unets]
+        entry.append(Entry(_range(steps), f"best {_range([unet['best_step'] for unet in unets])}" if unets else ""))
+        for of_metric in by_metric:
+            reached = of_metric.get(arm)
             entry.append(_reached(reached) if reached else Entry("–"))
-        rows.append(Row(marks[label], entry))
+        rows.append(Row(marks[arm], entry))
     columns = [
         Column("real subjects"),
         Column("real", "patches"),
@@ -132,7 +138,7 @@ def _table(run: Run, entries: Sequence[Mapping[str, Any]], marks: Mapping[str, L
     return Table(columns, rows)
 
 
-def _reached(row: Mapping[str, Any]) -> Entry:
+def _reached(row: CurvePoint | UtilityArm) -> Entry:
     sd = f"± {deviation(row['sd'], DECIMALS)}" if row["sd"] is not None else ""
     return Entry(f"{number(row['value'], DECIMALS)} {sd}".strip())
 
@@ -143,7 +149,7 @@ def _range(values: Sequence[int]) -> str:
     return str(values[0]) if len(set(values)) == 1 else f"{min(values)}–{max(values)}"
 
 
-def _budget(run: Run, results: Mapping[str, Any]) -> str:
+def _budget(results: Results) -> str:
     unet = results["settings"]["unet"]
     chosen = unet.get("threshold") == "validation"
     score = "mean DSC inside the brain, at the best threshold," if chosen else "mean soft Dice"
@@ -151,5 +157,5 @@ def _budget(run: Run, results: Mapping[str, Any]) -> str:
         f"every U-Net has the same budget, whatever it learns from: at most {unet['steps']} steps of "
         f"{unet['batch']} patches, validated after every {unet['validate_every']}; it stops after "
         f"{plural(unet['patience'], 'validation')} without a gain, and its best weights are kept. A validation is the "
-        f"{score} over the whole volumes of {plural(run.subjects().get('validation', 0), 'subject')}"
+        f"{score} over the whole volumes of {plural(results['split'].get('validation', 0), 'subject')}"
     )

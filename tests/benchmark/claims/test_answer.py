@@ -23,7 +23,7 @@ from benchmark.claims.realism import THRESHOLDS, cell_warning, realism_of, reali
 from benchmark.commands.progress import RunDisplay
 from benchmark.datasets.source import choose_source
 from benchmark.plan import Plan, build_plan
-from benchmark.protocol.cells import cells_of
+from benchmark.protocol.cells import cells_of, kind_of
 from benchmark.protocol.load import find_protocol, load_protocol
 from benchmark.report.mlflow_mirror import answer_metrics
 from benchmark.results.run_folder import load_run
@@ -43,7 +43,8 @@ def cell(label: str, seed: int = 0, **more: Any) -> dict[str, Any]:
     norm = "spectral" if label in ("A", "B") else None
     blank = {"external": None, "real_subjects": None, "mixed_with": None, "metrics": {}, "labels": None}
     names = {"id": f"{label}_s{seed}", "label": label, "seed": seed, "norm": norm, "untrained": rule}
-    return names | blank | {"simulated": label == "procedural"} | more
+    facts = names | blank | {"simulated": label == "procedural"} | more
+    return facts | {"kind": kind_of(facts)}
 
 
 def rows(values: Mapping[str, tuple[list[float], list[float]]], metric: str = "dsc/all", seed: int = 0) -> pd.DataFrame:
@@ -174,7 +175,7 @@ WITH_SCORES = [*CELLS[:3], scored("A", 0.29, 0.14, 6.2), scored("B", 0.3, 0.1)]
 
 
 def test_the_answer_says_both_regions_and_the_floor() -> None:
-    answer = answer_of(results(VALUES, WITH_SCORES))
+    answer = answer_of(**results(VALUES, WITH_SCORES))
     assert answer is not None
     assert [region["metric"] for region in answer["regions"]] == ["dsc/intracranial", "dsc/all"]
     assert "For all vessels synthetic pairs cost 0.158 of DSC" in " ".join(answer["sentences"])
@@ -188,7 +189,7 @@ def test_the_answer_says_both_regions_and_the_floor() -> None:
 
 def test_being_below_no_learning_at_all_is_said_first() -> None:
     low = VALUES | {"A": ([0.7, 0.7], [0.3] * 4)}
-    answer = answer_of(results(low, WITH_SCORES))
+    answer = answer_of(**results(low, WITH_SCORES))
     assert answer is not None
     assert answer["warnings"][0].startswith("No better than no learning at all: what learned from A reaches")
     assert "where the rule vesselness has 0.557" in answer["warnings"][0]
@@ -196,7 +197,7 @@ def test_being_below_no_learning_at_all_is_said_first() -> None:
 
 
 def test_real_patches_that_teach_nothing_make_the_gap_meaningless() -> None:
-    answer = answer_of(results(VALUES | {"real": ([0.9, 0.9], [0.5] * 4)}, WITH_SCORES))
+    answer = answer_of(**results(VALUES | {"real": ([0.9, 0.9], [0.5] * 4)}, WITH_SCORES))
     assert answer is not None
     assert any("real patches teach no more than a rule" in text for text in answer["warnings"])
     assert "the share of the real gain is not defined" in " ".join(answer["sentences"])
@@ -207,7 +208,7 @@ def test_a_floor_of_fewer_patches_makes_the_ratio_a_least_one() -> None:
     found["realism"] = realism_of(
         WITH_SCORES, FLOOR | {"warnings": ["the floor has 3 patches a side and the scores 4: its FID is biased more"]}
     )
-    answer = answer_of(found)
+    answer = answer_of(**found)
     assert answer is not None
     assert "at least 29 times" in answer["warnings"][-1]
 

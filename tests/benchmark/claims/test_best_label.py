@@ -6,12 +6,14 @@ import pandas as pd
 import pytest
 
 from benchmark.claims.best_label import best_synthetic, with_choice
+from benchmark.protocol.cells import kind_of
 
 
 def cell(label: str, seed: int = 0, real_subjects: int | None = None) -> dict[str, Any]:
     arm = {"mixed_with": label.partition(" + ")[2] or None, "real_subjects": real_subjects, "external": None}
     norm = None if label.startswith("real") else "spectral"
-    return {"id": f"{label}_s{seed}", "label": label, "norm": norm, **arm, "seed": seed, "metrics": {}}
+    facts = {"id": f"{label}_s{seed}", "label": label, "norm": norm, **arm, "seed": seed, "metrics": {}}
+    return facts | {"kind": kind_of(facts)}
 
 
 def rows(values: dict[str, tuple[list[float], list[float]]], metric: str = "dsc/all", seed: int = 0) -> pd.DataFrame:

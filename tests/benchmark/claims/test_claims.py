@@ -45,6 +45,7 @@ def cell(label: str, seed: int, precision: str | None = "fp32", **metrics: objec
     return {
         "id": f"{label}_s{seed}",
         "label": label,
+        "kind": "synthetic",
         "norm": "spectral",
         "seed": seed,
         "precision": precision,
@@ -292,7 +293,7 @@ def test_holm_corrects_for_the_claims_that_could_be_decided(dsc: dict[str, np.nd
 def test_the_best_label_has_to_beat_every_other_synthetic_one(dsc: dict[str, np.ndarray]) -> None:
     values = dsc | {"middle": dsc["bad"] + 0.02, "real": dsc["good"] + 0.1}
     cells = [
-        cell(label, seed) | {"norm": None if label == "real" else "spectral"} for label in values for seed in (0, 1)
+        cell(label, seed) | {"kind": "real" if label == "real" else "synthetic"} for label in values for seed in (0, 1)
     ]
     best = judge({"best": ("dsc/intracranial @ good",)}, cells, rows(values))
     assert best["verdict"] == "supported"

@@ -162,6 +162,7 @@ def simulated_run(
                 {
                     "id": f"{label}_s{seed}",
                     "label": label,
+                    "kind": "real" if label == "real" else "synthetic",
                     "norm": None if label == "real" else "spectral",
                     "precision": None,
                     "seed": seed,

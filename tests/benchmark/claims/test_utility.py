@@ -220,11 +220,11 @@ def test_one_seed_has_no_interval_and_none_in_common_no_value() -> None:
 
 CELL = {"norm": None, "external": None, "real_subjects": None, "mixed_with": None, "recipe": "r", "recipe_options": {}}
 CELLS = [
-    {**CELL, "label": "real"},
-    {**CELL, "label": "real n=1", "real_subjects": 1},
-    {**CELL, "label": "real n=3", "real_subjects": 3},
-    {**CELL, "label": "SN", "norm": "spectral"},
-    {**CELL, "label": "real n=1 + SN", "real_subjects": 1, "mixed_with": "SN"},
+    {**CELL, "label": "real", "kind": "real"},
+    {**CELL, "label": "real n=1", "kind": "real", "real_subjects": 1},
+    {**CELL, "label": "real n=3", "kind": "real", "real_subjects": 3},
+    {**CELL, "label": "SN", "kind": "synthetic", "norm": "spectral"},
+    {**CELL, "label": "real n=1 + SN", "kind": "mixed", "real_subjects": 1, "mixed_with": "SN"},
 ]
 REACHED = {"real": 0.5, "real n=1": 0.1, "real n=3": 0.2, "SN": 0.15, "real n=1 + SN": 0.6}
 

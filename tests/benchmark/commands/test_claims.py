@@ -13,13 +13,14 @@ from benchmark.commands import app
 
 def measured(time_ms: float, memory_mib: float) -> dict[str, Any]:
     rounds = [time_ms + drift for drift in (0.0, 1.0, 4.0, 2.0, 3.0, 5.0)]
-    return {"step_time_ms": rounds, "peak_memory_mib": memory_mib, "emulated": False}
+    return {"step_time_ms": rounds, "peak_memory_mib": memory_mib, "emulated": False, "steps_timed": 18}
 
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     """A run of SN and GP, with costs alone."""
     values = {"configurations": {"SN": measured(10, 5), "GP": measured(20, 9)}, "memory_definition": "bytes"}
+    values["threads"] = 1
     make_run(tmp_path, {f"{label}_f16_s0": {"measure": dict(values)} for label in ("SN", "GP")})
     path = tmp_path / "runs/r-p/cells/GP_f16_s0.json"
     record = json.loads(path.read_text())

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from paths import ROOT
+from run_folders import make_run
 from typer.testing import CliRunner
 
 from benchmark.commands import app
@@ -195,9 +196,7 @@ def test_a_batch_larger_than_the_patches_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "runs/r").mkdir(parents=True)
-    for name, content in (("run.json", '{"cells": []}'), ("environment.json", "{}")):
-        (tmp_path / "runs/r" / name).write_text(content)
+    make_run(tmp_path, {})
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()

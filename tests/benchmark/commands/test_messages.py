@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from paper_checkpoints import one_number, paper_generator
+from run_folders import make_run
 from typer.testing import CliRunner
 
 from benchmark.cli import main
@@ -134,13 +135,15 @@ def test_what_is_no_seeds_is_refused(text: str) -> None:
 
 
 def test_more_seeds_are_more_than_the_run_has_and_a_stopped_run_goes_on_with_the_same(tmp_path: Path) -> None:
-    assert wanted_seeds("+2", [0, 1], tmp_path, "r") == ([0, 1, 2, 3], [0, 1])
-    keep_seeds(tmp_path, "r", "+2", [0, 1], [0, 1, 2, 3])
-    write_text(tmp_path / "runs/r/cells/c.json", json.dumps({"stages": {"gan": "train_gan-0"}}))
-    assert wanted_seeds("+2", [0, 1], tmp_path, "r")[0] == [0, 1, 2, 3], "stopped: its stage is not done"
-    assert wanted_seeds("+1", [0, 1], tmp_path, "r")[0] == [0, 1, 2, 3, 4]
-    (tmp_path / "runs/r/cells/c.json").unlink()
-    assert wanted_seeds("+2", [0, 1], tmp_path, "r")[0] == [0, 1, 2, 3, 4, 5], "done: two more again"
+    assert wanted_seeds("+2", [0, 1], tmp_path, "r-p") == ([0, 1, 2, 3], [0, 1])
+    make_run(tmp_path, {"SN_f16_s0": {"gan": "stopped"}})
+    keep_seeds(tmp_path, "r-p", "+2", [0, 1], [0, 1, 2, 3])
+    assert wanted_seeds("+2", [0, 1], tmp_path, "r-p")[0] == [0, 1, 2, 3], "stopped: its stage is not done"
+    assert wanted_seeds("+1", [0, 1], tmp_path, "r-p")[0] == [0, 1, 2, 3, 4]
+    make_run(tmp_path, {"SN_f16_s0": {"gan": {"steps": 1}}})
+    assert wanted_seeds("+2", [0, 1], tmp_path, "r-p")[0] == [0, 1, 2, 3, 4, 5], "done: two more again"
+    (tmp_path / "runs/r-p/run.json").write_text("{")
+    assert wanted_seeds("+2", [0, 1], tmp_path, "r-p")[0] == [0, 1, 2, 3], "damaged: the same run mends it"
 
 
 def test_the_seeds_of_a_run_can_be_chosen(tmp_path: Path) -> None:
@@ -184,10 +187,8 @@ def test_the_cells_of_a_protocol_are_there_for_programs() -> None:
     assert len(listed["claims"]) == 13
 
 
-def test_an_unknown_variant_is_told_with_those_there_are() -> None:
-    with pytest.raises(
-        KeyError, match="unknown variant 'SNMP', did you mean 'SN-MP'\\?; known: GP, SN, SN-MP"
-    ) as caught:
+def test_an_unknown_variant_is_told_with_the_nearest() -> None:
+    with pytest.raises(KeyError, match="unknown variant 'SNMP', did you mean 'SN-MP'\\?") as caught:
         VARIANTS["SNMP"]
     assert isinstance(caught.value, InputError)
     assert VARIANTS.get("SNMP") is None

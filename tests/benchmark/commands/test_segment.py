@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from run_folders import make_run
 from safetensors.torch import save_file
 
 from benchmark import cli
+from benchmark.artifacts.store import Spec
 from benchmark.stages.train_unet import scaled
 from benchmark.trained.segmenter import find_unet, open_segmenter, output_names
 from vesselgan.data import load_volume, robust_range
@@ -185,23 +187,14 @@ def test_weights_of_another_network_are_refused_in_one_line(model: Path) -> None
 
 
 def test_a_run_of_several_networks_lists_them_and_takes_a_cell(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    cells = {"real_s0": "train_unet-1", "SN_s0": "train_unet-2", "GP_s0": "train_unet-3"}
-    (runs / "r/cells").mkdir(parents=True)
-    for name, content in (("run", {"cells": list(cells)}), ("environment", {})):
-        (runs / f"r/{name}.json").write_text(json.dumps(content))
-    for cell, key in cells.items():
-        (runs / f"r/cells/{cell}.json").write_text(json.dumps({"cell": {"id": cell}, "stages": {"unet": key}}))
-        (runs / "stages" / key).mkdir(parents=True)
-        if cell != "GP_s0":  # not trained yet
-            (runs / "stages" / key / "unet.safetensors").write_bytes(b"")
-            result = {"values": {}, "facts": {}, "files": {}}
-            (runs / "stages" / key / "result.json").write_text(json.dumps(result))
-    run = str(runs / "r")
+    make_run(tmp_path, {"real_s0": {"unet": {}}, "SN_s0": {"unet": {}}, "GP_s0": {"unet": "stopped"}})
+    runs, key = tmp_path / "runs", Spec("unet", 1, {"cell": "SN_s0"}).key
+    (runs / "stages" / key / "unet.safetensors").touch()
+    run = str(runs / "r-p")
     with pytest.raises(InputError, match=r"has 2 U-Nets; choose one with --cell: real_s0, SN_s0$"):
         find_unet(run, runs=runs, cell=None)
-    assert find_unet(run, runs=Path("elsewhere"), cell="SN_s0").name == "train_unet-2"
-    weights = find_unet("r", runs=runs, cell="SN_s0") / "unet.safetensors"
+    assert find_unet(run, runs=Path("elsewhere"), cell="SN_s0").name == key
+    weights = find_unet("r-p", runs=runs, cell="SN_s0") / "unet.safetensors"
     assert find_unet(str(weights), runs=runs, cell=None) == weights.parent
     with pytest.raises(InputError, match=r"--cell SNN_s0: no such U-Net, did you mean 'SN_s0'\?"):
         find_unet(run, runs=runs, cell="SNN_s0")
@@ -209,7 +202,7 @@ def test_a_run_of_several_networks_lists_them_and_takes_a_cell(tmp_path: Path) -
         find_unet(run, runs=runs, cell="GP_s0")
     with pytest.raises(InputError, match=r"no U-Net there \(unet\.safetensors"):
         find_unet(str(tmp_path), runs=runs, cell=None)
-    with pytest.raises(InputError, match=r"is no run; leave it out, or name one of .*runs \(r; --runs"):
+    with pytest.raises(InputError, match=r"is no run; leave it out, or name one of .*runs \(r-p; --runs"):
         find_unet(str(weights), runs=runs, cell="SN_s0")
-    with pytest.raises(InputError, match=r"none: neither a U-Net's file, a folder, nor a run of .*runs \(r; --runs"):
+    with pytest.raises(InputError, match=r"none: neither a U-Net's file, a folder, nor a run of .*runs \(r-p; --runs"):
         find_unet("none", runs=runs, cell=None)

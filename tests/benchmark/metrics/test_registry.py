@@ -139,7 +139,8 @@ def test_a_cost_of_ones_own_stands_beside_the_others(tmp_path: Path) -> None:
     own("step_time_s", "cost", seconds, unit="s")
     own("kib", "cost", lambda costs: 1024 * costs.peak_memory_mib)
     measured = {"step_time_ms": [10.0, 20.0], "peak_memory_mib": 5.0, "emulated": True, "busy": "busy"}
-    make_run(tmp_path, {"SN_f16_s0": {"measure": {"configurations": {"SN": measured}, "memory_definition": "bytes"}}})
+    values = {"configurations": {"SN": {**measured, "steps_timed": 2}}, "memory_definition": "bytes", "threads": 1}
+    make_run(tmp_path, {"SN_f16_s0": {"measure": values}})
     results = results_of(load_run(tmp_path, "r-p"))
     (cell,) = results["cells"]
     assert cell["metrics"]["step_time_s"]["rounds"] == [0.01, 0.02]
@@ -154,7 +155,7 @@ def test_a_cost_of_ones_own_stands_beside_the_others(tmp_path: Path) -> None:
 def test_missing_values_could_have_been_as_far_as_the_limits_or_the_run_go() -> None:
     own("toy", "set", len, limits=(-np.inf, 3.0))
     cells = [
-        {"label": "SN", "id": f"SN{seed}", "seed": seed, "metrics": {"toy": {"value": value}}}
+        {"label": "SN", "kind": "synthetic", "id": f"SN{seed}", "seed": seed, "metrics": {"toy": {"value": value}}}
         for seed, value in enumerate((-2.0, 1.0))
     ]
     assert Evidence(cells, []).limits("toy") == (-2.0, 3.0)  # type: ignore[arg-type]

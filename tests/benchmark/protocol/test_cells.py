@@ -1,12 +1,13 @@
 """From axes to cells: resolution, labels, ids, selection."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 
 from benchmark.datasets.source import choose_source
 from benchmark.plan import build_plan
-from benchmark.protocol.cells import cells_of, labels_of, select
+from benchmark.protocol.cells import cells_of, kind_of, labels_of, select
 from benchmark.protocol.schema import Matrix, Profile, Protocol, Score
 from vesselgan.errors import InputError
 from vesselgan.recipe import resolve_recipe
@@ -138,6 +139,28 @@ def test_claims_may_name_the_baseline_and_every_label() -> None:
         "SN recipe=corrected",
         "SN recipe=paper_code",
     ]
+
+
+def test_what_a_cell_learns_from_is_one_kind_as_planned_and_as_read_back() -> None:
+    theirs = {"external": "folder", "label": "theirs"}
+    protocol = protocol_with(
+        {"variant": ["SN"], "seed": [0]}, arms={"real": [1], "real + SN": ["all"]}, include=[theirs]
+    )
+    found = cells_of(protocol, protocol.profiles["laptop"], has_data=True)
+    kinds = {cell.label: cell.kind for cell in found}
+    assert kinds == {
+        "real": "real",
+        "real n=1": "real",
+        "threshold": "untrained",
+        "vesselness": "untrained",
+        "SN": "synthetic",
+        "theirs": "external",
+        "procedural": "procedural",
+        "real + SN": "mixed",
+    }
+    assert {cell.label: kind_of(json.loads(json.dumps(asdict(cell)))) for cell in found} == kinds
+    assert {cell.label for cell in found if cell.is_synthetic} == {"SN", "theirs"}
+    assert {kind_of({"norm": norm}) for norm in (None, "spectral")} == {"real", "synthetic"}, "of earlier runs"
 
 
 def test_rules_without_learning_have_one_cell_each_whatever_the_seeds() -> None:

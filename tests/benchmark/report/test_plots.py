@@ -13,7 +13,7 @@ from benchmark.report.charts import (
     Level,
     Line,
     Points,
-    label_colours,
+    arm_colours,
     prd_chart,
     subject_chart,
     training_chart,
@@ -74,12 +74,12 @@ def test_a_utility_chart_marks_where_a_level_meets_the_curve_and_its_interval() 
     assert utility_chart(curve, [met], mixed, "title", "DSC") == charts[0]
 
 
-def test_labels_have_different_colours_and_real_data_are_grey() -> None:
+def test_arms_have_different_colours_and_real_data_are_grey() -> None:
     learned = {f"variant {index}": "synthetic" for index in range(12)}
-    labels = {"real": "real", "threshold": "nothing", "vesselness": "nothing", **learned}
-    colours = label_colours(labels)
+    arms = {"real": "real", "threshold": "untrained", "vesselness": "untrained", **learned}
+    colours = arm_colours(arms)
     assert colours["real"] == "#808080"
-    assert len(set(colours.values())) == len(labels)
+    assert len(set(colours.values())) == len(arms)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,9 +28,10 @@ from benchmark.report.run_page import render_report
 from benchmark.report.sections.claims import claim_views
 from benchmark.report.sections.median_patches import median_patches
 from benchmark.report.sections.segmentations import segmented_subjects
-from benchmark.report.sections.text import label_marks, number
+from benchmark.report.sections.text import arm_marks, number
+from benchmark.results.rows import subject_rows
 from benchmark.results.run_folder import Run, load_run
-from benchmark.results.summary import subject_rows, summarise
+from benchmark.results.summary import summarise
 from benchmark.run.scheduler import write_run_folder
 from vesselgan.data import LoadedSubject, open_store, write_store
 from vesselgan.metrics import block_means, mirrored
@@ -44,6 +45,7 @@ default_profile: smoke
 profiles:
   smoke:
     about: For <b>tests</b>.
+    trial: true
     recipe: corrected
     phantom: {shape: [32, 32, 16]}
     split: {train: 2, validation: 1, test: 3}
@@ -192,7 +194,7 @@ def write_costs(spec: Spec, folder: Path, rng: np.random.Generator, *_: Any) -> 
     return {"configurations": configurations, "memory_definition": "live tensor bytes", "threads": 2}
 
 
-WRITERS: Mapping[str, Callable[..., Values]] = {
+WRITERS: dict[str, Callable[..., Values]] = {
     "verify": lambda *_: {"operations": 44, "faults": []},
     "prepare": write_data,
     "train_gan": write_gan,
@@ -285,25 +287,30 @@ def test_precision_claims_and_ratios_carry_the_note_on_bf16(page: str) -> None:
     assert "0.50" in page[page.index("SN-MP / SN") :][:200]
 
 
-def test_an_emulated_precision_gives_no_ratio_of_times(run: Run, tmp_path: Path) -> None:
-    results = results_of(run)
-    for cell in results["cells"]:
-        if cell["label"] == "SN-MP":
-            cell["metrics"]["step_time_ms"]["emulated"] = True
-    page = render(run, tmp_path, cells=results["cells"])
+def costs_of(label: str, **more: Any) -> Callable[..., Values]:
+    """Writes costs with something more to say of one label."""
+
+    def write(*arguments: Any) -> Values:
+        values = write_costs(*arguments)
+        values["configurations"][label] |= more
+        return values
+
+    return write
+
+
+def test_an_emulated_precision_gives_no_ratio_of_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WRITERS, "measure", costs_of("SN-MP", emulated=True))
+    page = render(make_run(tmp_path), tmp_path / "page")
     assert "this precision is emulated here" in page
     assert "n/a<sup>a</sup>" in page[page.index("SN-MP / SN") :][:200]
 
 
-def test_a_busy_machine_and_a_wrong_kernel_are_told(run: Run, tmp_path: Path) -> None:
-    results = results_of(run)
-    for cell in results["cells"]:
-        if cell["label"] == "SN-MP":
-            cell["metrics"]["step_time_ms"]["busy"] = "other programs used 1.3 of 2 cores"
+def test_a_busy_machine_and_a_wrong_kernel_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WRITERS, "measure", costs_of("SN-MP", busy="other programs used 1.3 of 2 cores"))
+    run = make_run(tmp_path)
     fault = {"operation": "convolution 8x64x4x4x2 by 128x64x3x3x3", "format": "bf16", "error": None, "way": "float32"}
-    check = {"network": "wgan", "precision": "bf16", "operations": 44, "faults": [fault]}
-    environment = results["environment"] | {"numerics": [check]}
-    page = render(run, tmp_path, cells=results["cells"], environment=environment)
+    run.environment["numerics"] = [{"network": "wgan", "precision": "bf16", "operations": 44, "faults": [fault]}]
+    page = render(run, tmp_path / "page")
     assert "measured on a busy machine, so the time enters no claim: other programs used 1.3 of 2 cores" in page
     assert "n/a<sup>a</sup>" in page[page.index("SN-MP / SN") :][:200]
     told = "bf16 on this processor: 1 of 44 operations of a wgan are wrong in this PyTorch"
@@ -448,7 +455,7 @@ def test_steps_that_were_not_applied_are_told_where_there_are_any(
         counts = {"not finite": 1, "absurd": 2, "loss scale": 0}
         return {**write_gan(*arguments), "steps_rejected": counts}
 
-    monkeypatch.setitem(cast(dict[str, Callable[..., Values]], WRITERS), "train_gan", write)
+    monkeypatch.setitem(WRITERS, "train_gan", write)
     told = render(make_run(tmp_path), tmp_path / "page")
     assert "Steps that were not applied" in told
     section = told[told.index("Steps that were not applied") :]
@@ -560,7 +567,7 @@ def test_the_same_test_subjects_are_shown_for_every_label_from_worst_to_best(run
 
 def test_the_answer_shows_patches_of_median_distance_and_not_the_best(run: Run, page: str) -> None:
     answer = results_of(run)["answer"]
-    shown = median_patches(run, answer, label_marks(results_of(run)))
+    shown = median_patches(run, results_of(run), arm_marks(results_of(run)["cells"]))
     assert shown is not None
     assert [patch.title for patch in shown.patches] == ["real", "synthetic", "nearest real"]
     assert page.index(shown.patches[1].image.uri) < page.index("Mean overlap with the truth")
@@ -609,7 +616,7 @@ def test_an_empty_prediction_is_drawn_as_all_missed(tmp_path: Path) -> None:
     folder = run.store.folder(run.cells[0]["stages"]["evaluate"])
     assert not (folder / "distances").exists()
     assert '<section id="volume">' in render(run, tmp_path / "page")
-    (shown, *_) = segmented_subjects(run, results_of(run), label_marks(results_of(run)))
+    (shown, *_) = segmented_subjects(run, results_of(run), arm_marks(results_of(run)["cells"]))
     encoded = shown.tiles[0].picture.uri.partition(",")[2]
     pixels = np.asarray(Image.open(BytesIO(b64decode(encoded))))
     missed = (pixels == [0xFF, 0xB0, 0x00]).all(axis=2)

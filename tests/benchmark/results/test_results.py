@@ -63,6 +63,50 @@ def test_subjects_are_averaged_per_cell_and_cells_over_seeds(tmp_path: Path) -> 
     assert len(results["subjects"]) == 4
 
 
+def test_subjects_keep_their_names_whatever_these_look_like(tmp_path: Path) -> None:
+    names = ("007", "NA", "1e3")
+    lines = [f"test,{name},dsc/all,{value},0" for name, value in zip(names, (0.5, 0.7, 0.6), strict=True)]
+    make_run(tmp_path, {"SN_f16_s0": {"evaluate": {"rows": lines}}})
+    results = results_of(load_run(tmp_path, "r-p"))
+    assert [row["subject"] for row in results["subjects"]] == list(names)
+    assert [entry["subject"] for entry in results["subject_ranking"]] == ["007", "1e3", "NA"]
+
+
+def test_a_group_has_each_subject_over_seeds_and_their_spread(tmp_path: Path) -> None:
+    cells = {f"SN_f16_s{seed}": {"evaluate": {"rows": rows(*v)}} for seed, v in enumerate([(0.5, 0.7), (0.7, 0.9)])}
+    make_run(tmp_path, cells)
+    (group,) = results_of(load_run(tmp_path, "r-p"))["groups"]
+    over = group["over_subjects"]["dsc/all"]
+    assert over["subjects"] == pytest.approx({"s0": 0.6, "s1": 0.8})
+    assert (over["value"], over["sd"]) == pytest.approx((0.7, np.sqrt(0.02)))
+    assert (group["done"], group["test_subjects"]) == (2, 2)
+    assert group["metrics"]["dsc/all"]["segmentations"] == 4
+
+
+def test_a_ratio_of_costs_is_round_by_round_and_none_of_emulated_or_busy_times(tmp_path: Path) -> None:
+    def measured(label: str, **more: object) -> dict:
+        times = {"SN": [10.0, 20.0, 30.0], "SN-MP": [5.0, 20.0, 60.0]}[label]
+        return {"step_time_ms": times, "peak_memory_mib": 8.0, "emulated": False, "steps_timed": 3} | more
+
+    for more, ratio, why in (({}, 1.0, None), ({"emulated": True}, None, "emulated"), ({"busy": "load"}, None, "load")):
+        both = {"SN": measured("SN"), "SN-MP": measured("SN-MP", **more)}
+        values = {"configurations": both, "memory_definition": "bytes", "threads": 1}
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        make_run(out, {"SN_f16_s0": {"measure": dict(values)}, "SN-MP_f16_s0": {"measure": dict(values)}})
+        path = out / "runs/r-p/cells/SN-MP_f16_s0.json"
+        record = json.loads(path.read_text())
+        record["cell"] |= {"label": "SN-MP", "precision": "bf16"}
+        path.write_text(json.dumps(record))
+        (found,) = results_of(load_run(out, "r-p"))["cost_ratios"]
+        assert (found["mixed"], found["full"], found["peak_memory"]) == ("SN-MP", "SN", 1.0)
+        if ratio is None:
+            assert found["step_time"]["value"] is None
+            assert why in found["step_time"]["reason"]
+        else:  # the geometric mean of 1/2, 1 and 2
+            assert found["step_time"]["value"] == pytest.approx(ratio)
+            assert found["step_time"]["ci_low"] < ratio < found["step_time"]["ci_high"]
+
+
 def test_validation_subjects_do_not_enter_a_cells_mean(tmp_path: Path) -> None:
     lines = [*rows(0.5, 0.7), "validation,v0,dsc/all,0.0,0"]
     make_run(tmp_path, {"SN_f16_s0": {"evaluate": {"rows": lines}}})
@@ -96,8 +140,8 @@ def test_failed_and_unfinished_cells_stay_in_the_results(tmp_path: Path) -> None
 
 
 def test_costs_are_in_both_directions_and_marked_when_emulated(tmp_path: Path) -> None:
-    measured = {"step_time_ms": [10.0, 20.0], "peak_memory_mib": 5.0, "emulated": True}
-    values = {"configurations": {"SN": measured}, "memory_definition": "bytes"}
+    measured = {"step_time_ms": [10.0, 20.0], "peak_memory_mib": 5.0, "emulated": True, "steps_timed": 2}
+    values = {"configurations": {"SN": measured}, "memory_definition": "bytes", "threads": 1}
     make_run(tmp_path, {"SN_f16_s0": {"measure": values}})
     metrics = results_of(load_run(tmp_path, "r-p"))["cells"][0]["metrics"]
     assert metrics["step_time_ms"]["value"] == pytest.approx(np.sqrt(10 * 20))
@@ -123,7 +167,8 @@ def test_mlflow_gets_the_whole_recipe_and_what_privacy_rests_on(tmp_path: Path) 
     from benchmark.report.mlflow_mirror import cell_params
 
     spent = {"epsilon": 3.5, "delta": 1e-3, "noise_multiplier": 0.3, "clip_norm": 1.0, "sample_rate": 0.1}
-    make_run(tmp_path, {"SN_f16_s0": {"gan": {"privacy": spent}}, "SN_f16_s1": {"gan": {}}})
+    spent |= {"noisy_updates": 9, "accountant": "RDP", "unit": "one patch", "caveats": []}
+    make_run(tmp_path, {"SN_f16_s0": {"gan": {"steps": 9, "privacy": spent}}, "SN_f16_s1": {"gan": {"steps": 9}}})
     path = tmp_path / "runs/r-p/cells/SN_f16_s0.json"
     record = json.loads(path.read_text())
     record["cell"]["recipe"] = as_dict(PAPER_CODE)
@@ -139,7 +184,9 @@ def test_mlflow_gets_the_whole_recipe_and_what_privacy_rests_on(tmp_path: Path) 
 
 def test_steps_that_were_not_applied_are_counted_by_training(tmp_path: Path) -> None:
     counts = {"not finite": 1, "absurd": 2, "loss scale": 0}
-    make_run(tmp_path, {"SN_f16_s0": {"gan": {"steps_rejected": counts}, "unet": {}}, "SN_f16_s1": {"gan": {}}})
+    unet = {"steps": 8, "best_step": 4, "training_samples": {"synthetic": 3}, "history": []}
+    gan = {"steps": 9, "steps_rejected": counts}
+    make_run(tmp_path, {"SN_f16_s0": {"gan": gan, "unet": unet}, "SN_f16_s1": {"gan": {"steps": 9}}})
     counted, earlier = results_of(load_run(tmp_path, "r-p"))["cells"]
     assert counted["steps_rejected"] == {"gan": counts}
     assert earlier["steps_rejected"] == {}, "of a version that did not count them"

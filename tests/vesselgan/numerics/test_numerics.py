@@ -13,7 +13,7 @@ import torch
 from kernel_plants import wrong_convolution
 from torch.nn import functional as F
 
-from benchmark.report.sections.numerics import numerics_sentences
+from benchmark.results.numerics import numerics_sentences
 from benchmark.stages import STAGES, Context
 from benchmark.stages.verify import NumericsError, check, ways_of
 from vesselgan import processor

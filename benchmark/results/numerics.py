@@ -1,12 +1,13 @@
-"""What the numerics checks of a run found, in sentences: the same on the page, in MLflow and in the terminal."""
+"""What the numerics checks of a run found, in sentences: the same on the page and in MLflow."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+
+from benchmark.artifacts.values import NumericsCheck
 
 __all__ = ["numerics_sentences"]
 
 
-def numerics_sentences(checks: Iterable[Mapping[str, Any]]) -> list[str]:
+def numerics_sentences(checks: Iterable[NumericsCheck]) -> list[str]:
     """One about all checks that found nothing, and one about each network and format with a wrong kernel."""
     checks = list(checks)
     right = [check for check in checks if not check["faults"]]

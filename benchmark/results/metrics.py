@@ -1,0 +1,100 @@
+"""A cell's metrics as its stages left them, and over the seeds of its arm."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from benchmark.artifacts.values import ScoreValues
+from benchmark.metrics.registry import is_cost, measurements, range_of
+from benchmark.results.format import CellResult, MetricValue
+from vesselgan.metrics.estimates import MeanValue, mean_with_interval
+
+__all__ = ["as_metric", "over_seeds", "score_metrics", "segmentation_metrics"]
+
+NO_MASK = "the dataset has no brain mask, so intracranial vessels cannot be told apart"
+NO_VALUE = "no test subject has a value"
+
+
+def as_metric(mean: MeanValue) -> MetricValue:
+    """A mean as it stands among metrics."""
+    entry: MetricValue = {
+        "value": mean["value"],
+        "n": mean["n"],
+        "unit": mean["unit"],
+        "sd": mean["sd"],
+        "ci_low": mean["ci_low"],
+        "ci_high": mean["ci_high"],
+    }
+    if "reason" in mean:
+        entry["reason"] = mean["reason"]
+    return entry
+
+
+def score_metrics(values: ScoreValues) -> dict[str, MetricValue]:
+    """What a `score` stage found, each value of one trained model."""
+    facts, intervals, spreads = values["facts"], values.get("intervals", {}), values.get("sd_kmeans", {})
+    entries: dict[str, MetricValue] = {}
+    for name, value in values["metrics"].items():
+        low, high = intervals.get(name, (None, None))
+        entry: MetricValue = {
+            "value": value,
+            "n": facts["samples"],
+            "unit": "synthetic patches, one trained model",
+            "ci_low": low,
+            "ci_high": high,
+        }
+        if low is None:
+            entry["reason"] = "one trained model gives one value: its uncertainty is the spread over seeds"
+        else:  # whose sampling the interval is about; a training repeated with another seed is not in it
+            entry["interval"] = "jackknife over subjects and synthetic patches, one trained model"
+        if "extractor" in facts:
+            entry["extractor"] = facts["extractor"]
+        if "reference" in facts:
+            entry["reference"] = facts["reference"]
+        if name in spreads:
+            entry["sd_kmeans"] = spreads[name]
+        entries[name] = entry
+    return entries
+
+
+def segmentation_metrics(rows: pd.DataFrame, cell_id: str, reasons: Mapping[str, str]) -> dict[str, MetricValue]:
+    """Means over the test subjects of a cell; `rows` are the run's `subject_rows`.
+
+    `reasons` says of a region why its metrics have no value, where that is not for lack of brain masks.
+    """
+    entries: dict[str, MetricValue] = {}
+    of_cell = rows[(rows["cell"] == cell_id) & (rows["split"] == "test")]
+    if of_cell.empty:
+        return entries
+    for name in _subject_metrics(of_cell):
+        known = of_cell[of_cell["metric"] == name].dropna(subset="value")
+        if known.empty:
+            region = name.partition("/")[2]
+            reason = reasons.get(region) or (NO_VALUE if region == "all" else NO_MASK)
+            entries[name] = {"value": None, "n": 0, "ci_low": None, "ci_high": None, "reason": reason}
+            continue
+        entries[name] = as_metric(mean_with_interval(known["value"].tolist(), "test subject", range_of(name)))
+        entries[name]["empty"] = int(known["empty"].sum())
+    return entries
+
+
+def _subject_metrics(rows: pd.DataFrame) -> list[str]:
+    """The built-in ones, and whatever else the rows have, also where it is not loaded now."""
+    built_in = (each for each in measurements("subject") if each.is_built_in)
+    return list(dict.fromkeys([*(named.name for each in built_in for named in each.named), *rows["metric"]]))
+
+
+def over_seeds(members: Sequence[CellResult]) -> dict[str, MetricValue]:
+    """Of an arm's cells, each metric's mean over them with its interval over trained models."""
+    entries: dict[str, MetricValue] = {}
+    for name in dict.fromkeys(name for cell in members for name in cell["metrics"]):
+        metrics = [cell["metrics"][name] for cell in members if name in cell["metrics"]]
+        values = [metric["value"] for metric in metrics if metric["value"] is not None]
+        if is_cost(name) or not values:  # costs are measured once for all seeds
+            entries[name] = metrics[0]
+            continue
+        entries[name] = as_metric(mean_with_interval(values, "seed", range_of(name)))
+        if any("empty" in metric for metric in metrics):
+            entries[name]["empty_segmentations"] = sum(metric.get("empty", 0) for metric in metrics)
+            entries[name]["segmentations"] = sum(metric["n"] for metric in metrics)
+    return entries
