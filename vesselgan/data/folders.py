@@ -3,6 +3,7 @@
 Sorted by name, so that equal folders give equal results whatever the file system lists first.
 """
 
+import gzip
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vesselgan.data.headers import check_declared_size
 from vesselgan.data.volumes import check_same_grid, load_mask
 from vesselgan.errors import InputError
 
@@ -27,7 +29,7 @@ __all__ = [
     "read_mask",
 ]
 
-_ENDINGS = (".nii.gz", ".nii", ".npz", ".npy")
+_ENDINGS = (".nii.gz", ".nii", ".npz", ".npy.gz", ".npy")
 _DAMAGED = (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile)
 
 
@@ -97,11 +99,14 @@ def is_nifti(path: Path) -> bool:
 def read_arrays(path: Path, names: Iterable[str] = ()) -> dict[str, NDArray[Any]]:
     """The arrays of an npz of these names (all of them without `names`), or an npy's one array under the name "".
 
-    An npy is memory-mapped. Raises InputError for a file that cannot be read or holds Python objects.
+    An npy is memory-mapped, unless it is packed (npy.gz). Raises InputError for a file that cannot be read or holds
+    Python objects.
     """
     try:
         if path.suffix == ".npy":
             return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+        if path.suffix == ".gz":
+            return {"": _read_packed(path)}
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             wanted = set(names) or set(archive.files)
             return {name: archive[name] for name in archive.files if name in wanted}
@@ -110,10 +115,22 @@ def read_arrays(path: Path, names: Iterable[str] = ()) -> dict[str, NDArray[Any]
         raise InputError(f"{path}: cannot be read ({reason}); write it again with numpy") from None
 
 
+def _read_packed(path: Path) -> NDArray[Any]:
+    """An npy.gz, as the paper's code writes its patches."""
+    with gzip.open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        check_declared_size(path, shape, dtype.itemsize, path.stat().st_size, compressed=True)
+        file.seek(0)
+        data: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        return data
+
+
 def read_mask(path: Path) -> MaskFile:
     """One mask, which may be empty: NIfTI, npy, or npz with a `label` (or only one array).
 
-    Raises InputError as `load_mask`, for what is not (X, Y, Z), and for other values than 0 and one other.
+    Raises InputError as `load_mask`, for what is not (X, Y, Z), and for other values than 0 and one above it.
     """
     if is_nifti(path):
         volume = load_mask(path, allow_uniform=True)
@@ -128,14 +145,14 @@ def read_mask(path: Path) -> MaskFile:
 
 
 def checked_labels(path: Path, data: NDArray[Any]) -> NDArray[np.bool_]:
-    """A mask of any shape as bool. Raises InputError for other values than 0 and one other."""
+    """A mask of any shape as bool. Raises InputError for other values than 0 and one above it."""
     if data.dtype.kind not in "biuf":
         raise InputError(f"{path}: values of type {data.dtype}; a mask holds 0 and 1")
     mask = np.asarray(data != 0)
     marked = data[mask]
-    if (marked[1:] != marked[:1]).any() or not np.isfinite(marked[:1]).all():
+    if (marked[1:] != marked[:1]).any() or not np.isfinite(marked[:1]).all() or (marked[:1] < 0).any():
         listed = ", ".join(f"{value:g}" for value in np.unique(data)[:6])
-        raise InputError(f"{path}: values {listed}, ...; a mask holds exactly two, 0 and one other: binarise it")
+        raise InputError(f"{path}: values {listed}, ...; a mask holds exactly two, 0 and one above: binarise it")
     return mask
 
 
