@@ -18,6 +18,7 @@ from vesselgan.data import StoredSubject, open_store
 from vesselgan.errors import InputError
 from vesselgan.files import file_sha256
 from vesselgan.networks import Generator
+from vesselgan.networks.finite import refuse_non_finite
 from vesselgan.networks.importing import import_gan
 from vesselgan.recipe import Recipe, resolve_recipe
 
@@ -174,6 +175,7 @@ def _of_checkpoint(path: Path, patch: Sequence[int], recipe: str, device: str) -
 def _load(folder: Path, device: str) -> tuple[Generator, str, str]:
     try:
         network, precision = load_generator(folder, device)
+        refuse_non_finite(network, folder / _WEIGHTS)
         return network, precision, file_sha256(folder / _WEIGHTS, None)
     except InputError:
         raise
