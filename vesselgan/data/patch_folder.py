@@ -20,6 +20,7 @@ from vesselgan.data.label_like import LabelLike
 from vesselgan.data.patch_names import PatchFile, find_patches
 from vesselgan.data.patch_reading import read_patches
 from vesselgan.data.patches import apply_range, robust_range
+from vesselgan.data.volumes import is_volume, volume_files
 from vesselgan.errors import InputError
 
 __all__ = ["PatchBatch", "PatchFolder", "open_patches", "patch_files"]
@@ -66,12 +67,13 @@ class PatchFolder:
 
 
 def patch_files(folder: Path, option: str) -> list[Path]:
-    """The files of a folder of patches and their labels, found as `open_patches` finds them, unread.
+    """The files of a folder of patches and their labels, found as `open_patches` finds them, unread but for headers.
 
-    Raises InputError: no such folder, no patches, a label without image.
+    Raises InputError: no such folder, no patches, a label without image, a broken header whose voxels lie elsewhere.
     """
     files = find_patches(folder, option).files
-    return sorted({path for file in files for path in (file.image, file.label) if path})
+    paths = {path for file in files for path in (file.image, file.label) if path}
+    return sorted({part for path in paths for part in (volume_files(path) if is_volume(path) else (path,))})
 
 
 def open_patches(

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vesselgan.data.folders import array_files, folders_within, is_nifti
+from vesselgan.data.folders import array_files, folders_within
+from vesselgan.data.volumes import is_volume
 from vesselgan.errors import InputError
 
 __all__ = ["NamedPatches", "PatchFile", "find_patches", "is_plural"]
@@ -99,7 +100,7 @@ def _paired(folder: Path, option: str, *, subject: str | None) -> NamedPatches:
             raise InputError(
                 f"{label.path}: a label without image {key or 'images'!r}; add the image or remove the label"
             )
-        if is_nifti(label.path) != is_nifti(owner[key].path):
+        if is_volume(label.path) != is_volume(owner[key].path):
             raise InputError(
                 f"{label.path}: another kind of file than its image {owner[key].path.name}; store both alike"
             )

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vesselgan.data.folders import checked_images, checked_labels, is_nifti, read_arrays
+from vesselgan.data.folders import checked_images, checked_labels, read_arrays
 from vesselgan.data.patch_names import EXPECTED, PatchFile, is_plural
-from vesselgan.data.volumes import check_same_grid, load_mask, load_volume
+from vesselgan.data.volumes import check_same_grid, is_volume, load_mask, load_volume
 from vesselgan.errors import InputError
 
 __all__ = ["PatchContent", "read_patches"]
@@ -31,7 +31,7 @@ class PatchContent:
 def read_patches(file: PatchFile) -> Iterator[PatchContent]:
     """A file's patches in blocks that fit in memory. Raises InputError for whatever is wrong with them."""
     subjects = None if file.subject is None else (file.subject,)
-    if is_nifti(file.image):
+    if is_volume(file.image):
         volume = load_volume(file.image)
         labels = None
         if file.label:
@@ -60,10 +60,10 @@ def _arrays(file: PatchFile) -> tuple[NDArray[Any], NDArray[Any] | None, tuple[s
     labels = None if label_name is None else _stack(file.image, label_name, arrays[label_name])
     if file.label:
         beside = read_arrays(file.label, names)
-        label_name = next((name for name in ("", "label", "labels") if name in beside), None)
-        if label_name is None:
+        given = next((name for name in ("", "label", "labels") if name in beside), None)
+        if given is None:
             raise InputError(f"{file.label}: has no array 'label' or 'labels'")
-        labels = _stack(file.label, label_name, beside[label_name])
+        labels = _stack(file.label, given, beside[given])
     if labels is not None and labels.shape != images.shape:
         raise InputError(f"{file.label or file.image}: labels of {labels.shape}, but images of {images.shape}")
     owners = next((arrays[name] for name in ("subject", "subjects") if name in arrays), None)
