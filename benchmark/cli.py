@@ -1,5 +1,6 @@
 """The command line's entry point: signals, errors and exit statuses. The commands are in `benchmark.commands`."""
 
+import io
 import signal
 import sys
 from pathlib import Path
@@ -21,6 +22,9 @@ UsageError: Any = typer.BadParameter.__base__  # click's, which some versions of
 def main() -> None:
     """Entry point: bad input is told in one line per error, with exit status 2."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # names of files that are not UTF-8 come out as they are
     try:
         load_metrics()
         arguments = ["--help"] if len(sys.argv) == 1 else None

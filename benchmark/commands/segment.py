@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress
 
 from benchmark.commands.options import Cell, Device, Runs, command, console, log_console, tell_remedies
@@ -74,7 +75,7 @@ def segment(asked: SegmentOptions) -> None:
     ):
         tell_remedies(got_round)
         for image in images:
-            task = progress.add_task(image.name)
+            task = progress.add_task(escape(image.name))
             done = segmenter.segment(
                 image,
                 segmenter.read(image),

@@ -37,7 +37,9 @@ CELL, CONTENT = "benchmark.cell", "benchmark.content"
 
 def store_uri(out: Path) -> str:
     """The database under `out`."""
-    return f"sqlite:///{(out / 'runs' / 'mlflow.db').resolve()}"
+    path = (out / "runs" / "mlflow.db").resolve()
+    # A question mark ends a path in an address. SQLite takes one in which it is quoted, if told that it is an address.
+    return f"sqlite:///file:{quote(str(path))}?uri=true" if "?" in str(path) else f"sqlite:///{path}"
 
 
 def sync(out: Path, name: str, results: Mapping[str, Any]) -> None:

@@ -184,7 +184,7 @@ def _empty_predictions(label: str, cells: Iterable[Mapping[str, Any]], metric: s
         return None
     return (
         f"{label}: in {empty} of {plural(total, 'segmentation')} the prediction (or the truth) was empty; "
-        "such a distance counts as the volume's diagonal, its DSC as 0"
+        "such a distance counts as the volume's diagonal, bAVD as more, DSC as 0; where both are, they are left out"
     )
 
 
