@@ -84,6 +84,7 @@ class LayoutFile(Strict):
     coverage: Literal["whole brain", "circle of Willis", "not stated"] = "not stated"
     unlabelled: bool = False
     spacing_mm: tuple[Millimetres, Millimetres, Millimetres] | None = None
+    nan: Annotated[float, Field(allow_inf_nan=False)] | None = None
     general: bool = False
     licence: Text
 
@@ -150,6 +151,7 @@ def load_layout(name: str) -> DatasetLayout:
         background=tuple(sorted(file.background)),
         unlabelled=file.unlabelled,
         spacing_mm=file.spacing_mm,
+        nan=file.nan,
     )
     return DatasetLayout(layout, file.title, file.coverage, " ".join(file.licence.split()), file.general, file.mark)
 

@@ -169,6 +169,8 @@ def reading_options(layout: Layout) -> dict[str, Any]:
         options |= {"vessels": list(layout.vessels), "background": list(layout.background)}
     if layout.spacing_mm is not None:
         options["spacing_mm"] = list(layout.spacing_mm)
+    if layout.nan is not None:
+        options["nan"] = layout.nan
     return options
 
 

@@ -32,6 +32,7 @@ class Layout:
     background: tuple[int, ...] = (0,)  # the other values of such a label map
     unlabelled: bool = False  # whether images without label belong to the dataset, and are passed over
     spacing_mm: tuple[float, float, float] | None = None  # resample to this (right, anterior, superior); None: as is
+    nan: float | None = None  # what NaN voxels of an image become, as of a background that was cut out; None: refused
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,12 @@ class Volume:
     spacing_mm: tuple[float, float, float]
 
 
-def load_volume(path: Path | str) -> Volume:
+def load_volume(path: Path | str, *, nan: float | None = None) -> Volume:
     """Read one 3-D scan as float32 in canonical (RAS) orientation: NIfTI, NRRD, or MetaImage where SimpleITK is there.
 
     Axes of one voxel behind the third are dropped; metres and microns, where the header says so, become millimetres.
 
+    With `nan`, NaN voxels become that value.
     Memory is bounded by the size that the header declares, and that by what a compressed file of this size can hold.
 
     Raises:
@@ -58,9 +59,12 @@ def load_volume(path: Path | str) -> Volume:
     """
     path = Path(path)
     data, affine, spacing = read_stored(path)
+    if nan is not None:
+        data = np.where(np.isnan(data), np.float32(nan), data)
     if not np.isfinite(data).all():
         bad = int(data.size - np.isfinite(data).sum())
-        raise InputError(f"{path}: {bad} of {data.size} voxels are NaN or infinite; replace them with numbers")
+        told = "" if np.isinf(data).any() else ", or say in a layout what they become (nan: 0)"
+        raise InputError(f"{path}: {bad} of {data.size} voxels are NaN or infinite; replace them with numbers{told}")
     _check_spacing(path, spacing, affine)
 
     orientation = nib.io_orientation(affine)

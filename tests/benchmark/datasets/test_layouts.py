@@ -309,3 +309,17 @@ def test_a_dataset_one_folder_deeper_is_pointed_to(tmp_path: Path) -> None:
     make_tree("nnunet", tmp_path / "Dataset001")
     (line,) = refusals(lambda: choose_layout(tmp_path))
     assert line == f"{tmp_path}: no dataset, but {tmp_path / 'Dataset001'} seems to be one; give that folder"
+
+
+def test_a_layout_says_what_nan_becomes(tmp_path: Path) -> None:
+    data = own_dataset(tmp_path)
+    for number in range(4):
+        image = image_of(number).astype(np.float32)
+        image[:3] = np.nan
+        nifti(data / f"scans/s{number}_tof.nii.gz", image)
+    refused = refusals(lambda: prepared(source_of(data, str(tmp_path / "mine.yaml")), tmp_path / "refused"))
+    assert "or say in a layout what they become (nan: 0)" in refused[0]
+    (tmp_path / "mine.yaml").write_text(OWN + "nan: -5\n")
+    image = prepared(source_of(data, str(tmp_path / "mine.yaml")), tmp_path / "prepare").image("s1")
+    assert (image[:3] == -5).all()
+    np.testing.assert_array_equal(image[3:], image_of(1)[3:])
