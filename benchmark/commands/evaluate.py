@@ -17,7 +17,7 @@ __all__ = ["evaluate"]
 
 @app.command()
 def evaluate(
-    truth: Annotated[Path, typer.Option("--truth", help="Folder of true masks: NIfTI, npy or npz (array label)")],
+    truth: Annotated[Path, typer.Option("--truth", help="Folder of true masks: scan files, npy or npz (array label)")],
     prediction: Annotated[Path, typer.Option("--prediction", help="Folder of predicted masks with the same names")],
     mask: Annotated[
         Path | None, typer.Option("--mask", help="Folder of brain masks with the same names, for intracranial values")
