@@ -27,7 +27,7 @@ __all__ = ["score"]
 
 @app.command()
 def score(
-    real: Annotated[Path, typer.Option("--real", help="Folder of real patches: scan files, npy or npz (image and label)")],
+    real: Annotated[Path, typer.Option("--real", help="Folder of real patches: scans, npy or npz (image and label)")],
     generated: Annotated[Path, typer.Option("--generated", help="Folder of generated patches of the same size")],
     training: Annotated[
         Path | None,

@@ -24,7 +24,7 @@ class SegmentOptions:
     ]
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE...", help="Scans (NIfTI, NRRD, MetaImage) of any size and orientation, or folders of them"),
+        typer.Argument(metavar="IMAGE...", help="Scans of any size, orientation and format, or folders of them"),
     ]
     out: Annotated[Path, typer.Option("--out", help="Folder for the results", file_okay=False)]
     cell: Cell = None

@@ -28,18 +28,35 @@ from benchmark.report.exports import flatten
 from benchmark.report.sections.numerics import numerics_sentences
 from benchmark.results.run_folder import load_run
 
-__all__ = ["answer_metrics", "cell_params", "compare_url", "store_uri", "sync"]
+__all__ = ["answer_metrics", "cell_params", "compare_url", "open_client", "store_uri", "sync"]
 
 CURVE_POINTS = 200  # per curve: enough to see it, few enough for a page that opens fast
 BATCH = 500  # metrics per request, below MLflow's limit
+_PLAIN = "".join(map(chr, range(33, 127))).translate({ord(sign): None for sign in "?%#"}) + " "  # in an address
 CELL, CONTENT = "benchmark.cell", "benchmark.content"
 
 
 def store_uri(out: Path) -> str:
     """The database under `out`."""
-    path = (out / "runs" / "mlflow.db").resolve()
-    # A question mark ends a path in an address. SQLite takes one in which it is quoted, if told that it is an address.
-    return f"sqlite:///file:{quote(str(path))}?uri=true" if "?" in str(path) else f"sqlite:///{path}"
+    path = str((out / "runs" / "mlflow.db").resolve())
+    return f"sqlite:///{quote(path, safe=_PLAIN)}"
+
+
+def open_client(out: Path) -> MlflowClient:
+    """MLflow on the database under `out`.
+
+    MLflow makes the folder of an address as it is written: where that is quoted, an empty one that is taken away again.
+    """
+    uri = store_uri(out)
+    client = MlflowClient(uri)
+    written = Path(uri.removeprefix("sqlite:///")).parent
+    if written != (out / "runs").resolve():
+        for folder in (written, *written.parents):
+            try:
+                folder.rmdir()
+            except OSError:  # not empty: the first folder that both addresses share
+                break
+    return client
 
 
 def sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
@@ -49,7 +66,7 @@ def sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
 
 
 def _sync(out: Path, name: str, results: Mapping[str, Any]) -> None:
-    client = MlflowClient(store_uri(out))
+    client = open_client(out)
     experiment = client.get_experiment_by_name(name)
     artifacts = (out / "runs" / "mlflow-artifacts").resolve()
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts.as_uri())
@@ -99,7 +116,7 @@ def experiments_url(port: int) -> str:
 def compare_url(out: Path, name: str, port: int) -> str:
     """The page that compares the cells of a run."""
     base = f"http://127.0.0.1:{port}/#"
-    client = MlflowClient(store_uri(out))
+    client = open_client(out)
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         return base

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from data_trees import image_of, label_of, nifti
 
-from benchmark.report.mlflow_mirror import store_uri
+from benchmark.report.mlflow_mirror import open_client
 
 NAMES = ["[text]", "[x] y [bold]", "a?b#c", "100%", "$HOME", os.fsdecode(b"caf\xe9")]
 
@@ -54,11 +54,11 @@ def test_a_dataset_is_checked_whatever_its_subjects_are_called(name: str, tmp_pa
     assert os.fsencode(f"{name}1") in result.stdout
 
 
-def test_a_question_mark_in_the_folder_of_runs_ends_no_address(tmp_path: Path) -> None:
-    from mlflow import MlflowClient
-
-    out = tmp_path / "what? 50% [x]"
+@pytest.mark.parametrize("name", ["what? 50% [x]", "a#b", "plain"])
+def test_a_question_mark_in_the_folder_of_runs_ends_no_address(name: str, tmp_path: Path) -> None:
+    out = tmp_path / name
     (out / "runs").mkdir(parents=True)
-    MlflowClient(store_uri(out)).create_experiment("one", (out / "artifacts").as_uri())
+    open_client(out).create_experiment("one", (out / "artifacts").as_uri())
     assert (out / "runs/mlflow.db").is_file()
-    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    assert open_client(out).get_experiment_by_name("one") is not None
+    assert [path.name for path in tmp_path.iterdir()] == [name]
