@@ -32,14 +32,13 @@ __all__ = ["answer_metrics", "cell_params", "compare_url", "open_client", "store
 
 CURVE_POINTS = 200  # per curve: enough to see it, few enough for a page that opens fast
 BATCH = 500  # metrics per request, below MLflow's limit
-_PLAIN = "".join(map(chr, range(33, 127))).translate({ord(sign): None for sign in "?%#"}) + " "  # in an address
+_QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#"})  # signs that mean something in an address
 CELL, CONTENT = "benchmark.cell", "benchmark.content"
 
 
 def store_uri(out: Path) -> str:
     """The database under `out`."""
-    path = str((out / "runs" / "mlflow.db").resolve())
-    return f"sqlite:///{quote(path, safe=_PLAIN)}"
+    return f"sqlite:///{str((out / 'runs' / 'mlflow.db').resolve()).translate(_QUOTED)}"
 
 
 def open_client(out: Path) -> MlflowClient:
