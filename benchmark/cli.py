@@ -1,5 +1,6 @@
 """The command line: errors and exit statuses. The commands are in `benchmark.commands`."""
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ UsageError: Any = typer.BadParameter.__base__  # click's, which some versions of
 
 def main() -> None:
     """Run the command that was typed: bad input is told in one line per error, with exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # names of files that are not UTF-8 come out as they are
     try:
         load_metrics()
         arguments = ["--help"] if len(sys.argv) == 1 else None

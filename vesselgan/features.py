@@ -19,9 +19,10 @@ from torch import Tensor
 from vesselgan.networks.importing import import_medicalnet
 from vesselgan.networks.resnet3d import ResNet10
 
-__all__ = ["Extractor", "ResNetFeatures", "medicalnet", "normalise", "random_resnet10"]
+__all__ = ["FEWEST_INSIDE", "Extractor", "ResNetFeatures", "holds_enough", "medicalnet", "normalise", "random_resnet10"]
 
 RANDOM_SEED = 20220  # part of the extractor's definition: another seed is another metric
+FEWEST_INSIDE = 0.05  # of a patch's voxels, above its zero, that its z-scores can be taken over
 
 
 class Extractor(Protocol):
@@ -63,6 +64,7 @@ def normalise(patches: NDArray[np.float32], rng: np.random.Generator | None = No
     """MedicalNet's input: z-scores (B, X, Y, Z) over each patch's voxels above its zero, here -1.
 
     With `rng`, zero voxels become N(0, 1) noise, as in the paper's code (D9); a constant patch becomes zeros.
+    Without noise a patch should hold enough, see `holds_enough`: z-scores over a few voxels put its background far off.
     """
     scaled = np.empty_like(patches)
     for index, patch in enumerate(patches):
@@ -73,6 +75,18 @@ def normalise(patches: NDArray[np.float32], rng: np.random.Generator | None = No
         if rng is not None:
             scaled[index][~inside] = rng.standard_normal(int((~inside).sum()), dtype=np.float32)
     return scaled
+
+
+def holds_enough(patches: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(B,) which patches (B, X, Y, Z) in [-1, 1] have features that mean something.
+
+    They hold more than one value, and a share FEWEST_INSIDE of their voxels lies above -1, the zero that `normalise`
+    knows: the mean and the SD of fewer say nothing of the rest, which is most of the patch. In scans without skull one
+    such patch among 40 can be all of a Fréchet distance.
+    """
+    axes = (1, 2, 3)
+    inside: NDArray[np.float64] = (patches > -1).mean(axis=axes)
+    return np.asarray((inside >= FEWEST_INSIDE) & (patches.max(axis=axes) > patches.min(axis=axes)))
 
 
 def random_resnet10(*, noise: Literal["noise", "none"] = "none", device: str = "cpu") -> ResNetFeatures:

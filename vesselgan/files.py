@@ -43,8 +43,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write `content` to `path` atomically, as UTF-8."""
-    write_bytes(path, content.encode())
+    """Write `content` to `path` atomically, as UTF-8; names of files that are not UTF-8 keep their bytes."""
+    write_bytes(path, content.encode(errors="surrogateescape"))
 
 
 def text_sha256(text: str) -> str:
@@ -63,7 +63,7 @@ def file_sha256(path: Path, remember: Path | None) -> str:
         facts = path.stat()
         place = str(path.resolve())
         identity = [place, facts.st_size, facts.st_mtime_ns]
-        note = remember / f"{text_sha256(place)[:16]}.json" if remember else None
+        note = remember / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:16]}.json" if remember else None
         known = _remembered(note)
         if known.get("identity") == identity:
             return str(known["sha256"])

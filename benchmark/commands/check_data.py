@@ -16,6 +16,7 @@ from vesselgan.data import LoadedSubject
 __all__ = ["check_data"]
 
 BAD_DATA = 2
+MOST_NAMED = 10  # files that were passed over
 
 
 @app.command("check-data")
@@ -84,8 +85,17 @@ def _show(check: DataCheck) -> None:
     passed = f", {check.unlabelled} images without label passed over" if check.unlabelled else ""
     lines = (
         f"{check.name}: {scans} subjects{passed}; {len(check.all_problems)} problems",
+        *_passed_over(check),
         f"layout: {check.layout}; labels cover: {check.coverage}",
         f"licence: {check.licence}",
     )
     for line in lines:
-        console.print(escape(line), soft_wrap=True, highlight=False)
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def _passed_over(check: DataCheck) -> list[str]:
+    if not check.passed_over:
+        return []
+    names = ", ".join(check.passed_over[:MOST_NAMED])
+    more = f" and {len(check.passed_over) - MOST_NAMED} more" if len(check.passed_over) > MOST_NAMED else ""
+    return [f"passed over, since the layout names no such files: {names}{more}"]

@@ -68,9 +68,9 @@ def _show(judged: "Sequence[ClaimResult]") -> None:
     for claim in judged:
         remarks = remarks_of(claim)
         if remarks:
-            console.print(f"\n{escape(claim['name'])}:", highlight=False, soft_wrap=True)
+            console.print(f"\n{claim['name']}:", highlight=False, soft_wrap=True)
         for remark in remarks:
-            console.print(f"  {escape(remark)}", highlight=False, soft_wrap=True)
+            console.print(f"  {remark}", highlight=False, soft_wrap=True)
 
 
 def _interval(claim: "ClaimResult", decimals: int) -> str:

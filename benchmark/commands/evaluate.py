@@ -1,24 +1,34 @@
 """`evaluate`: somebody's segmentations against the truth, folder against folder."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.progress import Progress
 from rich.table import Table
 
 from benchmark.commands.options import Name, Out, app, console, log_console, report_folder, tell_results
+from vesselgan.errors import InputError
 
 __all__ = ["evaluate"]
 
 
 @app.command()
 def evaluate(
-    truth: Annotated[Path, typer.Option("--truth", help="Folder of true masks: NIfTI, npy or npz (array label)")],
+    truth: Annotated[Path, typer.Option("--truth", help="Folder of true masks: scan files, npy or npz (array label)")],
     prediction: Annotated[Path, typer.Option("--prediction", help="Folder of predicted masks with the same names")],
     mask: Annotated[
         Path | None, typer.Option("--mask", help="Folder of brain masks with the same names, for intracranial values")
+    ] = None,
+    both_empty: Annotated[
+        Literal["leave-out", "perfect"],
+        typer.Option("--both-empty", help="Where neither mask has a vessel: no value, or that of a perfect one"),
+    ] = "leave-out",
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", help="Of label maps, the values that are vessels: 1,2,5-7, or nonzero for all but 0"),
     ] = None,
     out: Out = Path(),
     name: Name = None,
@@ -31,12 +41,38 @@ def evaluate(
     with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
         task = progress.add_task("subjects")
         evaluation = evaluate_folders(
-            truth, prediction, mask, lambda done, total: progress.update(task, completed=done, total=total)
+            truth,
+            prediction,
+            mask,
+            lambda done, total: progress.update(task, completed=done, total=total),
+            both_empty,
+            label_values(labels) if labels else None,
         )
     from benchmark.report.folder_pages import write_evaluation
 
     page = write_evaluation(evaluation, folder)
-    tell_results(page, lambda: console.print(_table(evaluation.results)), as_json=as_json)
+    tell_results(page, lambda: _show(evaluation.results), as_json=as_json)
+
+
+def label_values(text: str) -> Any:
+    """`--labels` as `read_mask` takes it. Raises InputError."""
+    if text == "nonzero":
+        return text
+    values: set[int] = set()
+    for part in text.split(","):
+        ends = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
+        if ends is None or not range(int(ends[1]), int(ends[2] or ends[1]) + 1) or int(ends[1]) == 0:
+            raise InputError(f"--labels {text!r}: give values above 0 such as 1,2,5-7, or nonzero for all but 0")
+        values |= set(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
+    return frozenset(values)
+
+
+def _show(results: Mapping[str, Any]) -> None:
+    from benchmark.report.sections.mask_folders import left_out_lines
+
+    console.print(_table(results))
+    for line in left_out_lines(results):
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def _table(results: Mapping[str, Any]) -> Table:

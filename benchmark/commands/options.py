@@ -23,6 +23,7 @@ __all__ = [
     "Layout",
     "Name",
     "Out",
+    "PlainConsole",
     "ProfileName",
     "ProtocolName",
     "RunName",
@@ -50,9 +51,20 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+class PlainConsole(Console):
+    """Prints text as it is: names of files and cells may hold brackets, which rich takes for markup."""
+
+    def print(self, *objects: Any, markup: bool | None = None, **options: Any) -> None:
+        """`markup=True` is for text with colours, in which every name is escaped. Cells of tables have markup."""
+        text_alone = all(isinstance(each, str) for each in objects)
+        super().print(*objects, markup=False if markup is None and text_alone else markup, **options)
+
+
 # Away from a terminal, tables are for other programs and for logs: nothing is folded at 80 columns.
-console = Console(width=None if sys.stdout.isatty() else 200)
-log_console = Console(stderr=True)  # for progress, which is no part of the output
+console = PlainConsole(width=None if sys.stdout.isatty() else 200)
+log_console = PlainConsole(stderr=True)  # for progress, which is no part of the output
 
 
 def _protocols(incomplete: str) -> list[str]:
@@ -93,8 +105,8 @@ Layout = Annotated[
     str,
     typer.Option(
         "--layout",
-        help="How the data's files are named: auto, costa, folders, ixi, nnunet, pegasus, smile-uhura, topcow, tubetk, "
-        "or a YAML file",
+        help="How the data's files are named: auto, bids, costa, folders, ixi, msd, nnunet, pegasus, smile-uhura, "
+        "topbrain, topcow, tubetk, or a YAML file",
     ),
 ]
 Spacing = Annotated[
@@ -180,7 +192,7 @@ def tell_remedies(got_round: "Sequence[Remedied]") -> None:
 
 
 def complain(text: str) -> None:
-    """One `error:` line on stderr per line of text."""
+    """One `error:` line on stderr per line of text. A name of a file is told byte by byte, in whatever encoding."""
     for line in text.splitlines():
         print(f"error: {line}", file=sys.stderr)
 

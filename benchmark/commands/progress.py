@@ -70,7 +70,7 @@ class RunDisplay:
             if event.kind == "done":
                 self._warn(event.key)
             if event.kind == "failed":  # of bad input the command tells, in lines of its own
-                self._console.print(f"[red]failed[/red] {event.key}: {escape(event.text)}", soft_wrap=True)
+                self._console.print(f"[red]failed[/red] {event.key}: {escape(event.text)}", soft_wrap=True, markup=True)
 
     def _warn(self, key: str) -> None:
         """Tell of pairs that are far from real ones as soon as they are scored: their U-Net is still to come."""
@@ -81,7 +81,9 @@ class RunDisplay:
                 cell = cell_result(self._run, record, subject_rows(self._run, [record]))
                 if text := cell_warning(cell, self._run.values(record, Role.REFERENCE, ReferenceValues)):
                     line = escape(f"{cell['id']}: {text}")
-                    self._console.print(f"[yellow]warning[/yellow] {line}", soft_wrap=True, highlight=False)
+                    self._console.print(
+                        f"[yellow]warning[/yellow] {line}", soft_wrap=True, highlight=False, markup=True
+                    )
 
     def cell_finished(self, cell: CellPlan, status: str) -> None:
         """Print the cell's line; a reason that it shares with an earlier cell is not repeated."""
@@ -97,7 +99,10 @@ class RunDisplay:
             line = f"{name}: for the same reason" if reason in self._told else line
             self._told.add(reason)
         self._console.print(
-            f"{escape(place)} [{colour}]{status}[/{colour}] {escape(line)}", soft_wrap=True, highlight=False
+            f"{escape(place)} [{colour}]{status}[/{colour}] {escape(line)}",
+            soft_wrap=True,
+            highlight=False,
+            markup=True,
         )
 
 

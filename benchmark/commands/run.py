@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from benchmark.commands.options import (
     Expression,
     Layout,
     Out,
+    PlainConsole,
     ProfileName,
     ProtocolName,
     Spacing,
@@ -92,7 +92,7 @@ def run(asked: RunOptions) -> None:
         _show_plan(plan, chosen, store, as_json=as_json)
         return
     if plan.profile.requires.data:
-        _show_prediction(plan, chosen, store, Console(stderr=True) if as_json else console)
+        _show_prediction(plan, chosen, store, PlainConsole(stderr=True) if as_json else console)
 
     def settle() -> tuple[Plan, list[CellPlan]]:
         settled = _with_findings(plan_with, store)
@@ -113,7 +113,7 @@ def run(asked: RunOptions) -> None:
             if error.key in mended or not _is_chosen(error.key, chosen):  # a run of all cells makes it
                 raise
             mended.add(error.key)
-            Console(stderr=True).print(f"{error.key} is made anew: {error}", soft_wrap=True, highlight=False)
+            PlainConsole(stderr=True).print(f"{error.key} is made anew: {error}", soft_wrap=True, highlight=False)
     if as_json:
         print((page.parent / "results.json").read_text(encoding="utf-8"))
     raise typer.Exit(status)
@@ -146,10 +146,10 @@ def list_cells(
         }
         print(json.dumps(content, indent=1, allow_nan=False))
         return
-    console.print(f"[bold]{escape(loaded.protocol)}[/bold]: {escape(loaded.title)}")
+    console.print(f"[bold]{escape(loaded.protocol)}[/bold]: {escape(loaded.title)}", markup=True)
     for other, body in loaded.profiles.items():
         mark = "*" if other == name else " "
-        console.print(f" {mark} profile {other}: {escape(body.about.strip())}", soft_wrap=True)
+        console.print(f" {mark} profile {other}: {body.about.strip()}", soft_wrap=True)
     table = Table("cell", "label", "norm", "precision", "filters", "batch", "recipe", "seed", box=None)
     for column in table.columns:
         column.overflow = "fold"  # names are for copying: nothing of them may be cut off
@@ -159,7 +159,7 @@ def list_cells(
     console.print(table)
     console.print(f"metrics: {', '.join(named.name for named in metrics)}", soft_wrap=True, highlight=False)
     for claim in loaded.claims:
-        console.print(f"claim: {escape(claim.name)}: {escape(claim.statement)}", soft_wrap=True)
+        console.print(f"claim: {claim.name}: {claim.statement}", soft_wrap=True)
 
 
 def _planner(asked: RunOptions) -> tuple[Path, Callable[[Findings], Plan], list[int]]:
@@ -243,10 +243,10 @@ def _execute(
     to_do = sum(not store.done(key) for key in keys)
     kind = engine_of(asked.engine)
     workers = asked.workers or kind.default_workers(plan)
-    target = Console(quiet=True) if asked.as_json else console
+    target = PlainConsole(quiet=True) if asked.as_json else console
     target.print(
         f"{plan.name}: {len(chosen)} cells, {len(keys)} stages ({to_do} to do) on {plan.device}, {workers} at a time; "
-        f"data: {escape(plan.source.description)}",
+        f"data: {plan.source.description}",
         soft_wrap=True,
         highlight=False,
     )
@@ -307,7 +307,7 @@ def _show_plan(plan: Plan, chosen: list[CellPlan], store: Store, *, as_json: boo
     _show_prediction(plan, chosen, store, console)
 
 
-def _show_prediction(plan: Plan, chosen: list[CellPlan], store: Store, target: Console) -> None:
+def _show_prediction(plan: Plan, chosen: list[CellPlan], store: Store, target: PlainConsole) -> None:
     from benchmark.run.forecast import predict
 
     for line in predict(plan, _left(chosen, store)).lines():

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -26,7 +27,7 @@ __all__ = ["score"]
 
 @app.command()
 def score(
-    real: Annotated[Path, typer.Option("--real", help="Folder of real patches: NIfTI, npy or npz (image and label)")],
+    real: Annotated[Path, typer.Option("--real", help="Folder of real patches: scans, npy or npz (image and label)")],
     generated: Annotated[Path, typer.Option("--generated", help="Folder of generated patches of the same size")],
     training: Annotated[
         Path | None,
@@ -54,7 +55,7 @@ def score(
         task = progress.add_task("")
 
         def report(what: str, done: int, total: int) -> None:
-            progress.update(task, description=what, completed=done, total=total)
+            progress.update(task, description=escape(what), completed=done, total=total)
 
         comparison = compare_folders(real, generated, training, extractor, report)
     from benchmark.report.folder_pages import write_comparison

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress
 
 from benchmark.commands.options import Cell, Device, Runs, command, console, log_console, tell_remedies
@@ -23,7 +24,7 @@ class SegmentOptions:
     ]
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE...", help="NIfTI files of any size and orientation, or folders of them"),
+        typer.Argument(metavar="IMAGE...", help="Scans of any size, orientation and format, or folders of them"),
     ]
     out: Annotated[Path, typer.Option("--out", help="Folder for the results", file_okay=False)]
     cell: Cell = None
@@ -74,7 +75,7 @@ def segment(asked: SegmentOptions) -> None:
     ):
         tell_remedies(got_round)
         for image in images:
-            task = progress.add_task(image.name)
+            task = progress.add_task(escape(image.name))
             done = segmenter.segment(
                 image,
                 segmenter.read(image),

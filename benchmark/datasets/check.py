@@ -9,6 +9,7 @@ from typing import Any
 from benchmark.datasets.fingerprints import identical_images, subject_sha256s
 from benchmark.datasets.layouts import choose_layout
 from benchmark.datasets.source import phantom_keys, reading_options
+from benchmark.datasets.suspicions import Suspicions, scan_like_files
 from benchmark.protocol.schema import Profile
 from vesselgan.data import LoadedSubject, Subject, examine_subject, phantom_subjects, scan_folder
 
@@ -40,6 +41,7 @@ class DataCheck:
     unlabelled: int = 0
     subjects: list[SubjectCheck] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # of no one subject
+    passed_over: list[str] = field(default_factory=list)  # files like scans that are in no pattern of the layout
 
     @property
     def all_problems(self) -> list[str]:
@@ -48,7 +50,9 @@ class DataCheck:
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the pictures."""
-        kept = {name: getattr(self, name) for name in ("name", "layout", "coverage", "licence", "unlabelled")}
+        kept = {
+            name: getattr(self, name) for name in ("name", "layout", "coverage", "licence", "unlabelled", "passed_over")
+        }
         return {**kept, "subjects": [asdict(each) for each in self.subjects], "problems": self.all_problems}
 
 
@@ -68,6 +72,10 @@ def check_folder(
     check = DataCheck(folder.resolve().name, chosen.name, chosen.coverage, chosen.licence, found.unlabelled)
     digests, unreadable = subject_sha256s(found.subjects, remember)
     check.problems = [*found.problems, *unreadable, *identical_images(found.subjects, digests)]
+    check.passed_over = [
+        path.relative_to(folder).as_posix() for path in scan_like_files(folder) if path not in found.matched
+    ]
+    suspicions = Suspicions()
     reading = {name: value for name, value in reading_options(chosen.layout).items() if name != "spacing_mm"}
     voxels: dict[str, Subject] = {}
     for index, subject in enumerate(found.subjects):
@@ -75,8 +83,9 @@ def check_folder(
         loaded, problems = examine_subject(subject, **reading)
         facts = SubjectCheck(subject.key, subject.person, subject.split, problems=tuple(problems))
         if loaded is not None:
-            facts = _facts(loaded, subject.person, subject.split)
+            facts = _facts(loaded, subject.person, subject.split, suspicions.of(subject, loaded))
             check.problems += _same_voxels(subject, loaded, digests, voxels)
+            check.problems += suspicions.rescaled(subject, loaded)
             seen(loaded)
         check.subjects.append(facts)
     progress(len(found.subjects), len(found.subjects))

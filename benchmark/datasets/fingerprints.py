@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vesselgan.data import Subject, check_header, metaimage_files
+from vesselgan.data import Subject, check_header
+from vesselgan.data.volumes import is_volume, volume_files
 from vesselgan.errors import InputError
 from vesselgan.files import file_sha256, text_sha256
 
@@ -18,14 +19,14 @@ def files_of(subject: Subject) -> dict[str, Path]:
 def subject_sha256s(subjects: Iterable[Subject], remember: Path | None) -> tuple[dict[Path, str], list[str]]:
     """The hash of every file of these subjects, and a line for each file without a sound header.
 
-    An ``.mhd`` goes with the voxels beside it.
+    A header in a file of its own (``.mhd``, ``.hdr``, ``.nhdr``) goes with the voxels beside it.
     """
     digests: dict[Path, str] = {}
     problems = []
     for path in [path for subject in subjects for path in files_of(subject).values()]:
         try:
             check_header(path)
-            parts = metaimage_files(path) if path.suffix == ".mhd" else (path,)
+            parts = volume_files(path) if is_volume(path) else (path,)
             hashes = [file_sha256(part, remember) for part in parts]
             digests[path] = hashes[0] if len(parts) == 1 else text_sha256("".join(hashes))
         except InputError as error:

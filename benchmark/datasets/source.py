@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.datasets.fingerprints import files_of, identical_images, subject_sha256s
-from benchmark.datasets.layouts import DatasetLayout, choose_layout
+from benchmark.datasets.layouts import DESCRIBED_BY_JSON, DatasetLayout, choose_layout
 from benchmark.protocol.schema import External, Profile, Split
 from vesselgan.data import (
     SPLITS,
@@ -169,6 +169,8 @@ def reading_options(layout: Layout) -> dict[str, Any]:
         options |= {"vessels": list(layout.vessels), "background": list(layout.background)}
     if layout.spacing_mm is not None:
         options["spacing_mm"] = list(layout.spacing_mm)
+    if layout.nan is not None:
+        options["nan"] = layout.nan
     return options
 
 
@@ -182,6 +184,8 @@ def _description(folder: Path, chosen: DatasetLayout, settings: Layout, found: F
         text += f"; {', '.join(given)} as the dataset divides them"
     if chosen.coverage == "circle of Willis":
         text += "; its labels mark the circle of Willis only, so every other vessel counts as background"
+    if settings.vessels and chosen.name in DESCRIBED_BY_JSON:
+        text += f"; values {', '.join(map(str, settings.vessels))} of its labels are vessels, as its dataset.json says"
     if settings.spacing_mm:
         text += f"; resampled to {' x '.join(f'{mm:g}' for mm in settings.spacing_mm)} mm"
     return text + (f"; {found.unlabelled} images without label passed over" if found.unlabelled else "")

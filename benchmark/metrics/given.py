@@ -58,9 +58,10 @@ class Audits:
         return {"features": self.features, "images": self.images}
 
     def described(self) -> dict[str, Any]:
-        """For JSON, without the pairs."""
+        """For JSON, without the pairs; `shared` only where there is such a sample."""
         return {
-            space: {name: value for name, value in asdict(each).items() if name != "pairs"}
+            space: {name: value for name, value in asdict(each).items() if name not in ("pairs", "shared")}
+            | ({"shared": each.shared} if each.shared else {})
             for space, each in self.by_space.items()
         }
 

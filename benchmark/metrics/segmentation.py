@@ -42,8 +42,15 @@ SHARE = (0.0, 1.0)
 def segmentation(masks: MaskPair) -> Mapping[str, float]:
     """`segmentation_scores`; distances in millimetres where the size of a voxel is known.
 
-    An empty mask overlaps with nothing, and its Betti numbers are 0; a distance from it is the volume's diagonal.
+    An empty prediction overlaps with nothing, and its Betti numbers are 0; a distance from it is the volume's diagonal,
+    bAVD more than any other prediction can have. Where both masks are empty there is nothing to compare but Betti
+    numbers, and without truth there is no sensitivity: such values do not exist.
     """
     scores = segmentation_scores(masks.truth, masks.prediction, spacing_mm=masks.spacing_mm, empty="diagonal")["all"]
     beside = ("_truth", "_prediction", "_empty")
-    return {name: value for name, value in scores.items() if not name.endswith(beside)}
+    kept = {name: value for name, value in scores.items() if not name.endswith(beside)}
+    if not scores["truth_empty"]:
+        return kept
+    if scores["prediction_empty"]:
+        return {name: value for name, value in kept.items() if name.startswith("betti_")}
+    return {name: value for name, value in kept.items() if name != "sensitivity"}

@@ -41,6 +41,7 @@ __all__ = ["answer_metrics", "cell_params", "compare_url", "database", "experime
 CURVE_POINTS = 200  # per curve: enough to see it, few enough for a page that opens fast
 BATCH = 500  # metrics per request, below MLflow's limit
 AXES = ("label", "family", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
+_QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#"})  # signs that mean something in an address
 CELL, CONTENT = "benchmark.cell", "benchmark.content"
 BUSY_S = 20  # that another program may hold the database
 # What SQLite says of a file that no waiting and no permission would mend.
@@ -49,7 +50,27 @@ UNUSABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}
 
 def store_uri(out: Path) -> str:
     """The database under `out`."""
-    return f"sqlite:///{database(out)}"
+    return _address(database(out))
+
+
+def open_client(path: Path) -> MlflowClient:
+    """MLflow on a database.
+
+    MLflow makes the folder of an address as it is written: where that is quoted, an empty one that is taken away again.
+    """
+    client = MlflowClient(_address(path))
+    written = Path(_address(path).removeprefix("sqlite:///")).parent
+    if written != path.parent:
+        for folder in (written, *written.parents):
+            try:
+                folder.rmdir()
+            except OSError:  # not empty: the first folder that both addresses share
+                break
+    return client
+
+
+def _address(path: Path) -> str:
+    return f"sqlite:///{str(path).translate(_QUOTED)}"
 
 
 def database(out: Path) -> Path:
@@ -76,7 +97,7 @@ def database(out: Path) -> Path:
             for left in path.parent.glob(".*.mlflow.db*"):
                 left.unlink()
             with atomic_path(path) as temporary:  # a schema is made in many steps
-                MlflowClient(f"sqlite:///{temporary}").search_experiments()
+                open_client(temporary).search_experiments()
     return path
 
 
@@ -105,7 +126,7 @@ def sync(out: Path, name: str, results: Results) -> None:
 
 
 def _sync(out: Path, name: str, results: Results) -> None:
-    client = MlflowClient(store_uri(out))
+    client = open_client(database(out))
     experiment = client.get_experiment_by_name(name)
     artifacts = (out / "runs" / "mlflow-artifacts").resolve()
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts.as_uri())
@@ -155,7 +176,7 @@ def experiments_url(port: int) -> str:
 def compare_url(out: Path, name: str, port: int) -> str:
     """The page that compares the cells of a run."""
     base = f"http://127.0.0.1:{port}/#"
-    client = MlflowClient(store_uri(out))
+    client = open_client(out)
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         return base

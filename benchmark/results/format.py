@@ -56,6 +56,7 @@ class MetricValue(Part):
     reference: NotRequired[str]
     sd_kmeans: NotRequired[float]
     empty: NotRequired[int]  # subjects with an empty prediction or truth
+    left_out: NotRequired[int]  # subjects with both empty: of them there is no value
     empty_segmentations: NotRequired[int]  # of a group: the same, over its cells
     segmentations: NotRequired[int]
     rounds: NotRequired[list[float]]

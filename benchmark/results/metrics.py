@@ -70,11 +70,15 @@ def segmentation_metrics(rows: pd.DataFrame, cell_id: str, reasons: Mapping[str,
         known = of_cell[of_cell["metric"] == name].dropna(subset="value")
         if known.empty:
             region = name.partition("/")[2]
-            reason = reasons.get(region) or (NO_VALUE if region == "all" else NO_MASK)
+            nothing = bool(of_cell[of_cell["metric"] == name]["empty"].any())
+            reason = reasons.get(region) or (NO_VALUE if region == "all" or nothing else NO_MASK)
             entries[name] = {"value": None, "n": 0, "ci_low": None, "ci_high": None, "reason": reason}
             continue
         entries[name] = as_metric(mean_with_interval(known["value"].tolist(), "test subject", range_of(name)))
         entries[name]["empty"] = int(known["empty"].sum())
+        of_metric = of_cell[of_cell["metric"] == name]
+        if left_out := int(of_metric["empty"].sum()) - entries[name]["empty"]:  # both masks empty: nothing to compare
+            entries[name]["left_out"] = left_out
     return entries
 
 

@@ -1,9 +1,10 @@
 """Two folders of masks -> every segmentation metric, per subject and over subjects, as the content of results.json."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,18 @@ from benchmark.environment import environment
 from benchmark.metrics.asking import default_options
 from benchmark.metrics.registry import REGIONS, every, measurements, range_of
 from benchmark.scoring.masks import mask_rows
-from vesselgan.data.folders import MaskFile, array_files, read_mask
+from vesselgan.data.folders import Labels, MaskFile, array_files, read_mask
 from vesselgan.errors import InputError
 from vesselgan.metrics.estimates import mean_with_interval
 
-__all__ = ["Case", "Evaluation", "evaluate_folders", "paired_files"]
+__all__ = ["BothEmpty", "Case", "Evaluation", "evaluate_folders", "paired_files"]
 
+BothEmpty = Literal["leave-out", "perfect"]
+# What is added to the name of a case: the channel of a scan, and words that say that a file is a mask.
+ADDED = re.compile(r"(_(0000|vessels?|d?seg|segmentation|labels?|mask|brain|pred|prediction|gt))+$", re.IGNORECASE)
 INTRACRANIAL = "intracranial"
 NO_MASK = "no brain mask was given (--mask DIR), so intracranial vessels cannot be told apart"
+NOTHING = "neither truth nor prediction has a vessel there, so there is nothing to compare"
 NO_SPACING = "the files have no header that says how large a voxel is: give NIfTI for millimetres"
 
 
@@ -44,12 +49,17 @@ class Evaluation:
 
 
 def paired_files(truth: Path, prediction: Path, mask: Path | None) -> dict[str, tuple[Path, Path, Path | None]]:
-    """Name -> truth, prediction and brain mask. Raises InputError where a name is not in each of the folders."""
+    """Name -> truth, prediction and brain mask. Raises InputError where a name is not in each of the folders.
+
+    Where names differ, what tools add to them does not count, see `_case_names`.
+    """
     folders = {"--truth": truth, "--prediction": prediction} | ({"--mask": mask} if mask else {})
     files = {option: array_files(folder, option) for option, folder in folders.items()}
     for option, folder in folders.items():
         if not files[option]:
             raise InputError(f"{folder}: no masks; {option} wants NIfTI, npy or npz files named alike in each folder")
+    if any(found.keys() != files["--truth"].keys() for found in files.values()):
+        files = {option: _case_names(found) for option, found in files.items()}
     names = sorted(set().union(*files.values()))
     problems = []
     for option, folder in folders.items():
@@ -65,14 +75,39 @@ def paired_files(truth: Path, prediction: Path, mask: Path | None) -> dict[str, 
     return {name: (files["--truth"][name], files["--prediction"][name], masks.get(name)) for name in names}
 
 
+def _case_names(files: Mapping[str, Path]) -> dict[str, Path]:
+    """Files under the names of their cases: without `_vessels` (of `segment`), `_0000` (of nnU-Net's images), `_seg`.
+
+    Probabilities beside their mask are no masks. Raises InputError for two files of one case.
+    """
+    cases: dict[str, Path] = {}
+    for name, path in files.items():
+        mask_name = name.removesuffix("_probability") + "_vessels"
+        if name.endswith("_probability") and mask_name in files:
+            continue
+        case = ADDED.sub("", name) or name
+        if case in cases:
+            raise InputError(f"{path}: seems to be of the case of {cases[case].name}, too ({case}); keep one")
+        cases[case] = path
+    return cases
+
+
 def evaluate_folders(
-    truth: Path, prediction: Path, mask: Path | None, progress: Callable[[int, int], None]
+    truth: Path,
+    prediction: Path,
+    mask: Path | None,
+    progress: Callable[[int, int], None],
+    both_empty: BothEmpty = "leave-out",
+    labels: Labels | None = None,
 ) -> Evaluation:
     """Score every pair of masks of equal names; whatever is wrong with any file is told before anything is returned.
 
     Distances are in voxels, and in millimetres where the truth's header says how large a voxel is. Where truth or
-    prediction is empty they are the image's diagonal, and the row and every aggregate say so. Raises InputError, with
-    one line per bad file.
+    prediction is empty they are the image's diagonal (bAVD of an empty prediction is more), and the row and every
+    aggregate say so. Where both are empty, in the image or within the brain mask, there is nothing to compare:
+    `both_empty` leaves such values out and counts them, or takes them for "perfect", as some challenges do. Raises
+    InputError, with one line per bad file. `labels` are the values of label maps that count as vessels; without them
+    both files are masks.
     """
     files = paired_files(truth, prediction, mask)
     rows: list[dict[str, Any]] = []
@@ -82,41 +117,46 @@ def evaluate_folders(
     for index, (subject, paths) in enumerate(files.items()):
         progress(index, len(files))
         try:
-            masks = _read(*paths)
+            masks = _read(*paths, labels)
         except InputError as error:
             problems += str(error).splitlines()
             continue
         if problems:
             continue  # nothing will come of it: only look for further bad files
-        rows += _rows(subject, *masks)
+        rows += _rows(subject, *masks, both_empty)
         case = _case(subject, masks[0], masks[1], rows)
+        if case is None:
+            continue
         worst = case if worst is None or case.dsc < worst.dsc else worst
         best = case if best is None or case.dsc >= best.dsc else best
     progress(len(files), len(files))
     if problems:
         raise InputError("\n".join(problems))
-    assert worst is not None  # there is at least one pair
-    assert best is not None
+    shown = (worst, best) if worst and best and worst.subject != best.subject else (worst,) if worst else ()
     results = {
         "command": "evaluate",
         "truth": str(truth),
         "prediction": str(prediction),
         "mask": str(mask) if mask else None,
         "n": len(files),
+        "both_empty": both_empty,
+        "labels": sorted(labels) if isinstance(labels, frozenset) else labels,
         "version": __version__,
         "environment": environment("cpu"),
         "metrics": _aggregates(rows, has_mask=mask is not None),
         "subjects": rows,
     }
-    return Evaluation(results, (worst,) if len(files) == 1 else (worst, best))
+    return Evaluation(results, shown)
 
 
-def _read(truth: Path, prediction: Path, brain: Path | None) -> tuple[MaskFile, MaskFile, MaskFile | None]:
+def _read(
+    truth: Path, prediction: Path, brain: Path | None, labels: Labels | None
+) -> tuple[MaskFile, MaskFile, MaskFile | None]:
     """The masks of one subject, on one grid. Raises InputError with all that is wrong with them."""
     problems, read = [], []
-    for path in (truth, prediction, brain):
+    for path, of_vessels in ((truth, True), (prediction, True), (brain, False)):
         try:
-            read.append(read_mask(path) if path else None)
+            read.append(read_mask(path, labels if of_vessels else None) if path else None)
         except InputError as error:
             problems.append(str(error))
     if not problems:
@@ -131,10 +171,16 @@ def _read(truth: Path, prediction: Path, brain: Path | None) -> tuple[MaskFile, 
     return read[0], read[1], read[2]  # type: ignore[return-value]  # only the brain mask can be None
 
 
-def _rows(subject: str, truth: MaskFile, prediction: MaskFile, brain: MaskFile | None) -> list[dict[str, Any]]:
+def _rows(
+    subject: str, truth: MaskFile, prediction: MaskFile, brain: MaskFile | None, both_empty: BothEmpty
+) -> list[dict[str, Any]]:
     """One row per metric and region that can be had, `value` None where it cannot."""
     inside = brain.data if brain else None
     rows = mask_rows(truth.data, prediction.data, inside, truth.spacing_mm, default_options("subject"))
+    if both_empty == "perfect":
+        either = truth.data | prediction.data
+        nothing = {"all": not either.any(), INTRACRANIAL: inside is not None and not (either & inside).any()}
+        rows = ((name, _best(name, truth) if nothing[_region(name)] else value, empty) for name, value, empty in rows)
     return [
         {"subject": subject, "metric": name, "value": value, "empty": int(empty)}
         for name, value, empty in rows
@@ -146,22 +192,47 @@ def _aggregates(rows: list[dict[str, Any]], *, has_mask: bool) -> dict[str, Any]
     metrics: dict[str, Any] = {}
     keys = [metric.key for each in measurements("subject") for metric in each.metrics]
     for name in [f"{key}/{region}" for region in REGIONS for key in keys]:
-        known = [row for row in rows if row["metric"] == name and row["value"] is not None]
+        of_metric = [row for row in rows if row["metric"] == name]
+        known = [row for row in of_metric if row["value"] is not None]
+        left_out = sum(row["empty"] for row in of_metric if row["value"] is None)
         if known:
             metrics[name] = mean_with_interval([row["value"] for row in known], "subject", range_of(name))
             metrics[name]["empty"] = sum(row["empty"] for row in known)
+            metrics[name]["left_out"] = left_out
             continue
-        reason = NO_MASK if name.endswith(f"/{INTRACRANIAL}") and not has_mask else _why_none(name)
-        metrics[name] = {"value": None, "n": 0, "ci_low": None, "ci_high": None, "reason": reason}
+        if every("subject")[name].metric.unit == "mm" and metrics[f"dsc/{_region(name)}"]["value"] is not None:
+            left_out = 0  # it is for want of a voxel's size that nobody has a value
+        reason = NO_MASK if _region(name) == INTRACRANIAL and not has_mask else _why_none(name, left_out)
+        metrics[name] = {
+            **{"value": None, "n": 0, "ci_low": None, "ci_high": None},
+            **{"empty": left_out, "left_out": left_out, "reason": reason},
+        }
     return metrics
 
 
-def _why_none(name: str) -> str:
+def _why_none(name: str, left_out: int) -> str:
     metric = every("subject")[name].metric
+    if left_out:
+        return NOTHING
     return NO_SPACING if metric.unit == "mm" else f"{metric.title} has no value for these masks"
 
 
-def _case(subject: str, truth: MaskFile, prediction: MaskFile, rows: list[dict[str, Any]]) -> Case:
+def _region(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _best(name: str, truth: MaskFile) -> float | None:
+    """The value of a perfect prediction; None for millimetres where the files have none."""
+    metric = every("subject")[name].metric
+    if metric.unit == "mm" and truth.spacing_mm is None:
+        return None
+    return metric.limits[1] if metric.better == "higher" else 0.0
+
+
+def _case(subject: str, truth: MaskFile, prediction: MaskFile, rows: list[dict[str, Any]]) -> Case | None:
+    """None where both masks are empty."""
     dsc = next(row["value"] for row in reversed(rows) if row["metric"] == "dsc/all")
+    if dsc is None:
+        return None
     spacing = truth.spacing_mm or (1.0, 1.0, 1.0)
     return Case(subject, dsc, np.asarray(truth.data.any(axis=2)), np.asarray(prediction.data.any(axis=2)), spacing[:2])

@@ -14,6 +14,8 @@ from benchmark.environment import environment
 from benchmark.metrics.asking import default_options, values_of
 from benchmark.metrics.given import Audits
 from benchmark.metrics.registry import names
+from benchmark.scoring.given_folders import BATCH, channel_warnings, opened, rows_that_count, shared
+from benchmark.scoring.nearly_empty import LeftOut, left_out_warnings
 from benchmark.scoring.patch_sets import (
     FEWEST_SUBJECTS,
     Distances,
@@ -22,19 +24,17 @@ from benchmark.scoring.patch_sets import (
     compare_labels,
     floor_of,
 )
-from vesselgan.data.patch_folder import PatchFolder, open_patches
+from vesselgan.data.patch_folder import PatchFolder
 from vesselgan.errors import InputError
-from vesselgan.features import Extractor
+from vesselgan.features import FEWEST_INSIDE, Extractor
 from vesselgan.metrics import SharedSamplesError, block_means, label_statistics
 
 __all__ = ["Comparison", "ShownPair", "compare_folders"]
 
 Images = NDArray[np.float32]
 Report = Callable[[str, int, int], None]
-BATCH = 16
 SHOWN = 8
 FLOOR_ROWS = 2.2  # real patches that are read for the floor, per patch of the scores: random halves are not equal
-FEWEST_PATCHES = 10  # PRD's 20 clusters of both sets together need that many of each
 NO_SUBJECTS = (
     f"the real folder does not tell the patches of {FEWEST_SUBJECTS} or more subjects apart, and patches of one "
     "subject are alike: put each subject's in a folder of its own"
@@ -80,18 +80,23 @@ def compare_folders(
     also for folders of different patch sizes and for fewer patches than the metrics need.
     """
     options = {"--real": real, "--generated": generated} | ({"--training": training} if training else {})
-    folders = _opened(options, report)
-    count = min(folders["--real"].count, folders["--generated"].count)
+    folders = opened(options, report)
+    rows = rows_that_count(folders, report)
+    left_out = {
+        option.removeprefix("--"): LeftOut(folder.count - len(rows[option]), folder.count)
+        for option, folder in folders.items()
+    }
+    count = min(len(rows["--real"]), len(rows["--generated"]))
     owners = folders["--real"].subjects
     # The floor halves the real subjects, and each half should have as many patches as the scores.
-    for_floor = count if owners is None else min(folders["--real"].count, math.ceil(FLOOR_ROWS * count))
+    for_floor = count if owners is None else min(len(rows["--real"]), math.ceil(FLOOR_ROWS * count))
     counts = {"--real": for_floor, "--generated": count}
     described = {
-        option: _describe(extractor, folder, counts.get(option, folder.count), seed, report)
+        option: _describe(extractor, folder, _drawn(rows[option], counts.get(option, folder.count), seed), report)
         for option, folder in folders.items()
     }
     all_real, theirs = described["--real"], described["--generated"]
-    ours = described["--real"] = _first_drawn(all_real, folders["--real"].count, count, seed)
+    ours = described["--real"] = _only(all_real, _drawn(rows["--real"], count, seed))
     subjects = None if owners is None else np.array(owners)[ours.rows]
     metrics = default_options("set", "labels", "audit")
     distances = compare_features(ours.features, theirs.features, metrics, real_subjects=subjects, seed=seed)
@@ -109,6 +114,11 @@ def compare_folders(
         "training": str(training) if training else None,
         "n": count,
         "patches": {option.removeprefix("--"): folder.count for option, folder in folders.items()},
+        "nearly_empty": {
+            "voxels_needed": FEWEST_INSIDE,
+            "left_out": {name: left.count for name, left in left_out.items()},
+        },
+        "further_channels": {option.removeprefix("--"): len(each.further_channels) for option, each in folders.items()},
         "patch_size": list(folders["--real"].shape),
         "intensity_ranges": {
             option.removeprefix("--"): list(folder.intensity_range) for option, folder in folders.items()
@@ -132,46 +142,18 @@ def compare_folders(
         "floor": floor or {"metrics": None, "reason": NO_SUBJECTS},
         "labels": labels,
         "memorisation": audits.described() if audits else {"reason": NO_TRAINING},
-        "warnings": distances.warnings + [text for text in (floor or {}).get("warnings", ()) if "floor" in text],
+        "warnings": [
+            *left_out_warnings(left_out),
+            *channel_warnings(folders),
+            *distances.warnings,
+            *(text for text in (floor or {}).get("warnings", ()) if "floor" in text),
+        ],
     }
     closest = _closest(audits, folders, described) if audits else ()
     return Comparison(results, distances, ours.shown, theirs.shown, closest)
 
 
-def _opened(options: Mapping[str, Path], report: Report) -> dict[str, PatchFolder]:
-    folders, problems = {}, []
-    for done, (option, path) in enumerate(options.items()):
-        report(f"checking {option.removeprefix('--')} files", done, len(options))
-        try:
-            folders[option] = open_patches(path, option)
-        except InputError as error:
-            problems += str(error).splitlines()
-    if not problems:
-        real = folders["--real"]
-        for option, folder in folders.items():
-            if folder.shape != real.shape:
-                problems.append(
-                    f"{folder.folder}: patches of {folder.shape}, but those of {real.folder} are {real.shape}; "
-                    "each array is taken as one patch, so cut both alike"
-                )
-            elif folder.count < FEWEST_PATCHES:
-                problems.append(f"{folder.folder}: {folder.count} patches; {option} needs {FEWEST_PATCHES} or more")
-        if "--training" in folders and folders["--training"].folder.resolve() == real.folder.resolve():
-            problems.append(_shared(folders))
-    if problems:
-        raise InputError("\n".join(problems))
-    return folders
-
-
-def _shared(folders: Mapping[str, PatchFolder]) -> str:
-    return (
-        f"{folders['--training'].folder}: given as --training, but holds the patches of --real "
-        f"{folders['--real'].folder}; give real patches of subjects that the generator did not learn from"
-    )
-
-
-def _describe(extractor: Extractor, folder: PatchFolder, count: int, seed: int, report: Report) -> _Described:
-    rows = _drawn(folder.count, count, seed)
+def _describe(extractor: Extractor, folder: PatchFolder, rows: NDArray[np.intp], report: Report) -> _Described:
     blocks: list[NDArray[np.float64]] = []
     shown: list[ShownPair] = []
 
@@ -181,20 +163,20 @@ def _describe(extractor: Extractor, folder: PatchFolder, count: int, seed: int, 
             for index in range(min(len(images), SHOWN - len(shown))):
                 shown.append(_projected(images[index], None if labels is None else labels[index]))
             yield images
-            report(f"features of {folder.folder.name}", sum(map(len, blocks)), count)
+            report(f"features of {folder.folder.name}", sum(map(len, blocks)), len(rows))
 
     features = extractor(batches())
     return _Described(features, np.concatenate(blocks), rows, tuple(shown))
 
 
-def _drawn(size: int, count: int, seed: int) -> NDArray[np.intp]:
-    """Sorted rows; a smaller draw lies within a larger one of the same seed."""
-    return np.sort(np.random.default_rng(seed).permutation(size)[:count])
+def _drawn(rows: NDArray[np.intp], count: int, seed: int) -> NDArray[np.intp]:
+    """Some of the rows, sorted; a smaller draw lies within a larger one of the same seed."""
+    return rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])]
 
 
-def _first_drawn(described: _Described, size: int, count: int, seed: int) -> _Described:
-    """What a draw of `count` patches would have given."""
-    kept = np.isin(described.rows, _drawn(size, count, seed))
+def _only(described: _Described, rows: NDArray[np.intp]) -> _Described:
+    """As if these rows alone had been described."""
+    kept = np.isin(described.rows, rows)
     return _Described(described.features[kept], described.blocks[kept], described.rows[kept], described.shown)
 
 
@@ -236,7 +218,7 @@ def _audits(folders: Mapping[str, PatchFolder], described: Mapping[str, _Describ
     try:
         return audit_memory(training=sets["--training"], held_out=sets["--real"], generated=sets["--generated"])
     except SharedSamplesError:
-        raise InputError(_shared(folders)) from None
+        raise InputError(shared(folders)) from None
 
 
 def _closest(

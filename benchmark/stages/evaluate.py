@@ -35,8 +35,9 @@ class ScoreRow(TypedDict):
 def evaluate(context: Context) -> EvaluationValues:
     """Write `subjects.csv` (one row per subject and metric) and the maps of the test subjects, see `save_maps`.
 
-    Distances are in voxels and in millimetres. Where truth or prediction is empty, distances are the image's diagonal,
-    shares are 0, and the row is marked. A subject without brain mask has empty values for intracranial vessels.
+    Distances are in voxels and in millimetres. Where truth or prediction is empty, the row is marked; where both
+    are, its value is empty, as `benchmark.metrics.segmentation` says. A subject without brain mask has empty values for
+    intracranial vessels.
     """
     store = open_store(context.inputs["data"] / "store")
     unet, facts = open_unet(context.inputs["unet"], context.device)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from benchmark.artifacts.pairs import decoded
 from benchmark.metrics.asking import values_of
 from benchmark.metrics.given import Audits
+from benchmark.scoring.nearly_empty import LeftOut, left_out_warnings
 from benchmark.scoring.patch_sets import (
     FEWEST_SUBJECTS,
     audit_memory,
@@ -21,7 +22,8 @@ from benchmark.scoring.patch_sets import (
 )
 from benchmark.stages.context import Context, throttled
 from vesselgan.data import VolumeStore, open_store
-from vesselgan.features import Extractor, medicalnet, random_resnet10
+from vesselgan.errors import InputError
+from vesselgan.features import Extractor, holds_enough, medicalnet, random_resnet10
 from vesselgan.metrics import block_means, label_statistics
 
 __all__ = ["reference", "score"]
@@ -29,6 +31,7 @@ __all__ = ["reference", "score"]
 Images = NDArray[np.float32]
 BATCH = 16
 HELD_OUT = ("validation", "test")
+FEWEST_ROWS = 10  # of patches that are not nearly empty
 
 
 def reference(context: Context) -> dict[str, Any]:
@@ -36,6 +39,8 @@ def reference(context: Context) -> dict[str, Any]:
 
     `train.npz` and `held_out.npz` hold, for each real patch of those subjects, its row of the patch table, subject,
     features and block means; `drawn.npy` the rows of the reference set; `labels.npz` the statistics of its labels.
+    Patches that are nearly empty are not among them, but for the paper's way (D9), in which noise fills them.
+    Raises InputError where too few are left.
     """
     store = open_store(context.inputs["data"] / "store")
     extractor = _extractor(context)
@@ -45,21 +50,28 @@ def reference(context: Context) -> dict[str, Any]:
     }
     total, done = sum(map(len, patches.values())), 0
     progress = throttled(context.progress)
-    real = {}
+    real, left_out = {}, {}
     for name, indices in patches.items():
         progress(done, total, "real features")
-        features, blocks = _described(extractor, _real_batches(store, indices, context))
+        features, blocks, counted = _described(extractor, _real_batches(store, indices, context), context)
         subjects = store.patch_table[indices, 0]
-        real[name] = {"indices": indices, "subjects": subjects, "features": features, "blocks": blocks}
+        rows = {"indices": indices, "subjects": subjects, "features": features, "blocks": blocks}
+        real[name] = {what: values[counted] for what, values in rows.items()}
+        left_out[f"real ({name.replace('_', '-')})"] = LeftOut(int((~counted).sum()), len(counted))
+        if not counted.all() and counted.sum() < FEWEST_ROWS:
+            raise InputError(
+                f"{counted.sum()} of {len(counted)} real patches ({name}) are not nearly empty; cut others"
+            )
         np.savez(context.folder / f"{name}.npz", allow_pickle=False, **real[name])
         done += len(indices)
     progress(done, total, "real features")
 
     kind = context.recipe.reference
     chosen = real[kind]
-    wanted = min(int(context.options["samples"]), *map(len, patches.values()))
+    counts = {name: len(each["indices"]) for name, each in real.items()}
+    wanted = min(int(context.options["samples"]), *counts.values())
     rng = np.random.default_rng(context.options["seed"])
-    drawn = {name: np.sort(rng.choice(len(indices), wanted, replace=False)) for name, indices in patches.items()}
+    drawn = {name: np.sort(rng.choice(count, wanted, replace=False)) for name, count in counts.items()}
     np.save(context.folder / "drawn.npy", drawn[kind])
     statistics = label_statistics(
         label for index in chosen["indices"][drawn[kind]] for label in store.cut_pairs([index], "volume")[1]
@@ -87,6 +99,7 @@ def reference(context: Context) -> dict[str, Any]:
             "warnings": [*apart.warnings, few],
             "meaning": "training subjects against held-out subjects, both real, the same number of patches each",
         }
+    floor["warnings"] = [*left_out_warnings(left_out), *floor["warnings"]]
     return floor | {"facts": _facts(extractor, wanted, kind)}
 
 
@@ -100,15 +113,22 @@ def score(context: Context) -> dict[str, Any]:
     labels = np.load(context.inputs["pairs"] / "labels.npy", mmap_mode="r")
     real = {name: dict(np.load(folder / f"{name}.npz")) for name in ("train", "held_out")}
     chosen, drawn = real[context.recipe.reference], np.load(folder / "drawn.npy")
-    # Equal counts; rows lie in the order of subjects, so a smaller set is drawn and not cut off.
-    count = min(len(drawn), len(images))
-    drawn = np.sort(np.random.default_rng(seed).permutation(drawn)[:count])
-
+    looked_at = min(len(drawn), len(images))
     extractor = _extractor(context)
     progress = throttled(context.progress)
-    features, blocks = _described(
-        extractor, _synthetic_batches(images[:count], lambda done: progress(done, count, "synthetic features"))
+    features, blocks, counted = _described(
+        extractor,
+        _synthetic_batches(images[:looked_at], lambda done: progress(done, looked_at, "synthetic features")),
+        context,
     )
+    warnings = left_out_warnings({"generated": LeftOut(int((~counted).sum()), looked_at)})
+    if not counted.all() and counted.sum() < FEWEST_ROWS:  # nothing else is there to be scored
+        warnings = [f"generated: {(~counted).sum()} of {looked_at} patches are nearly empty, so they count as they are"]
+        counted[:] = True
+    rows = np.flatnonzero(counted)
+    features, blocks, count = features[rows], blocks[rows], len(rows)
+    # Equal counts; rows lie in the order of subjects, so a smaller set is drawn and not cut off.
+    drawn = np.sort(np.random.default_rng(seed).permutation(drawn)[:count])
     distances = compare_features(
         chosen["features"][drawn],
         features,
@@ -122,18 +142,18 @@ def score(context: Context) -> dict[str, Any]:
     label_facts: dict[str, Any] | None = None
     if context.recipe.label_metrics == "scored":
         label_metrics, label_facts = compare_labels(
-            load_label_statistics(folder / "labels.npz"), label_statistics(labels[:count]), metrics
+            load_label_statistics(folder / "labels.npz"), label_statistics(labels[:looked_at]), metrics
         )
     audits = audit_memory(
         training=real["train"], held_out=real["held_out"], generated={"features": features, "blocks": blocks}
     )
     store = open_store(context.inputs["data"] / "store")
-    _save_closest(context.folder / "closest.npz", audits, images, real["train"]["indices"], store, context)
+    _save_closest(context.folder / "closest.npz", audits, (images, rows), real["train"]["indices"], store, context)
     return {
         "metrics": {**distances.metrics, **label_metrics, **values_of("audit", audits, metrics)},
         "intervals": distances.intervals,
         "sd_kmeans": distances.sd_kmeans,
-        "warnings": distances.warnings,
+        "warnings": [*warnings, *distances.warnings],
         "facts": _facts(extractor, count, context.recipe.reference),
         "labels": label_facts,
         "memorisation": audits.described(),
@@ -143,19 +163,22 @@ def score(context: Context) -> dict[str, Any]:
 def _save_closest(
     path: Path,
     audits: Audits,
-    images: NDArray[np.int16],
+    generated: tuple[NDArray[np.int16], NDArray[np.intp]],
     training: NDArray[np.intp],
     store: VolumeStore,
     context: Context,
 ) -> None:
-    """The closest pairs of the audit in image space, each with its training patch, mirrored as it was found."""
-    pairs = audits.images.pairs
+    """The closest pairs of the audit in image space, each with its training patch, mirrored as it was found.
+
+    `generated` are all images, and the rows of those that were audited.
+    """
+    pairs, (images, rows) = audits.images.pairs, generated
     near = store.cut_pairs([training[pair.training] for pair in pairs], context.recipe.intensity_scaling)[0]
     mirrored = [np.flip(image, pair.mirrored_axes) for image, pair in zip(near, pairs, strict=True)]
     np.savez(
         path,
         allow_pickle=False,
-        generated=decoded(np.stack([images[pair.generated] for pair in pairs])),
+        generated=decoded(np.stack([images[rows[pair.generated]] for pair in pairs])),
         training=np.stack(mirrored),
         distance=np.array([pair.distance for pair in pairs]),
         threshold=np.array(audits.images.threshold),
@@ -179,17 +202,22 @@ def _facts(extractor: Extractor, samples: int, kind: str) -> dict[str, Any]:
     }
 
 
-def _described(extractor: Extractor, batches: Iterable[Images]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Features and block means of the same patches, which pass by once."""
+def _described(
+    extractor: Extractor, batches: Iterable[Images], context: Context
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Features and block means of the same patches, which pass by once, and which of them count."""
     blocks: list[NDArray[np.float64]] = []
+    counted: list[NDArray[np.bool_]] = []
+    all_count = context.recipe.feature_noise == "noise"  # D9: noise takes the place of an empty patch's background
 
     def watched() -> Iterator[Images]:
         for batch in batches:
             blocks.append(block_means(batch))
+            counted.append(holds_enough(batch) | all_count)
             yield batch
 
     features = extractor(watched())
-    return features, np.concatenate(blocks)
+    return features, np.concatenate(blocks), np.concatenate(counted)
 
 
 def _real_batches(store: VolumeStore, indices: NDArray[np.intp], context: Context) -> Iterator[Images]:

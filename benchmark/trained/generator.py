@@ -21,6 +21,7 @@ from vesselgan.errors import InputError
 from vesselgan.families import FAMILIES, WGAN, Family, Sampler
 from vesselgan.families.wgan import WGANSampler
 from vesselgan.files import file_sha256
+from vesselgan.networks.finite import refuse_non_finite
 from vesselgan.networks.importing import import_gan
 from vesselgan.recipe import Recipe, resolve_recipe
 
@@ -187,7 +188,9 @@ def _of_checkpoint(path: Path, patch: Sequence[int], recipe: str, device: str) -
 
 def _load(folder: Path, recipe: Recipe, device: str) -> tuple[Family[Any], Sampler, str]:
     try:
-        return *load_generator(folder, recipe, device), file_sha256(folder / WEIGHTS, None)
+        family, sampler = load_generator(folder, recipe, device)
+        refuse_non_finite(sampler.network, folder / WEIGHTS)
+        return family, sampler, file_sha256(folder / WEIGHTS, None)
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

@@ -1,6 +1,7 @@
 """A trained U-Net on anybody's scans: any size and orientation in, a mask on the same voxels out."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,13 @@ from safetensors import SafetensorError
 from benchmark.stages.train_unet import open_unet, scaled
 from benchmark.trained.find import choose_cell, find_run, unknown_source
 from vesselgan.data import Volume, load_volume, robust_range, save_volume
+from vesselgan.data.nifti import is_nifti
 from vesselgan.data.resampling import resample as resample_image
+from vesselgan.data.volumes import VOLUME_ENDINGS, is_volume, read_stored
 from vesselgan.errors import InputError
 from vesselgan.inference import segment_volume
 from vesselgan.networks import UNet
+from vesselgan.networks.finite import refuse_non_finite
 from vesselgan.training import choose_precision
 
 __all__ = ["Segmented", "Segmenter", "find_unet", "images_of", "open_segmenter", "output_names"]
@@ -27,7 +31,8 @@ nib: Any = nibabel  # half of it carries no types
 
 NEEDED = ("filters", "dropout", "precision", "patch", "intensity_scaling", "spacing_mm")
 SPACING_TOLERANCE = 1.25  # a factor, either way, between the voxels of a scan and those that the network learned from
-_ENDINGS = (".nii.gz", ".nii")
+_CHANNELS = re.compile(r"(.+)_(\d{4})")  # of nnU-Net: NAME_0000 is the first channel of NAME
+_NNUNET_FOLDERS = ("imagestr", "imagests", "imagesval")
 _WEIGHTS = "unet.safetensors"
 
 
@@ -68,27 +73,33 @@ def open_segmenter(folder: Path, device: str, *, overlap: float, batch: int) -> 
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder / _WEIGHTS}: does not fit unet.json ({reason})") from None
+    refuse_non_finite(unet, folder / _WEIGHTS)
     return Segmenter(unet, facts, device, overlap, batch)
 
 
 def images_of(paths: Sequence[Path]) -> list[Path]:
-    """The images themselves, and of a folder every NIfTI file in it, by name. Raises InputError for one without any."""
+    """The images themselves, and of a folder every scan in it, by name, but for further channels in nnU-Net's folders.
+
+    Raises InputError for a folder without any.
+    """
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(
-            file for file in path.iterdir() if file.name.endswith(_ENDINGS) and not file.name.startswith(".")
-        )
+        inside = sorted(file for file in path.iterdir() if is_volume(file) and not file.name.startswith("."))
+        if _is_nnunet(path):
+            inside = [file for file in inside if not (match := _CHANNELS.fullmatch(_stem(file))) or match[2] == "0000"]
         if not inside:
-            raise InputError(f"{path}: no .nii or .nii.gz file in this folder; name files, or another folder")
+            raise InputError(f"{path}: no scan (.nii.gz, .mha, ...) in this folder; name files, or another folder")
         found += inside
     return found
 
 
 def output_names(images: Sequence[Path]) -> dict[Path, str]:
     """A name for each image's results: its own, with as many of its folders before it as tell it from the others.
+
+    A scan in a folder of nnU-Net's has the name of its case, which is that of its label: without the channel `_0000`.
 
     Raises InputError for a file that is given twice, and for names that cannot be told apart.
     """
@@ -97,7 +108,7 @@ def output_names(images: Sequence[Path]) -> dict[Path, str]:
         first = resolved.setdefault(image.resolve(), image)
         if first is not image:
             raise InputError(f"{image}: given twice (as {first}); name it once")
-    parts = {image: (*image.resolve().parts[1:-1], _stem(image)) for image in images}
+    parts = {image: (*image.resolve().parts[1:-1], _case(image)) for image in images}
     names = {}
     for image in images:
         for depth in range(1, len(parts[image]) + 1):
@@ -113,8 +124,17 @@ def output_names(images: Sequence[Path]) -> dict[Path, str]:
 
 
 def _stem(image: Path) -> str:
-    ending = next((ending for ending in _ENDINGS if image.name.endswith(ending)), "")
-    return image.name.removesuffix(ending)
+    ending = next((ending for ending in VOLUME_ENDINGS if image.name.lower().endswith(ending)), "")
+    return image.name[: len(image.name) - len(ending)]
+
+
+def _case(image: Path) -> str:
+    match = _CHANNELS.fullmatch(_stem(image))
+    return match[1] if match and match[2] == "0000" and _is_nnunet(image.resolve().parent) else _stem(image)
+
+
+def _is_nnunet(folder: Path) -> bool:
+    return folder.name.lower() in _NNUNET_FOLDERS
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,19 +200,20 @@ class Segmenter:
         if resample:
             values = resample_image(values, self.facts["spacing_mm"], volume.spacing_mm, volume.data.shape)
         affine, turned = _as_in_file(path, values)
+        placed_as = path if is_nifti(path) else None
         vessels = turned > self.facts["threshold"]
         files = [stem.with_name(f"{stem.name}_vessels.nii.gz")]
-        save_volume(files[0], vessels, affine, "vessels: 1")
+        save_volume(files[0], vessels, affine, "vessels: 1", placed_as=placed_as)
         if probability:
             files.append(stem.with_name(f"{stem.name}_probability.nii.gz"))
-            save_volume(files[1], turned, affine, "probability of vessel")
+            save_volume(files[1], turned, affine, "probability of vessel", placed_as=placed_as)
         voxels = int(np.count_nonzero(vessels))
         return Segmented(tuple(files), voxels * float(np.prod(volume.spacing_mm)) / 1000, voxels / vessels.size)
 
 
 def _as_in_file(path: Path, canonical: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[Any]]:
     """The file's own affine, and the data turned from canonical orientation to the file's."""
-    affine = np.asarray(nib.load(path).affine, dtype=np.float64)
+    affine = read_stored(path)[1]
     canonical_axes = np.array([[0, 1], [1, 1], [2, 1]])
     turn = nib.orientations.ornt_transform(canonical_axes, nib.io_orientation(affine))
     return affine, np.ascontiguousarray(nib.apply_orientation(canonical, turn))

@@ -134,6 +134,44 @@ def costa(tree: Tree) -> None:
     tree.splits = {"test": ["LocH1_7"]}
 
 
+def msd(tree: Tree) -> None:
+    for number, (part, key) in enumerate([("Tr", "IXI012"), ("Tr", "b_2"), ("Tr", "case_0000"), ("Ts", "d")]):
+        nifti(tree.folder / f"images{part}/{key}.nii.gz", image_of(number))
+        nifti(tree.folder / f"labels{part}/{key}.nii.gz", label_of(number))
+        tree.labels[key] = label_of(number)
+    (tree.folder / "imagesTr/._b_2.nii.gz").write_bytes(b"left behind by a file manager")
+    tree.splits = {"test": ["d"]}
+
+
+def bids(tree: Tree) -> None:
+    """The first two subjects as `synthesise --format bids` names them, the others with sessions."""
+    for number, (home, key) in enumerate(
+        [
+            ("sub-syn1", "sub-syn1"),
+            ("sub-syn2", "sub-syn2"),
+            ("sub-3/ses-a", "sub-3_ses-a"),
+            ("sub-3/ses-b", "sub-3_ses-b_acq-tof_run-1"),
+            ("sub-4/ses-a", "sub-4_ses-a"),
+        ]
+    ):
+        nifti(tree.folder / f"{home}/anat/{key}_angio.nii.gz", image_of(number))
+        nifti(tree.folder / f"{home}/anat/{key}_T1w.nii.gz", image_of(number + 20))
+        word = "vessel" if number < 2 else "vessels"
+        nifti(tree.folder / f"derivatives/labels/{home}/anat/{key}_desc-{word}_mask.nii.gz", label_of(number))
+        tree.labels[key] = label_of(number)
+    nifti(tree.folder / "sub-5/anat/sub-5_angio.nii.gz", image_of(9))
+    tree.unlabelled = 1
+
+
+def topbrain(tree: Tree) -> None:
+    for number, key in enumerate(("topcow_mr_001", "topcow_mr_002", "topcow_mr_003")):
+        classes = label_of(number).astype(np.uint8)
+        classes[..., : SHAPE[2] // 2] *= 42
+        nifti(tree.folder / f"imagesTr_topbrain_mr/{key}_0000.nii.gz", image_of(number))
+        nifti(tree.folder / f"labelsTr_topbrain_mr/{key}.nii.gz", classes)
+        tree.labels[key] = label_of(number)
+
+
 def topcow(tree: Tree) -> None:
     for number, key in enumerate(("001", "002", "003")):
         classes = label_of(number).astype(np.uint8)
@@ -172,12 +210,15 @@ def smile_uhura(tree: Tree) -> None:
 
 
 TREES: dict[str, Callable[[Tree], None]] = {
+    "bids": bids,
     "costa": costa,
     "folders": folders,
     "ixi": ixi,
+    "msd": msd,
     "nnunet": nnunet,
     "pegasus": pegasus,
     "smile-uhura": smile_uhura,
+    "topbrain": topbrain,
     "topcow": topcow,
     "tubetk": tubetk,
 }

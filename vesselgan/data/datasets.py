@@ -34,6 +34,7 @@ def load_subject(
     vessels: Collection[int] | None = None,
     background: Collection[int] = (0,),
     spacing_mm: Sequence[float] | None = None,
+    nan: float | None = None,
 ) -> LoadedSubject:
     """Read and check the files of one subject.
 
@@ -41,19 +42,24 @@ def load_subject(
         subject: the files; a label in .tre is drawn into the image's grid.
         vessels, background: the values of a label map, see `load_mask`; None for a binary label.
         spacing_mm: resample to this voxel size (see `vesselgan.data.resampling`); None leaves the voxels alone.
+        nan: what NaN voxels of the image become; None refuses them.
 
     Raises:
         InputError: a line for each file that is bad: as `load_volume` and `load_mask`; a constant image; a label or
             mask on another grid than the image; tubes that lie elsewhere.
     """
-    loaded, problems = examine_subject(subject, vessels=vessels, background=background)
+    loaded, problems = examine_subject(subject, vessels=vessels, background=background, nan=nan)
     if loaded is None:
         raise InputError("\n".join(problems))
     return loaded if spacing_mm is None else _resampled(subject, loaded, spacing_mm)
 
 
 def examine_subject(
-    subject: Subject, *, vessels: Collection[int] | None = None, background: Collection[int] = (0,)
+    subject: Subject,
+    *,
+    vessels: Collection[int] | None = None,
+    background: Collection[int] = (0,),
+    nan: float | None = None,
 ) -> tuple[LoadedSubject | None, list[str]]:
     """As `load_subject`, but with the problems as lines in place of an error."""
     problems: list[str] = []
@@ -65,7 +71,7 @@ def examine_subject(
             problems.extend(str(error).splitlines())
             return None
 
-    image = attempt(lambda: _image(subject.image))
+    image = attempt(lambda: _image(subject.image, nan))
     label = attempt(lambda: _label(subject.label, image, vessels, background))
     mask = attempt(lambda: load_mask(brain)) if (brain := subject.mask) else None
     if image is not None:
@@ -78,8 +84,8 @@ def examine_subject(
     return LoadedSubject(subject.key, image.data, label.data, brain_voxels, image.affine, image.spacing_mm), problems
 
 
-def _image(path: Path) -> Volume:
-    image = load_volume(path)
+def _image(path: Path, nan: float | None) -> Volume:
+    image = load_volume(path, nan=nan)
     if image.data.min() == image.data.max():
         raise InputError(f"{path}: constant image (every voxel is {image.data.flat[0]:g}); export it again")
     return image

@@ -1,33 +1,35 @@
-"""Folders of arrays from anywhere: NIfTI, npy and npz files, found by name and read with the checks of a scan.
+"""Folders of arrays from anywhere: scans of any format, npy and npz files, found by name and checked as scans are.
 
 Sorted by name, so that equal folders give equal results whatever the file system lists first.
 """
 
+import gzip
 import zipfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vesselgan.data.volumes import check_same_grid, load_mask
+from vesselgan.data.headers import check_declared_size, without_single_axes
+from vesselgan.data.volumes import VOLUME_ENDINGS, check_same_grid, is_volume, load_volume
 from vesselgan.errors import InputError
 
 __all__ = [
+    "Labels",
     "MaskFile",
     "array_files",
     "checked_images",
     "checked_labels",
     "folders_within",
-    "is_nifti",
     "read_arrays",
     "read_mask",
 ]
 
-_ENDINGS = (".nii.gz", ".nii", ".npz", ".npy")
+_ENDINGS = (*VOLUME_ENDINGS, ".npz", ".npy.gz", ".npy")
 _DAMAGED = (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile)
 
 
@@ -67,12 +69,15 @@ def array_files(folder: Path, option: str) -> dict[str, Path]:
         raise InputError(f"{folder}: {what}; point to one with {option} DIR")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        ending = next((ending for ending in _ENDINGS if path.name.endswith(ending)), None)
+        ending = next((ending for ending in _ENDINGS if path.name.lower().endswith(ending)), None)
         if ending is None or path.name.startswith(".") or path.is_dir():
             continue
         if not path.is_file():  # a named pipe would be waited for, a link can lead to itself
             raise InputError(f"{path}: is no file (a broken link, or a device); remove it or put the file there")
-        name = path.name.removesuffix(ending)
+        name = path.name[: -len(ending)]
+        if name in found and _beside_its_mask(found[name], path):
+            found[name] = path if is_volume(path) else found[name]
+            continue
         if name in found:
             raise InputError(f"{path}: has the name of {found[name].name}; keep one of the two")
         found[name] = path
@@ -89,19 +94,31 @@ def folders_within(folder: Path) -> list[Path]:
     return inside
 
 
-def is_nifti(path: Path) -> bool:
-    """By its ending."""
-    return path.name.endswith((".nii", ".nii.gz"))
+def _beside_its_mask(*files: Path) -> bool:
+    """Whether one is nnU-Net's file of probabilities (`--save_probabilities`), and the other the mask made of it."""
+    npz = [path for path in files if path.suffix == ".npz"]
+    return len(npz) == 1 and any(map(is_volume, files)) and _array_names(npz[0]) in ({"softmax"}, {"probabilities"})
+
+
+def _array_names(path: Path) -> set[str]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return set(archive.files)
+    except _DAMAGED:
+        return set()
 
 
 def read_arrays(path: Path, names: Iterable[str] = ()) -> dict[str, NDArray[Any]]:
     """The arrays of an npz of these names (all of them without `names`), or an npy's one array under the name "".
 
-    An npy is memory-mapped. Raises InputError for a file that cannot be read or holds Python objects.
+    An npy is memory-mapped, unless it is packed (npy.gz). Raises InputError for a file that cannot be read or holds
+    Python objects.
     """
     try:
         if path.suffix == ".npy":
             return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+        if path.suffix == ".gz":
+            return {"": _read_packed(path)}
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             wanted = set(names) or set(archive.files)
             return {name: archive[name] for name in archive.files if name in wanted}
@@ -110,32 +127,62 @@ def read_arrays(path: Path, names: Iterable[str] = ()) -> dict[str, NDArray[Any]
         raise InputError(f"{path}: cannot be read ({reason}); write it again with numpy") from None
 
 
-def read_mask(path: Path) -> MaskFile:
-    """One mask, which may be empty: NIfTI, npy, or npz with a `label` (or only one array).
+def _read_packed(path: Path) -> NDArray[Any]:
+    """An npy.gz, as the paper's code writes its patches."""
+    with gzip.open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        check_declared_size(path, shape, dtype.itemsize, path.stat().st_size, compressed=True)
+        file.seek(0)
+        data: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        return data
 
-    Raises InputError as `load_mask`, for what is not (X, Y, Z), and for other values than 0 and one other.
+
+Labels = frozenset[int] | Literal["nonzero"]
+
+
+def read_mask(path: Path, labels: Labels | None = None) -> MaskFile:
+    """One mask, which may be empty: a scan's format, npy, or npz with a `label` (or only one array).
+
+    `labels` are the values of a label map that count, or all but 0; without them the file is a mask.
+
+    Raises InputError as `load_mask`, for what is not (X, Y, Z), and for other values than 0 and one other, or than
+    whole ones in a label map.
     """
-    if is_nifti(path):
-        volume = load_mask(path, allow_uniform=True)
-        return MaskFile(path, volume.data, volume.affine, volume.spacing_mm)
+    if is_volume(path):
+        volume = load_volume(path)
+        return MaskFile(path, _marked(path, volume.data, labels), volume.affine, volume.spacing_mm)
     arrays = read_arrays(path)
     if "label" not in arrays and len(arrays) != 1:
         raise InputError(f"{path}: arrays {', '.join(sorted(arrays)) or 'none'}; give the mask the name 'label'")
     data = arrays["label"] if "label" in arrays else next(iter(arrays.values()))
+    data = data.reshape(without_single_axes(data.shape))
     if data.ndim != 3:
         raise InputError(f"{path}: shape {data.shape}; needs one mask (X, Y, Z)")
-    return MaskFile(path, checked_labels(path, data))
+    return MaskFile(path, _marked(path, data, labels))
 
 
-def checked_labels(path: Path, data: NDArray[Any]) -> NDArray[np.bool_]:
+def _marked(path: Path, data: NDArray[Any], labels: Labels | None) -> NDArray[np.bool_]:
+    if labels is None:
+        return checked_labels(path, data, "binarise it, or say which values are vessels (--labels 1,2)")
+    if data.dtype.kind not in "biuf" or not np.isfinite(data).all() or (data != np.round(data)).any() or data.min() < 0:
+        raise InputError(f"{path}: holds other values than whole ones from 0; a label map has a number for each class")
+    return np.asarray(data != 0 if labels == "nonzero" else np.isin(data, sorted(labels)))
+
+
+def checked_labels(path: Path, data: NDArray[Any], remedy: str = "binarise it") -> NDArray[np.bool_]:
     """A mask of any shape as bool. Raises InputError for other values than 0 and one other."""
     if data.dtype.kind not in "biuf":
         raise InputError(f"{path}: values of type {data.dtype}; a mask holds 0 and 1")
     mask = np.asarray(data != 0)
     marked = data[mask]
-    if (marked[1:] != marked[:1]).any() or not np.isfinite(marked[:1]).all():
-        listed = ", ".join(f"{value:g}" for value in np.unique(data)[:6])
-        raise InputError(f"{path}: values {listed}, ...; a mask holds exactly two, 0 and one other: binarise it")
+    # Where every voxel is -1, it is the background of labels of -1 and 1.
+    background = mask.all() and (marked[:1] < 0).any()
+    if background or (marked[1:] != marked[:1]).any() or not np.isfinite(marked[:1]).all():
+        values = np.unique(data)
+        listed = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if len(values) > 6 else "")
+        raise InputError(f"{path}: values {listed}; a mask holds exactly two, 0 and one other: {remedy}")
     return mask
 
 

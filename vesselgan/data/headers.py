@@ -8,7 +8,15 @@ import numpy as np
 
 from vesselgan.errors import InputError
 
-__all__ = ["by", "check_declared_size", "check_is_file", "check_shape_and_spacing", "one_line"]
+__all__ = [
+    "by",
+    "check_declared_size",
+    "check_is_file",
+    "check_shape_and_spacing",
+    "one_line",
+    "what_else",
+    "without_single_axes",
+]
 
 _LARGEST_DEFLATE_RATIO = 1032  # 258 bytes from 2 bits; more cannot come out of a gzip stream
 _MOST_VOXELS = 1024**3
@@ -23,6 +31,14 @@ def check_is_file(path: Path) -> None:
     if path.is_symlink():
         raise InputError(f"{path}: no such file (the link leads to itself or nowhere); mend the link")
     raise InputError(f"{path}: no such file; check the path")
+
+
+def without_single_axes(shape: Sequence[int]) -> tuple[int, ...]:
+    """A volume's shape without axes of one voxel behind the third, as of one moment or one channel."""
+    kept = tuple(int(size) for size in shape)
+    while len(kept) > 3 and kept[-1] == 1:
+        kept = kept[:-1]
+    return kept
 
 
 def check_shape_and_spacing(path: Path, shape: Sequence[int], spacing: Sequence[float], field: str) -> None:
@@ -49,6 +65,24 @@ def check_declared_size(path: Path, shape: Sequence[int], voxel_bytes: int, stor
 def by(spacing: Iterable[float]) -> str:
     """``0.5 x 0.5 x 0.7``."""
     return " x ".join(f"{length:.4g}" for length in spacing)
+
+
+def what_else(head: bytes, *, packed: bool = False) -> str:
+    """What a file that is no NIfTI image seems to be by its first bytes, and what helps; `packed` by its name."""
+    text = head.lstrip()[:200].lower()
+    if not head:
+        return "is empty (0 bytes); copy or download it again"
+    if text.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is a web page (a log-in, or an error), not the file itself; download it again"
+    if head.startswith(b"\x1f\x8b"):
+        return "is packed with gzip, though its name does not end in .gz; rename it to .nii.gz"
+    if packed and (b"n+1\0" in head or b"n+2\0" in head[:16]):
+        return "not gzip, though its name ends in .gz; rename it to .nii, or compress it"
+    if packed:
+        return "not gzip, though its name ends in .gz, and no NIfTI image either; copy or download it again"
+    return "not a single-file NIfTI image; convert it to .nii or .nii.gz"
 
 
 def one_line(error: BaseException) -> str:

@@ -32,6 +32,7 @@ class Layout:
     background: tuple[int, ...] = (0,)  # the other values of such a label map
     unlabelled: bool = False  # whether images without label belong to the dataset, and are passed over
     spacing_mm: tuple[float, float, float] | None = None  # resample to this (right, anterior, superior); None: as is
+    nan: float | None = None  # what NaN voxels of an image become, as of a background that was cut out; None: refused
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class FoundSubjects:
     problems: list[str]  # a line each
     unlabelled: int  # images that are passed over for want of a label
     files: int  # images and labels whose names fit
+    matched: frozenset[Path] = frozenset()  # every file whose name fits: images, labels, masks
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def scan_folder(folder: Path | str, layout: Layout) -> FoundSubjects:
     expected_in = {None, "train", *(file.split for file in labels.values())}
     hidden = [key for key, file in images.items() if layout.unlabelled or file.split not in expected_in]
     hidden = [key for key in hidden if key not in labels] if labels else []
+    matched = frozenset(file.path for kind in (images, labels, masks) for file in kind.values())
     unlabelled = {key: images.pop(key) for key in hidden}
     for there, missing, absent_kind in ((images, labels, "label"), (labels, images, "image"), (masks, images, "image")):
         for key in sorted(there.keys() - missing.keys() - unlabelled.keys()):
@@ -115,7 +118,7 @@ def scan_folder(folder: Path | str, layout: Layout) -> FoundSubjects:
         for key in sorted(images.keys() & labels.keys())
     ]
     problems += _in_two_splits(subjects)
-    return FoundSubjects(subjects, problems, len(unlabelled), files)
+    return FoundSubjects(subjects, problems, len(unlabelled), files, matched)
 
 
 def _by_key(
@@ -143,6 +146,7 @@ def _by_key(
 def _matches(folder: Path, pattern: str, key: str) -> Iterator[tuple[Path, str, str | None]]:
     """Files that fit a pattern, with their key and the name of their split."""
     names, groups = "", Counter[str]()
+    pattern, ending = pattern[: _ending_of(pattern)], pattern[_ending_of(pattern) :]
     for part in re.split(r"(\{key\}|\{split\}|\*)", pattern):
         if part in ("{key}", "{split}"):
             name = part[1:-1]
@@ -152,10 +156,19 @@ def _matches(folder: Path, pattern: str, key: str) -> Iterator[tuple[Path, str, 
             names += "[^/]*" if part == "*" else re.escape(part)
     everything = re.sub(r"([\[\]?])", r"[\1]", pattern)
     everything = re.sub(r"(\{key\}|\{split\}|\*)+", "*", everything)
+    # A few scanners and old systems write endings in capitals.
+    names += f"(?i:{re.escape(ending)})"
+    everything += "".join(f"[{sign.lower()}{sign.upper()}]" if sign.isalpha() else sign for sign in ending)
     for path in sorted(folder.glob(everything)):
         matched = re.fullmatch(names, path.relative_to(folder).as_posix())
         if matched:
             yield path, matched["key"], matched.groupdict().get("split")
+
+
+def _ending_of(pattern: str) -> int:
+    """Where the ending of a pattern begins: the dots and letters behind the last name."""
+    match = re.search(r"(\.[A-Za-z]+){1,2}$", pattern)
+    return match.start() if match else len(pattern)
 
 
 def _person(key: str, layout: Layout) -> str:

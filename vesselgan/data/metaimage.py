@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vesselgan.data.headers import check_declared_size, check_is_file, check_shape_and_spacing, one_line
+from vesselgan.data.headers import (
+    check_declared_size,
+    check_is_file,
+    check_shape_and_spacing,
+    one_line,
+    without_single_axes,
+)
 from vesselgan.errors import InputError
 
 __all__ = ["check_metaimage", "is_metaimage", "metaimage_files", "read_metaimage"]
@@ -37,7 +43,7 @@ class _Header:
 
 def is_metaimage(path: Path) -> bool:
     """By its ending."""
-    return path.name.endswith((".mha", ".mhd"))
+    return path.name.lower().endswith((".mha", ".mhd"))
 
 
 def metaimage_files(path: Path) -> tuple[Path, ...]:
@@ -72,11 +78,13 @@ def read_metaimage(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]
     except RuntimeError as error:
         reason = one_line(error).rpartition("ITK ERROR: ")[2]
         raise InputError(f"{path}: truncated or damaged ({reason}); copy or download it again") from error
+    axes = voxels.ndim
+    voxels = voxels.reshape(without_single_axes(voxels.shape[::-1])[::-1])
     if voxels.shape != header.shape[::-1]:
         raise InputError(f"{path}: voxels of shape {voxels.shape[::-1]}, not {header.shape}; write the file again")
     affine = np.eye(4)
-    affine[:3, :3] = np.asarray(direction).reshape(3, 3) * np.asarray(spacing)
-    affine[:3, 3] = origin
+    affine[:3, :3] = np.asarray(direction).reshape(axes, axes)[:3, :3] * np.asarray(spacing[:3])
+    affine[:3, 3] = origin[:3]
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit float32 is found as inf later
         data = np.asarray(voxels.transpose(), dtype=np.float32)
     return data, _LPS_TO_RAS @ affine, np.asarray(header.spacing, dtype=np.float64)
@@ -128,7 +136,8 @@ def _read_header(path: Path) -> _Header:
     local = data_name.upper() == "LOCAL"
     compressed = fields.get("CompressedData", "False").lower() in ("true", "1")
     data_file, offset = (path, end.end()) if local else (path.parent / data_name, 0)
-    return _Header(shape, spacing, _VOXEL_BYTES[kind], compressed, data_file, offset)
+    shape = without_single_axes(shape)
+    return _Header(shape, spacing[: len(shape)], _VOXEL_BYTES[kind], compressed, data_file, offset)
 
 
 def _check_stream(path: Path, header: _Header) -> None:

@@ -10,14 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vesselgan.data.headers import by, check_is_file
-from vesselgan.data.metaimage import check_metaimage, is_metaimage, read_metaimage
-from vesselgan.data.nifti import check_nifti, read_nifti
+from vesselgan.data.metaimage import check_metaimage, is_metaimage, metaimage_files, read_metaimage
+from vesselgan.data.nifti import NIFTI_ENDINGS, check_nifti, nifti_files, read_nifti
+from vesselgan.data.nrrd import check_nrrd, is_nrrd, nrrd_files, read_nrrd
 from vesselgan.errors import InputError
 
-__all__ = ["Volume", "check_header", "check_same_grid", "load_mask", "load_volume", "marked_voxels", "spacing_of"]
+__all__ = [
+    "VOLUME_ENDINGS",
+    "Volume",
+    "check_header",
+    "check_same_grid",
+    "is_volume",
+    "load_mask",
+    "load_volume",
+    "marked_voxels",
+    "read_stored",
+    "spacing_of",
+    "volume_files",
+]
 
 nib: Any = nibabel  # half of it carries no types
 
+VOLUME_ENDINGS = (*NIFTI_ENDINGS, ".mha", ".mhd", ".nrrd", ".nhdr")  # in small letters
 _SENSIBLE_SPACING_MM = (0.01, 20.0)
 _LARGEST_SHIFT_VOXELS = 0.1  # between two grids that count as the same: other tools round affines
 
@@ -31,9 +45,12 @@ class Volume:
     spacing_mm: tuple[float, float, float]
 
 
-def load_volume(path: Path | str) -> Volume:
-    """Read one 3-D scan as float32 in canonical (RAS) orientation: NIfTI, or MetaImage where SimpleITK is there.
+def load_volume(path: Path | str, *, nan: float | None = None) -> Volume:
+    """Read one 3-D scan as float32 in canonical (RAS) orientation: NIfTI, NRRD, or MetaImage where SimpleITK is there.
 
+    Axes of one voxel behind the third are dropped; metres and microns, where the header says so, become millimetres.
+
+    With `nan`, NaN voxels become that value.
     Memory is bounded by the size that the header declares, and that by what a compressed file of this size can hold.
 
     Raises:
@@ -41,10 +58,13 @@ def load_volume(path: Path | str) -> Volume:
             voxels, voxel size zero, absurd or at odds with the affine. A constant image is left to the caller.
     """
     path = Path(path)
-    data, affine, spacing = read_metaimage(path) if is_metaimage(path) else read_nifti(path)
+    data, affine, spacing = read_stored(path)
+    if nan is not None:
+        data = np.where(np.isnan(data), np.float32(nan), data)
     if not np.isfinite(data).all():
         bad = int(data.size - np.isfinite(data).sum())
-        raise InputError(f"{path}: {bad} of {data.size} voxels are NaN or infinite; replace them with numbers")
+        told = "" if np.isinf(data).any() else ", or say in a layout what they become (nan: 0)"
+        raise InputError(f"{path}: {bad} of {data.size} voxels are NaN or infinite; replace them with numbers{told}")
     _check_spacing(path, spacing, affine)
 
     orientation = nib.io_orientation(affine)
@@ -53,10 +73,31 @@ def load_volume(path: Path | str) -> Volume:
     return Volume(data, affine, spacing_of(affine))
 
 
+def read_stored(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """Voxels as they are stored, affine (4, 4) to mm in RAS, voxel size (3,). Raises InputError as `load_volume`."""
+    if is_metaimage(path):
+        return read_metaimage(path)
+    return read_nrrd(path) if is_nrrd(path) else read_nifti(path)
+
+
+def is_volume(path: Path) -> bool:
+    """Whether a file has a header that says where its voxels lie, by its ending in whatever case."""
+    return path.name.lower().endswith(VOLUME_ENDINGS)
+
+
+def volume_files(path: Path) -> tuple[Path, ...]:
+    """The files that one image consists of. Raises InputError for a header that cannot be read."""
+    if is_metaimage(path):
+        return metaimage_files(path)
+    return nrrd_files(path) if is_nrrd(path) else nifti_files(path)
+
+
 def check_header(path: Path) -> None:
     """Raise InputError for what `load_volume` would refuse before it reads a voxel. Tubes have no header."""
     if is_metaimage(path):
         check_metaimage(path)
+    elif is_nrrd(path):
+        check_nrrd(path)
     elif path.suffix == ".tre":
         check_is_file(path)
     else:
@@ -97,7 +138,8 @@ def marked_voxels(
     if vessels is None:
         mask = np.asarray(data != 0)
         marked = data[mask]
-        mixed = (marked[1:] != marked[:1]).any()
+        # Where every voxel is -1, it is the background of labels of -1 and 1.
+        mixed = (marked[1:] != marked[:1]).any() or (mask.all() and (marked[:1] < 0).any())
     else:
         mask = np.isin(data, np.array(sorted(vessels), dtype=data.dtype))
         mixed = not (mask | np.isin(data, np.array(sorted(background), dtype=data.dtype))).all()
@@ -105,7 +147,9 @@ def marked_voxels(
     if mixed or (uniform and not allow_uniform):
         values = np.unique(data)
         listed = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if len(values) > 6 else "")
-        if vessels is None:
+        if vessels is None and not mixed:
+            what = "every voxel is marked" if mask.all() else "no voxel is marked: label it, or leave the scan out"
+        elif vessels is None:
             what = "a mask holds exactly two, 0 and one other: binarise it, or name its vessels in a layout"
         elif mixed:
             strange = next(value for value in values if value not in vessels and value not in background)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from vesselgan.metrics.inputs import EmptyPolicy, Floats, Mask, check_policy, checked_spacing, checked_volumes
 from vesselgan.metrics.nearest import MaskVoxels, NearestDistances, nearest_distances
@@ -23,6 +24,7 @@ __all__ = [
     "distance_map",
     "hausdorff_95",
     "larger_percentile_95",
+    "worst_balanced",
 ]
 
 
@@ -52,11 +54,19 @@ def balanced_average_hausdorff(
 
     Two binary (X, Y, Z) masks (bool, or integers that are all 0 or 1); spacing_mm is (sx, sy, sz), in array order.
     Millimetres with spacing_mm, voxels without; 0 to infinity, lower is better; NOT symmetric: the truth comes first.
-    Empty case: undefined where either mask is empty (both, too): an error, NaN, infinity or the image diagonal. A
-    prediction much larger than the truth can be further than the diagonal.
+    Empty case: undefined where either mask is empty (both, too): an error, NaN, infinity, or under "diagonal" more than
+    any prediction can have (`worst_balanced`), since one much larger than the truth can be further than the diagonal.
     Source: Aydin et al. 2021, Eur Radiol Exp 5:4; as in EvaluateSegmentation's voxel mode.
     """
-    return _measure(lambda *pair: _directed(*pair).balanced_average_hausdorff, truth, prediction, spacing_mm, empty)
+    checked_truth = checked_volumes(truth, prediction)[0]
+    return _measure(
+        lambda *pair: _directed(*pair).balanced_average_hausdorff,
+        truth,
+        prediction,
+        spacing_mm,
+        empty,
+        lambda spacing: worst_balanced(checked_truth, spacing),
+    )
 
 
 def hausdorff_95(
@@ -136,6 +146,19 @@ def distance_map(
     return distances
 
 
+def worst_balanced(truth: Mask, spacing: Floats) -> float:
+    """What an empty prediction counts as in the balanced average Hausdorff distance: no other one can have more.
+
+    Every true voxel lies a diagonal D away, and each voxel v is invented: (|G| D + sum_v d(v, G)) / (2 |G|). So giving
+    up is never better than any other prediction for the same truth. D alone where the truth is empty.
+    """
+    furthest = diagonal(truth.shape, spacing)
+    if not (count := np.count_nonzero(truth)):
+        return furthest
+    invented = float(np.sum(ndimage.distance_transform_edt(~truth, sampling=spacing), dtype=np.float64))
+    return float((count * furthest + invented) / (2 * count))
+
+
 def diagonal(shape: Sequence[int], spacing: Floats) -> float:
     """Length of an image's diagonal over its whole extent, as the BraTS challenge has it: above any true distance."""
     return float(np.linalg.norm(shape * spacing))
@@ -167,7 +190,9 @@ def _measure(
     prediction: ArrayLike,
     spacing_mm: Sequence[float] | Floats | None,
     empty: EmptyPolicy,
+    worst: Callable[[Floats], float] | None = None,
 ) -> float:
+    """`worst` is the value under "diagonal", where that is not the diagonal itself."""
     check_policy(empty)
     truth_mask, prediction_mask = checked_volumes(truth, prediction)
     spacing = checked_spacing(spacing_mm)
@@ -176,7 +201,7 @@ def _measure(
     if empty == "raise":
         _refuse_empty(truth_mask, prediction_mask)
     if empty == "diagonal":
-        return diagonal(truth_mask.shape, spacing)
+        return worst(spacing) if worst else diagonal(truth_mask.shape, spacing)
     return math.nan if empty == "nan" else math.inf
 
 

@@ -140,7 +140,9 @@ def checked_mask(name: str, mask: ArrayLike) -> Mask:
     if array.dtype.kind == "f":
         raise ValueError(f"{name} must be a binary mask of booleans or integers, but has dtype {array.dtype}")
     if array.dtype == np.bool_:
-        return array
+        # A view of other bytes as bool holds them as they are, and whoever counts or adds would count wrongly.
+        values = array.view(np.uint8)
+        return array if not values.size or values.max() <= 1 else values != 0
     if array.size and (array.min() < 0 or array.max() > 1):
         raise ValueError(f"{name} must be a binary mask, but holds values other than 0 and 1")
     # One byte of 0 or 1 is what a boolean is: no copy.

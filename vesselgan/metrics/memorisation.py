@@ -54,6 +54,8 @@ class MemorisationAudit:
     threshold: 1st percentile of the held-out-to-training distances, the r-th smallest of H; expected_share: r / (H +
     1), 0.01 but for rounding, more with under 100 held-out samples. close_count, close_share: generated samples
     nearer to the training set than that; excess: close_share - expected_share, its interval by the binomial law.
+    shared: held-out samples that are training samples, as patches without anything in them are. They and generated
+    samples equal to the same training samples are in no other number: of them nothing can be told.
     near_zero: generated samples no further than a tenth of the median held-out distance; held_out_near_zero the same of
     held-out ones. p_value: chance of as many close samples if generated and held-out samples followed one law;
     memorised: p_value below alpha. pairs: the closest generated samples, closest first.
@@ -77,6 +79,7 @@ class MemorisationAudit:
     generated_median: float
     held_out_median: float
     pairs: tuple[ClosePair, ...]
+    shared: int = 0
 
 
 def memorisation_audit(
@@ -123,10 +126,16 @@ def memorisation_audit(
 
     from scipy import stats  # late: every command knows the metrics
 
-    known = np.sort(nearest_training(held_out_rows, training_rows).distances)
-    if np.median(known) == 0:
+    unseen = nearest_training(held_out_rows, training_rows)
+    if np.median(unseen.distances) == 0:
         raise SharedSamplesError("held_out and training share samples: hold out other subjects")
+    common = np.unique(unseen.rows[unseen.distances == 0])
+    known = np.sort(unseen.distances[unseen.distances > 0])
     found = nearest_training(generated_rows, training_rows)
+    judged = np.flatnonzero(~((found.distances == 0) & np.isin(found.rows, common)))
+    if len(known) < 2 or not len(judged):
+        raise SharedSamplesError("held_out, generated and training share their samples: nothing is left to judge")
+    found = NearestTraining(found.distances[judged], found.rows[judged], found.copies[judged])
     count = len(found.distances)
     rank = max(1, round(_PERCENTILE * (len(known) + 1)))
     expected = rank / (len(known) + 1)
@@ -155,9 +164,10 @@ def memorisation_audit(
         generated_median=float(np.median(found.distances)),
         held_out_median=float(np.median(known)),
         pairs=tuple(
-            ClosePair(int(row), int(found.rows[row]), float(found.distances[row]), int(found.copies[row]))
+            ClosePair(int(judged[row]), int(found.rows[row]), float(found.distances[row]), int(found.copies[row]))
             for row in closest
         ),
+        shared=len(unseen.distances) - len(known),
     )
 
 

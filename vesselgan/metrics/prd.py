@@ -18,6 +18,7 @@ __all__ = [
 
 _BETA = 8
 _SMALLEST_ANGLE = 1e-10
+_FEWEST_ANGLES = 3  # the two ends alone are (0, 1) and (1, 0) whatever the sets
 
 
 def prd_curve(
@@ -50,7 +51,7 @@ def prd_curves(
     count = min(len(real_rows), len(generated_rows))
     check_count("clusters", clusters, at_least=1, at_most=2 * count)
     check_count("runs", runs, at_least=1)
-    check_count("angles", angles, at_least=2)
+    check_count("angles", angles, at_least=_FEWEST_ANGLES)
 
     rng = np.random.default_rng(seed)
     reference, evaluated = _cluster_counts(
@@ -120,7 +121,7 @@ def prd_from_histograms(*, reference: ArrayLike, evaluated: ArrayLike, angles: i
     reference (real) and evaluated (generated) are (bins,), not negative, each of sum 1. Without unit; 0 to 1, higher is
     better for both. Empty case: no bins are an error. Source: Sajjadi et al. 2018 (prd_score.py).
     """
-    check_count("angles", angles, at_least=2)
+    check_count("angles", angles, at_least=_FEWEST_ANGLES)
     reference_shares = _checked_shares("reference", reference)
     evaluated_shares = _checked_shares("evaluated", evaluated)
     if len(reference_shares) != len(evaluated_shares):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vesselgan.metrics.distances import DirectedDistances, diagonal, larger_percentile_95
+from vesselgan.metrics.distances import DirectedDistances, diagonal, larger_percentile_95, worst_balanced
 from vesselgan.metrics.inputs import (
     EmptyPolicy,
     Floats,
@@ -42,7 +42,7 @@ def segmentation_scores(
 
     Empty case: the functions' policies, as `empty` says, and in every region `truth_empty` and `prediction_empty` are
     1 where that mask holds nothing and 0 where it does: count them in every aggregate. The diagonal is that of the
-    whole image, in every region.
+    whole image, in every region; an empty prediction's bavd is `worst_balanced`, which is more.
     """
     check_policy(empty)
     truth_mask, prediction_mask = checked_volumes(truth, prediction)
@@ -83,9 +83,11 @@ def _scores(truth: Mask, prediction: Mask, spacing: Floats | None, empty: EmptyP
             empty=empty,
         ),
     }
-    scores |= _distances(ours, theirs, np.ones(3), "voxel", empty)
-    if spacing is not None:
-        scores |= _distances(ours, theirs, spacing, "mm", empty)
+    for unit, size in (("voxel", np.ones(3)), ("mm", spacing)):
+        if size is not None:
+            scores |= _distances(ours, theirs, size, unit, empty)
+            if empty == "diagonal" and not len(theirs):
+                scores[f"bavd_{unit}"] = worst_balanced(truth, size)
     for number, (of_truth, of_prediction) in enumerate(
         zip(betti_numbers(truth), betti_numbers(prediction), strict=True)
     ):

@@ -42,7 +42,7 @@ def centreline_dice(truth: ArrayLike, prediction: ArrayLike, empty: EmptyPolicy 
 
     Two binary (X, Y, Z) masks (bool, or integers that are all 0 or 1). Without unit; 0 to 1, higher is better;
     symmetric; 0 where no centreline meets the other mask. What a centreline is, see `centreline`: thinning may leave
-    nothing of a thick mask, which then stands for its own centreline, so the value is always a number.
+    nothing of a thick piece, which then stands for its own centreline, so the value is always a number.
     Empty case: undefined where either mask is empty: an error, NaN, or 0 (the worst value) under "inf" and "diagonal".
     Source: Shit et al. 2021 (CVPR), with scikit-image's skeletonize as MetricsReloaded has it.
     """
@@ -76,9 +76,9 @@ def centreline_dice_of(
 def centreline(mask: ArrayLike) -> Mask:
     """The (X, Y, Z) mask thinned to lines one voxel wide; empty for an empty mask only.
 
-    Thinning in 3D (Lee et al. 1994) can eat up a thick shape, such as a block of even width, whole. Where that leaves
-    nothing of a mask, the mask itself is returned. Where it eats some pieces of several, these have no centreline, as
-    in every tool that uses it. The result depends on the order of the axes, as the thinning visits voxels in turn.
+    Thinning in 3D (Lee et al. 1994) can eat up a thick shape, such as a rod of even width, whole. A piece (by 26
+    neighbours) of which that leaves nothing stands for its own centreline: it would count for nothing otherwise, which
+    is what other tools have. The result depends on the order of the axes, as the thinning visits voxels in turn.
     Source: scikit-image's skeletonize(method="lee").
     """
     # It takes a while to import, and most metrics do without it.
@@ -91,7 +91,12 @@ def centreline(mask: ArrayLike) -> Mask:
     thinned = np.zeros(volume.shape, bool)
     # Lee's method pads the volume by itself, so a mask that touches the border is thinned like any other.
     thinned[box] = skeletonize(np.ascontiguousarray(volume[box]), method="lee") > 0  # type: ignore[no-untyped-call]
-    return thinned if thinned.any() else volume.copy()
+    pieces, count = ndimage.label(volume[box], _ALL_26)
+    eaten = np.ones(count + 1, bool)
+    eaten[pieces[thinned[box]]] = eaten[0] = False
+    if eaten.any():
+        thinned[box] |= eaten[pieces]
+    return thinned
 
 
 def bounding_box(mask: Mask) -> tuple[slice, ...] | None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vesselgan.errors import InputError
 from vesselgan.networks.critic import Critic
+from vesselgan.networks.finite import refuse_non_finite
 from vesselgan.networks.generator import Generator
 from vesselgan.networks.resnet3d import ResNet10
 from vesselgan.settings.options import CriticNorm
@@ -42,6 +43,7 @@ _CRITIC_NAMES: Names = {
 _DECODER = "conv_seg."
 _COUNTER = "num_batches_tracked"
 _SHOWN_NAMES = 6
+_WRAPPERS = r"^(module\.|_orig_mod\.)+"  # of several GPUs, and of torch.compile
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +61,12 @@ class ImportedGAN:
 
 def import_gan(path: Path, patch_size: Sequence[int] = PAPER_PATCH) -> ImportedGAN:
     """The networks of a checkpoint of the paper's code: a dictionary with ``Generator_state_dict`` and, usually,
-    ``Discriminator_state_dict``, their names with or without the ``module.`` of several GPUs.
+    ``Discriminator_state_dict``, their names with or without the ``module.`` of several GPUs and the ``_orig_mod.`` of
+    torch.compile.
 
     Width, noise and the critic's norm are read off the weights: a critic without ``weight_orig`` has instance norm, as
     in the paper's code. The patch size is not stored. Raises InputError for a file that cannot be read safely, and
-    where names or shapes are not those of the paper's networks; the line lists them.
+    where names or shapes are not those of the paper's networks (the line lists them) or weights are no numbers.
     """
     content, sha256 = _read(path)
     if GENERATOR not in content:
@@ -126,7 +129,7 @@ def _renamed(path: Path, state: object, names: Names) -> dict[str, Tensor]:
         raise InputError(f"{path}: where weights should be stands something else than a dictionary of tensors")
     renamed = {}
     for name, tensor in state.items():
-        new = str(name).removeprefix("module.")
+        new = re.sub(_WRAPPERS, "", str(name))
         for pattern, replacement in names.items():
             if re.match(pattern, new):
                 new = re.sub(f"^{pattern}", replacement, new)
@@ -164,6 +167,7 @@ def _fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path, what: s
     network.to_empty(device="cpu")
     counters = {name: torch.zeros_like(tensor) for name, tensor in network.state_dict().items() if name not in weights}
     network.load_state_dict({**weights, **counters})
+    refuse_non_finite(network, path)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -14,7 +14,15 @@ from benchmark.report.sections.text import deviation, interval, number
 from benchmark.scoring.mask_folders import Case
 from benchmark.words import plural
 
-__all__ = ["CasePicture", "EvaluationView", "environment_facts", "evaluation_view", "mean_text", "metric_rows"]
+__all__ = [
+    "CasePicture",
+    "EvaluationView",
+    "environment_facts",
+    "evaluation_view",
+    "left_out_lines",
+    "mean_text",
+    "metric_rows",
+]
 
 BY_SUBJECT = (
     "dsc/all",
@@ -82,12 +90,25 @@ def _notes(results: Mapping[str, Any]) -> Iterable[str]:
             within = "" if region == "all" else f" ({REGION_NAMES[region]} vessels)"
             yield (
                 f"In {entry['empty']} of {plural(results['n'], 'subject')} the prediction or the truth is empty{within}"
-                ": such a distance counts as the volume's diagonal."
+                ": such a distance counts as the volume's diagonal, bAVD as more than any other prediction can have."
             )
+    yield from left_out_lines(results)
     missing = dict.fromkeys(entry["reason"] for entry in results["metrics"].values() if entry["value"] is None)
     yield from (f"{reason[:1].upper()}{reason[1:]}." for reason in missing)
     if results["n"] == 1:
         yield "One subject only: there is no spread and no interval."
+
+
+def left_out_lines(results: Mapping[str, Any]) -> Iterable[str]:
+    """A sentence for each region with subjects of which there is nothing to compare."""
+    for region in REGIONS:
+        left_out, counted = results["metrics"][f"dsc/{region}"].get("left_out", 0), results["n"]
+        if left_out:
+            within = "" if region == "all" else " inside the brain mask"
+            yield (
+                f"{plural(left_out, 'subject')} of {counted} have no vessel{within} in truth or prediction: there is "
+                "nothing to compare, so they are left out."
+            )
 
 
 def _summary(results: Mapping[str, Any]) -> Table:
@@ -133,7 +154,7 @@ def _subject_table(results: Mapping[str, Any]) -> Table:
     for subject, values in _by_subject(results).items():
         entries = [
             Entry(
-                number(values[name]["value"], named[name].metric.decimals),
+                "n/a" if values[name]["value"] is None else number(values[name]["value"], named[name].metric.decimals),
                 "empty" if values[name]["empty"] else "",
             )
             for name in known
@@ -148,11 +169,13 @@ def _charts(results: Mapping[str, Any]) -> Iterable[Markup]:
             REGION_NAMES[region]: {
                 subject: of_subject[name]["value"]
                 for subject, of_subject in _by_subject(results).items()
-                if (name := f"{metric}/{region}") in of_subject
+                if (of_subject.get(name := f"{metric}/{region}") or {"value": None})["value"] is not None
             }
             for region in REGIONS
         }
         known = {name: of_region for name, of_region in values.items() if of_region}
+        if not known:
+            continue
         yield Markup(subject_chart(known, REGION_COLOURS, _metric(metric).title, _metric(metric).title_with_unit))
 
 

@@ -180,7 +180,7 @@ def _empty_predictions(arm: str, entry: MetricValue) -> str | None:
     segmentations = plural(entry["segmentations"], "segmentation")
     return (
         f"{arm}: in {empty} of {segmentations} the prediction (or the truth) was empty; such a distance counts as the "
-        "volume's diagonal, its DSC as 0"
+        "volume's diagonal, bAVD as more, DSC as 0; where both are, they are left out"
     )
 
 

@@ -103,7 +103,7 @@ def test_a_folder_of_scans_stands_for_its_scans(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert images_of([tmp_path, Path("d.nii")]) == [tmp_path / "a.nii.gz", tmp_path / "b.nii", Path("d.nii")]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"empty: no \.nii or \.nii\.gz file"):
+    with pytest.raises(InputError, match=r"empty: no scan \(\.nii\.gz, \.mha, \.\.\.\) in this folder"):
         images_of([tmp_path / "empty"])
 
 

@@ -1,5 +1,6 @@
 """`score` and `evaluate`: folders in, numbers out; and what they refuse."""
 
+import gzip
 import json
 import re
 import subprocess
@@ -18,7 +19,7 @@ from benchmark.scoring.patch_folders import Comparison, compare_folders
 from benchmark.scoring.patch_sets import audit_memory, compare_features, floor_of
 from vesselgan.data import phantom_subjects, save_volume
 from vesselgan.errors import InputError
-from vesselgan.features import random_resnet10
+from vesselgan.features import FEWEST_INSIDE, random_resnet10
 from vesselgan.metrics import balanced_average_hausdorff, dice
 from vesselgan.qualification import PatchSet, cut_patches
 
@@ -67,7 +68,9 @@ def test_evaluate_gives_the_contracts_metrics_per_subject_and_over_subjects(mask
             assert entry["empty"] == 1
             values = [rows[f"case_{index}", f"{metric}/{region}"]["value"] for index in range(3)]
             assert entry["value"] == pytest.approx(np.mean(values))
-    assert rows["case_2", "bavd_voxel/all"]["value"] == pytest.approx(np.sqrt(12**2 + 10**2 + 8**2))
+    diagonal = np.sqrt(12**2 + 10**2 + 8**2)
+    assert rows["case_2", "ahd_voxel/all"]["value"] == pytest.approx(diagonal)
+    assert rows["case_2", "bavd_voxel/all"]["value"] > diagonal / 2, "and worse than flooding, see the metric's tests"
     assert rows["case_2", "bavd_voxel/all"]["empty"] == 1
     json.dumps(results, allow_nan=False)
 
@@ -171,6 +174,48 @@ def test_the_page_of_equal_subjects_and_of_an_empty_region_says_so(masks: Path, 
     assert "the only subject" not in page
     assert "In 3 of 3 subjects the prediction or the truth is empty (intracranial vessels)" in page
     assert "is empty: such" not in page
+
+
+def without_vessels(folder: Path, name: str, role: str) -> None:
+    save_volume(folder / role / f"{name}.nii.gz", np.zeros((12, 10, 8), bool), np.diag([0.5, 0.5, 2.0, 1.0]))
+
+
+def test_where_both_masks_are_empty_nothing_is_compared_and_that_is_counted(masks: Path, tmp_path: Path) -> None:
+    without_vessels(masks, "case_1", "mask")  # so truth and prediction are empty inside of it
+    without_vessels(masks, "case_2", "truth")  # whose prediction is empty already
+    evaluation = evaluate_folders(masks / "truth", masks / "prediction", masks / "mask", lambda done, total: None)
+    results = evaluation.results
+    assert results["both_empty"] == "leave-out"
+    for region, left_out in (("all", 1), ("intracranial", 2)):
+        for metric in ("dsc", "cldice", "sensitivity", "precision", "bavd_mm", "hd95_voxel"):
+            entry = results["metrics"][f"{metric}/{region}"]
+            assert (entry["n"], entry["left_out"]) == (3 - left_out, left_out), metric
+    assert results["metrics"]["dsc/intracranial"]["value"] == 1
+    assert results["metrics"]["betti_0_error/intracranial"]["n"] == 3, "no piece is as many as no piece"
+    page = " ".join(write_evaluation(evaluation, tmp_path / "page").read_text().split())
+    assert "2 subjects of 3 have no vessel inside the brain mask in truth or prediction" in page
+    shown = command("evaluate", "--truth", "truth", "--prediction", "prediction", "--mask", "mask", cwd=masks)
+    assert "1 subject of 3 have no vessel in truth or prediction" in " ".join(shown.stdout.split())
+    perfect = evaluate_folders(
+        masks / "truth", masks / "prediction", masks / "mask", lambda done, total: None, "perfect"
+    ).results
+    assert perfect["both_empty"] == "perfect"
+    rows = {(row["subject"], row["metric"]): row["value"] for row in perfect["subjects"]}
+    assert rows["case_1", "dsc/intracranial"] == 1
+    assert rows["case_1", "bavd_mm/intracranial"] == 0
+    assert rows["case_2", "sensitivity/all"] == 1
+    assert perfect["metrics"]["dsc/all"]["n"] == 3
+
+
+def test_no_masks_but_empty_ones_give_no_value_with_its_reason(masks: Path, tmp_path: Path) -> None:
+    for index in range(3):
+        without_vessels(masks, f"case_{index}", "truth")
+        without_vessels(masks, f"case_{index}", "prediction")
+    evaluation = evaluate_folders(masks / "truth", masks / "prediction", None, lambda done, total: None)
+    entry = evaluation.results["metrics"]["dsc/all"]
+    assert (entry["value"], entry["left_out"]) == (None, 3)
+    assert entry["reason"].startswith("neither truth nor prediction has a vessel there")
+    write_evaluation(evaluation, tmp_path / "page")
 
 
 # ------------------------------------------------------------------ score
@@ -345,3 +390,131 @@ def test_score_prints_a_table_and_refuses_in_one_line(folders: Path, tmp_path: P
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "error: nowhere: no such folder; point to one with --generated DIR\n"
     assert not (tmp_path / "other").exists()
+
+
+def test_the_papers_own_folders_are_scored_as_any_others(folders: Path, tmp_path: Path) -> None:
+    """What its code writes of real patches, and of generated ones."""
+    for role in ("real", "generated"):
+        with np.load(folders / role / "all.npz") as arrays:
+            images, labels = arrays["images"][:40], arrays["labels"][:40]
+        paper = tmp_path / role / "paper"
+        for path in (tmp_path / role / "npz", paper / "seg_labels", *([paper / "patches"] * (role == "generated"))):
+            path.mkdir(parents=True)
+        np.savez(tmp_path / role / "npz/all.npz", images=images, labels=labels)
+        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+            number = f"{index:03d}"
+            if role == "real":
+                np.save(paper / f"PEG1_img_systematic_{number}.npy", image)
+                np.save(paper / f"seg_labels/PEG1_label_systematic_{number}.npy", label.astype(np.uint8))
+                continue
+            for path, data in (
+                (paper / f"patches/{number}_patch.npy.gz", image),
+                (paper / f"seg_labels/{number}_label.npy.gz", label),
+            ):
+                with gzip.GzipFile(path, "w") as file:
+                    np.save(file, np.asarray(data, np.float32))
+    known, papers = (
+        compare_folders(
+            tmp_path / "real" / name, tmp_path / "generated" / name, None, random_resnet10(), lambda *_: None
+        ).results
+        for name in ("npz", "paper")
+    )
+    assert papers["n"] == 40
+    for name in ("fid", "kid", "label_radius"):
+        assert papers["metrics"][name]["value"] == pytest.approx(known["metrics"][name]["value"], rel=1e-6), name
+
+
+def skull_stripped(patches: PatchSet, blank: int, specks: int) -> NDArray[np.float32]:
+    """Patches with exact zeros around what is bright, some of them blank, and some with two voxels only."""
+    brain = patches.images > np.percentile(patches.images, 30)
+    images = np.where(brain, 100 * (patches.images + 1.1), 0).astype(np.float32)
+    images[:blank] = 0
+    for index in range(blank, blank + specks):
+        images[index] = 0
+        images[index, 3, 4, 5:7] = 140, 141
+    return images
+
+
+def test_nearly_empty_patches_are_left_out_and_counted(phantoms: PatchSet, tmp_path: Path) -> None:
+    scores: dict[str, Any] = {}
+    half = phantoms.subjects % 2 == 0
+    for name, blank, specks in (("clean", 0, 0), ("empty", 8, 6)):
+        for role, part in (("real", phantoms.of(half)), ("generated", phantoms.of(~half))):
+            images = skull_stripped(part, blank, specks)
+            kept = slice(14, None) if name == "clean" else slice(None)
+            (tmp_path / name / role).mkdir(parents=True)
+            np.save(tmp_path / name / role / "images.npy", images[kept])
+        scores[name] = compare_folders(
+            tmp_path / name / "real", tmp_path / name / "generated", None, random_resnet10(), lambda *_: None
+        ).results
+    clean, empty = scores["clean"], scores["empty"]
+    assert clean["nearly_empty"] == {"voxels_needed": FEWEST_INSIDE, "left_out": {"real": 0, "generated": 0}}
+    assert empty["nearly_empty"]["left_out"] == {"real": 14, "generated": 14}
+    assert empty["n"] == clean["n"]
+    assert empty["metrics"]["fid"]["value"] == pytest.approx(clean["metrics"]["fid"]["value"], rel=0.2)
+    assert clean["metrics"]["fid"]["value"] < 1
+    assert any(line.startswith("real: 14 of 96 patches are nearly empty") for line in empty["warnings"])
+    assert not any("nearly empty" in line for line in clean["warnings"])
+
+
+def test_a_folder_with_blank_patches_equals_its_copy(phantoms: PatchSet, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", skull_stripped(phantoms, 30, 0))
+    metrics = compare_folders(tmp_path, tmp_path, None, random_resnet10(), lambda *_: None).results["metrics"]
+    for name in ("precision", "recall", "coverage"):
+        assert metrics[name]["value"] == 1, name
+
+
+def test_a_generator_of_empty_patches_is_not_flattered(phantoms: PatchSet, tmp_path: Path) -> None:
+    half = phantoms.subjects % 2 == 0
+    for role, part, blank in (("real", phantoms.of(half), 0), ("generated", phantoms.of(~half), 60)):
+        (tmp_path / role).mkdir()
+        np.save(tmp_path / role / "images.npy", skull_stripped(part, blank, 0))
+    results = compare_folders(
+        tmp_path / "real", tmp_path / "generated", None, random_resnet10(), lambda *_: None
+    ).results
+    assert any("62% of the generated patches are nearly empty and 0% of the real" in w for w in results["warnings"])
+    np.save(tmp_path / "generated/images.npy", skull_stripped(phantoms.of(~half), 90, 0))
+    with pytest.raises(InputError, match=r"generated: 6 of 96 patches have more than 5% of their voxels above black"):
+        compare_folders(tmp_path / "real", tmp_path / "generated", None, random_resnet10(), lambda *_: None)
+
+
+def test_what_tools_add_to_the_names_of_masks_does_not_count(masks: Path) -> None:
+    expected = evaluated(masks)["metrics"]["dsc/all"]["value"]
+    for index in range(3):
+        place = masks / f"prediction/case_{index}.nii.gz"
+        np.savez(masks / f"prediction/case_{index}_vessels.npz", probabilities=np.zeros((2, 3)))
+        np.save(masks / f"prediction/case_{index}_probability.npy", np.zeros((12, 10, 8)))
+        place.rename(masks / f"prediction/case_{index}_vessels.nii.gz")
+        (masks / f"truth/case_{index}.nii.gz").rename(masks / f"truth/case_{index}_seg.nii.gz")
+    results = evaluated(masks)
+    assert results["metrics"]["dsc/all"]["value"] == expected
+    assert {row["subject"] for row in results["subjects"]} == {"case_0", "case_1", "case_2"}
+    (masks / "truth/case_1_gt.nii.gz").write_bytes((masks / "truth/case_1_seg.nii.gz").read_bytes())
+    with pytest.raises(InputError, match=r"case_1_seg.nii.gz: seems to be of the case of case_1_gt.nii.gz, too"):
+        evaluated(masks)
+
+
+def test_of_label_maps_the_values_that_are_asked_for_are_vessels(masks: Path) -> None:
+    import nibabel
+
+    affine = np.diag([0.5, 0.5, 2.0, 1.0])
+    plain = evaluated(masks, mask=False)
+    for role in ("truth", "prediction"):
+        for index in range(3):
+            path = masks / role / f"case_{index}.nii.gz"
+            mask = np.asarray(nibabel.load(path).dataobj) > 0
+            classes = np.where(mask, 1 + np.arange(8) % 3, 5 * (np.arange(8) == 7)).astype(np.uint8)
+            save_volume(path, classes, affine)
+    maps = (masks / "truth", masks / "prediction", None, lambda done, total: None)
+    with pytest.raises(InputError, match=r"or say which values are vessels \(--labels 1,2\)"):
+        evaluate_folders(*maps)
+    some = evaluate_folders(*maps, labels=frozenset({1, 2, 3})).results
+    assert some["labels"] == [1, 2, 3]
+    assert some["metrics"]["dsc/all"]["value"] == plain["metrics"]["dsc/all"]["value"]
+    every = evaluate_folders(*maps, labels="nonzero").results
+    assert (every["labels"], plain["labels"]) == ("nonzero", None)
+    assert every["metrics"]["dsc/all"]["value"] > some["metrics"]["dsc/all"]["value"]
+    shown = command("evaluate", "--truth", "truth", "--prediction", "prediction", "--labels", "1-3", cwd=masks)
+    assert shown.returncode == 0, shown.stderr
+    refused = command("evaluate", "--truth", "truth", "--prediction", "prediction", "--labels", "0,1", cwd=masks)
+    assert refused.stderr.startswith("error: --labels '0,1': give values above 0 such as 1,2,5-7")

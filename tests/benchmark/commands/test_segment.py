@@ -8,9 +8,10 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from data_trees import metaimage
 from numpy.typing import NDArray
 from run_folders import make_run
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from benchmark import cli
 from benchmark.artifacts.store import Spec
@@ -206,3 +207,52 @@ def test_a_run_of_several_networks_lists_them_and_takes_a_cell(tmp_path: Path) -
         find_unet(str(weights), runs=runs, cell="SN_s0")
     with pytest.raises(InputError, match=r"none: neither a U-Net's file, a folder, nor a run of .*runs \(r-p; --runs"):
         find_unet("none", runs=runs, cell=None)
+
+
+def test_scans_of_every_format_get_the_mask_of_the_same_nifti(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = np.round(scan()).astype(np.int16)
+    affine = np.diag([-0.5, 0.5, 0.8, 1.0])
+    write(tmp_path / "scans/a.nii", data, affine)
+    metaimage(tmp_path / "scans/b.mha", data, affine)
+    write(tmp_path / "scans/c.nii", data[..., None], affine)
+    (tmp_path / "scans/c.nii").rename(tmp_path / "scans/c.NII")
+    assert segment(monkeypatch, model, tmp_path / "scans", "--out", tmp_path / "out") == 0
+    expected = nibabel.load(tmp_path / "out/a_vessels.nii.gz")
+    for name in "bc":
+        mask = nibabel.load(tmp_path / f"out/{name}_vessels.nii.gz")
+        np.testing.assert_array_equal(mask.dataobj, expected.dataobj)
+        np.testing.assert_allclose(mask.affine, expected.affine, atol=1e-5)
+
+
+def test_a_scan_of_nnunets_gives_a_mask_of_its_cases_name_and_further_channels_are_no_scans(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for channel in range(2):
+        write(tmp_path / f"imagesTs/cow_001_000{channel}.nii.gz", scan())
+    assert segment(monkeypatch, model, tmp_path / "imagesTs", "--out", tmp_path / "out") == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["cow_001_vessels.nii.gz"]
+
+
+def test_a_mask_lies_where_its_scan_lies_for_every_reader(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, codes in (("none", (0, 0)), ("aligned", (2, 0)), ("both", (1, 4))):
+        image = nibabel.Nifti1Image(scan(), np.diag([-0.5, 0.5, 0.8, 1.0]))
+        image.set_qform(image.affine, code=codes[0])
+        image.set_sform(image.affine, code=codes[1])
+        nibabel.save(image, tmp_path / f"{name}.nii.gz")
+        assert segment(monkeypatch, model, tmp_path / f"{name}.nii.gz", "--out", tmp_path / "out") == 0
+        made = nibabel.load(tmp_path / f"out/{name}_vessels.nii.gz")
+        given = nibabel.load(tmp_path / f"{name}.nii.gz")
+        np.testing.assert_array_equal(made.affine, given.affine)
+        assert [int(made.header[key]) for key in ("qform_code", "sform_code")] == list(codes)
+
+
+def test_a_network_that_diverged_is_refused(model: Path, tmp_path: Path) -> None:
+    weights = load_file(model / "unet.safetensors")
+    weights["output.bias"].fill_(float("nan"))
+    save_file(weights, model / "unet.safetensors")
+    with pytest.raises(InputError, match=r"unet.safetensors: output.bias holds NaN or infinity"):
+        open_segmenter(model, "cpu", overlap=0.5, batch=4)

@@ -16,6 +16,7 @@ from data_trees import AFFINE, SHAPE, image_of, label_of, make_tree, metaimage, 
 from PIL import Image
 
 from benchmark.datasets.check import DataCheck, check_folder, check_phantom
+from benchmark.datasets.suspicions import better_placed
 from benchmark.protocol.schema import Phantom, Profile, Split
 from benchmark.report.contact_sheet import Tile, draw_tile, write_sheets
 from vesselgan.data import LoadedSubject
@@ -65,7 +66,7 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "truncated gzip": (IMAGE, lambda p: p.write_bytes(p.read_bytes()[:-2000]), "truncated"),
     "other content": (IMAGE, lambda p: p.write_text("hello"), "not gzip"),
     "not packed": (IMAGE, lambda p: p.write_bytes(gzip.decompress(p.read_bytes())), "not gzip"),
-    "empty file": (IMAGE, lambda p: p.write_bytes(b""), "not a single-file NIfTI image"),
+    "empty file": (IMAGE, lambda p: p.write_bytes(b""), "is empty (0 bytes)"),
     "NaN": (IMAGE, lambda p: nifti(p, with_value(np.nan)), "1 of 7920 voxels are NaN or infinite"),
     "infinity": (IMAGE, lambda p: nifti(p, with_value(np.inf)), "1 of 7920 voxels are NaN or infinite"),
     "constant": (IMAGE, lambda p: nifti(p, np.full(SHAPE, 7, np.int16)), "constant image (every voxel is 7)"),
@@ -98,7 +99,11 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "subject 'case_2' has",
     ),
     "non-binary label": (LABEL, lambda p: nifti(p, three_classes()), "values 0, 1, 2; a mask holds exactly two"),
-    "empty label": (LABEL, lambda p: nifti(p, np.zeros(SHAPE, bool)), "values 0; a mask holds exactly two"),
+    "empty label": (
+        LABEL,
+        lambda p: nifti(p, np.zeros(SHAPE, bool)),
+        "values 0; no voxel is marked",
+    ),
     "label of another shape": (LABEL, lambda p: nifti(p, label_of(1)[:-1]), "shape (19, 22, 18), but"),
     "label elsewhere": (LABEL, lambda p: nifti(p, label_of(1), shifted()), "by up to 2 mm"),
     "subject in two splits": (
@@ -107,6 +112,65 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "is in two splits",
     ),
 }
+
+
+def bright_vessels(number: int) -> np.ndarray:
+    """A scan whose vessels outshine it."""
+    return (image_of(number) // 10 + 400 * label_of(number)).astype(np.int16)
+
+
+HARDLY_MEANT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "inverted label": (lambda p: nifti(p / LABEL, ~label_of(1)), "% of the volume is vessel; is the label inverted?"),
+    "mirrored label": (
+        lambda p: nifti(p / LABEL, label_of(1)[::-1]),
+        "lies on brighter voxels when mirrored along x (contrast ",
+    ),
+    "label mirrored along two axes": (lambda p: nifti(p / LABEL, label_of(1)[:, ::-1]), "when mirrored along y"),
+    "another scan's label": (
+        lambda p: (nifti(p / LABEL, label_of(0)), nifti(p / IMAGE, bright_vessels(0) * 3 + image_of(1) // 9)),
+        "the same label as",
+    ),
+    "a scan times two": (
+        lambda p: nifti(p / IMAGE, bright_vessels(0) * 2),
+        "case_1_0000.nii.gz (subject 'case_1') times 2; drop one",
+    ),
+    "a scan times three plus seven": (lambda p: nifti(p / IMAGE, bright_vessels(0) * 3 + 7), "times 3 plus 7"),
+}
+
+
+@pytest.mark.parametrize("defect", HARDLY_MEANT)
+def test_what_is_hardly_meant_has_its_line(defect: str, tmp_path: Path) -> None:
+    folder = data(tmp_path)
+    for number in range(4):
+        nifti(folder / f"imagesTr/case_{number + 1}_0000.nii.gz", bright_vessels(number))
+    assert check_folder(folder, "nnunet", None).all_problems == []
+    damage, expected = HARDLY_MEANT[defect]
+    damage(folder)
+    lines = check_folder(folder, "nnunet", None).all_problems
+    assert any(expected in line and "case_2" in line.partition(": ")[0] for line in lines), lines
+    assert len(lines) == 1 or "times" in expected, "the label of the rescaled scan is another's, and told, too"
+
+
+def test_a_transposed_label_is_seen() -> None:
+    label = np.zeros((12, 12, 9), bool)
+    label[2, 3:9, 4] = True
+    image = np.random.default_rng(0).normal(0, 1, label.shape).astype(np.float32) + 20 * label
+    assert better_placed(image, label) is None
+    found = better_placed(image, label.swapaxes(0, 1))
+    assert found is not None
+    assert found[0] == "its axes in the order y, x, z"
+
+
+def test_files_that_no_pattern_of_the_layout_names_are_named(tmp_path: Path) -> None:
+    folder = data(tmp_path)
+    passed = ["imagesTr/c_0001.NII.GZ", "imagesTr/d_0000.mgz", "imagesTr/e (1).nii.gz", "imagesTr/f.hdr"]
+    for name in passed:
+        (folder / name).write_bytes(b"anything")
+    (folder / "imagesTr/._case_1_0000.nii.gz").write_bytes(b"hidden")
+    check = check_folder(folder, "nnunet", None)
+    assert check.passed_over == passed
+    result = command(folder, cwd=tmp_path)
+    assert f"passed over, since the layout names no such files: {', '.join(passed)}" in result.stdout
 
 
 @pytest.mark.parametrize("defect", BAD)
@@ -222,7 +286,7 @@ def test_the_command_prints_a_table_and_ends_with_2_where_there_are_problems(tmp
 
 
 def test_a_folder_that_cannot_be_checked_is_refused_in_one_line(tmp_path: Path) -> None:
-    for arguments in (("nowhere",), (tmp_path,), (tmp_path, "--layout", "bids")):
+    for arguments in (("nowhere",), (tmp_path,), (tmp_path, "--layout", "dicom")):
         result = command(*arguments, cwd=tmp_path)
         assert result.returncode == 2
         assert len(result.stderr.splitlines()) == 1

@@ -1,5 +1,6 @@
 """Layouts as files: every shipped one reads its miniature dataset, and what a YAML may say."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,14 @@ def test_what_the_dataset_leaves_open_is_drawn_from_its_training_subjects(tmp_pa
     assert len(validations) > 1
 
 
+def test_files_named_as_costas_are_not_costa_without_a_scan_of_its_own(tmp_path: Path) -> None:
+    for number, key in enumerate(("IXI012-HH", "IXI013-HH", "IXI014-Guys")):
+        nifti(tmp_path / f"imagesTr/{key}.nii.gz", image_of(number))
+        nifti(tmp_path / f"labelsTr/{key}.nii.gz", label_of(number))
+    chosen = choose_layout(tmp_path)
+    assert (chosen.name, chosen.coverage) == ("msd", "not stated")
+
+
 def test_scans_are_counted_apart_from_people(tmp_path: Path) -> None:
     assert "5 scans of 4 subjects" in source_of(make_tree("costa", tmp_path).folder).description
 
@@ -182,7 +191,7 @@ def test_plain_data_keep_their_stage_key_whatever_the_layout_is_called(tmp_path:
         ("scans/", "/scans/", "3:10: images.0: a pattern is a path within the dataset"),
         ("scans/", "../scans/", "3:10: images.0: a pattern is a path within the dataset"),
         ("scans/", "**/", "3:10: images.0: a pattern is a path within the dataset"),
-        ("_tof.nii.gz", "_tof.dcm", "3:10: images.0: a pattern ends in .nii, .nii.gz, .mha, .mhd"),
+        ("_tof.nii.gz", "_tof.dcm", "3:10: images.0: a pattern ends in .nii, .nii.gz, .hdr, .mha, .mhd"),
         ("scans/", "{split}/", "3:10: images.0: has {split}, so 'splits' must say what its names mean"),
         ("licence", "splits: {dev: development}\nlicence", "5:10: splits.dev: input should be 'train', 'validation'"),
         ("licence", "vessels: {1.5: x}\nlicence", "5:1: vessels.1.5: input should be a valid integer"),
@@ -200,8 +209,9 @@ def test_a_layout_that_is_wrong_is_told_with_line_and_column(old: str, new: str,
 
 
 def test_an_unknown_layout_names_the_known_ones() -> None:
-    (line,) = refusals(lambda: load_layout("bids"))
-    assert "auto, costa, folders, ixi, nnunet, pegasus, smile-uhura, topcow, tubetk, or a YAML file" in line
+    (line,) = refusals(lambda: load_layout("dicom"))
+    names = "auto, bids, costa, folders, ixi, msd, nnunet, pegasus, smile-uhura, topbrain, topcow, tubetk"
+    assert f"{names}, or a YAML file" in line
 
 
 def test_without_a_known_layout_all_that_were_tried_are_listed(tmp_path: Path) -> None:
@@ -235,5 +245,81 @@ def test_the_readmes_example_is_a_layout(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text.partition("```")[0], encoding="utf-8")
     layout = load_layout(str(path)).layout
-    assert layout.vessels == (3, 4)
+    assert layout.vessels == (3, 4, 5, 6)
     assert layout.splits == {"Tr": "train", "Ts": "test"}
+
+
+def test_a_range_of_values_is_each_of_them(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(OWN + "vessels: {1-3: artery, 7: vein}\nbackground: {0: none, 4-6: bone}\n")
+    layout = load_layout(str(tmp_path / "mine.yaml")).layout
+    assert (layout.vessels, layout.background) == ((1, 2, 3, 7), (0, 4, 5, 6))
+    (tmp_path / "mine.yaml").write_text(OWN + "vessels: {1-3: artery, 2: vein}\n")
+    assert "2 is named twice" in refusals(lambda: load_layout(str(tmp_path / "mine.yaml")))[0]
+    (tmp_path / "mine.yaml").write_text(OWN + "vessels: {3-1: artery}\n")
+    assert "from the lower value to the higher one" in refusals(lambda: load_layout(str(tmp_path / "mine.yaml")))[0]
+
+
+def nnunet_of_classes(folder: Path, values: tuple[int, ...]) -> Path:
+    for number in range(4):
+        classes = np.zeros(label_of(number).shape, np.uint8)
+        classes[label_of(number)] = np.resize(values, int(label_of(number).sum()))
+        for channel in range(2):
+            nifti(folder / f"imagesTr/c{number}_000{channel}.nii.gz", image_of(10 * channel + number))
+        nifti(folder / f"labelsTr/c{number}.nii.gz", classes)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"background": 0, "artery": 1, "vein": 2, "ignore": 3},
+        {"0": "background", "1": "artery", "2": "vein"},
+        {"background": 0, "vessel": [1, 2], "vein": 2},
+    ],
+)
+def test_nnunets_description_says_which_values_are_vessels(labels: dict[str, Any], tmp_path: Path) -> None:
+    folder = nnunet_of_classes(tmp_path / "data", (1, 2))
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels, "channel_names": {"0": "TOF", "1": "T1"}}))
+    source = source_of(folder)
+    assert "values 1, 2 of its labels are vessels, as its dataset.json says" in source.description
+    np.testing.assert_array_equal(prepared(source, tmp_path / "prepare").label("c1"), label_of(1))
+
+
+def test_voxels_to_ignore_are_refused(tmp_path: Path) -> None:
+    folder = nnunet_of_classes(tmp_path / "data", (1, 2, 3))
+    labels = {"background": 0, "artery": 1, "vein": 2, "ignore": 3}
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels, "channel_names": {"0": "TOF"}}))
+    lines = refusals(lambda: prepared(source_of(folder), tmp_path / "prepare"))
+    assert "label map has no 3" in lines[0]
+
+
+@pytest.mark.parametrize("key", ["channel_names", "modality"])
+def test_of_several_channels_the_angiography_is_the_image(key: str, tmp_path: Path) -> None:
+    folder = nnunet_of_classes(tmp_path / "data", (1,))
+    (folder / "dataset.json").write_text(json.dumps({key: {"0": "T1", "1": "TOF-MRA"}}))
+    store = prepared(source_of(folder), tmp_path / "prepare")
+    np.testing.assert_array_equal(store.image("c2"), image_of(12))
+    (folder / "dataset.json").write_text(json.dumps({key: {"0": "T1", "1": "T2"}}))
+    assert "name one of them TOF" in refusals(lambda: source_of(folder))[0]
+    (folder / "dataset.json").write_text("[1, 2")
+    assert "dataset.json: is no description of a dataset" in refusals(lambda: source_of(folder))[0]
+
+
+def test_a_dataset_one_folder_deeper_is_pointed_to(tmp_path: Path) -> None:
+    make_tree("nnunet", tmp_path / "Dataset001")
+    (line,) = refusals(lambda: choose_layout(tmp_path))
+    assert line == f"{tmp_path}: no dataset, but {tmp_path / 'Dataset001'} seems to be one; give that folder"
+
+
+def test_a_layout_says_what_nan_becomes(tmp_path: Path) -> None:
+    data = own_dataset(tmp_path)
+    for number in range(4):
+        image = image_of(number).astype(np.float32)
+        image[:3] = np.nan
+        nifti(data / f"scans/s{number}_tof.nii.gz", image)
+    refused = refusals(lambda: prepared(source_of(data, str(tmp_path / "mine.yaml")), tmp_path / "refused"))
+    assert "or say in a layout what they become (nan: 0)" in refused[0]
+    (tmp_path / "mine.yaml").write_text(OWN + "nan: -5\n")
+    image = prepared(source_of(data, str(tmp_path / "mine.yaml")), tmp_path / "prepare").image("s1")
+    assert (image[:3] == -5).all()
+    np.testing.assert_array_equal(image[3:], image_of(1)[3:])

@@ -335,6 +335,37 @@ def test_d9_reaches_the_features(prepared: Path, tmp_path: Path) -> None:
     assert not np.array_equal(*features)
 
 
+@pytest.mark.parametrize("noise", ["none", "noise"])
+@pytest.mark.parametrize("blank", [3, 12])
+def test_nearly_empty_pairs_are_left_out_but_for_the_papers_noise(
+    noise: str, blank: int, prepared: Path, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pairs = tmp_path / "pairs"
+    pairs.mkdir()
+    images, labels = (
+        np.resize(made := np.load(trained[1] / f"{name}.npy"), (16, *made.shape[1:])) for name in ("images", "labels")
+    )
+    images[:blank] = -INT16_SCALE
+    images[:blank, 3, 4, 5:7] = 100, 101
+    np.save(pairs / "images.npy", images)
+    np.save(pairs / "labels.npy", labels)
+    options = {"extractor": "random_resnet10", "samples": 16, "seed": 0, "metrics": {"fid": {}}}
+    options["recipe"] = {"feature_noise": noise}
+    run(tmp_path / "reference", "reference", options, {"data": prepared})
+    inputs = {"data": prepared, "pairs": pairs, "reference": tmp_path / "reference"}
+    values = run(tmp_path / "score", "score", options, inputs)
+    told = [line for line in values["warnings"] if "nearly empty" in line]
+    if noise == "noise":
+        assert (values["facts"]["samples"], told) == (16, [])
+    elif blank == 3:
+        assert values["facts"]["samples"] == 13
+        assert told[0].startswith("generated: 3 of 16 patches are nearly empty")
+    else:
+        assert values["facts"]["samples"] == 16, "nothing else is there to be scored"
+        assert told == ["generated: 12 of 16 patches are nearly empty, so they count as they are"]
+        assert values["metrics"]["fid"] > 100
+
+
 @pytest.mark.parametrize("kind", ["none", "scored"])
 def test_d13_labels_are_scored_or_not(kind: str, prepared: Path, trained: tuple[Path, Path], tmp_path: Path) -> None:
     options = {"extractor": "random_resnet10", "samples": 16, "seed": 0, "metrics": {}}
@@ -637,12 +668,15 @@ def test_rows_measure_inside_the_mask_and_in_both_units() -> None:
     assert values["bavd_mm/all"] == (1.0, 0)
 
 
-def test_an_empty_prediction_is_marked_and_gets_the_diagonal() -> None:
+def test_an_empty_prediction_is_marked_and_gets_the_diagonal_or_the_worst() -> None:
     truth, nothing = np.zeros((3, 4, 12), np.bool_), np.zeros((3, 4, 12), np.bool_)
     truth[0, 0, 0] = True
     values = subject_rows(truth, nothing, None)
     assert values["dsc/all"] == (0.0, 1)
-    assert values["bavd_voxel/all"] == (pytest.approx(13.0), 1)
+    assert values["ahd_voxel/all"] == (pytest.approx(13.0), 1)
+    flooded = subject_rows(truth, np.ones_like(truth), None)["bavd_voxel/all"][0]
+    assert values["bavd_voxel/all"] == (pytest.approx(13 / 2 + flooded), 1)
+    assert subject_rows(nothing, nothing, None)["dsc/all"] == ("", 1)
     assert values["dsc/intracranial"] == ("", 0)
 
 

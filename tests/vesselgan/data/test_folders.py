@@ -212,3 +212,14 @@ def test_a_mask_is_read_from_an_array_under_any_one_name(tmp_path: Path) -> None
     np.savez(tmp_path / "d.npz", one=mask, two=mask)
     with pytest.raises(InputError, match=r"d.npz: arrays one, two; give the mask the name 'label'"):
         read_mask(tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize("values", [(-1, 1), (-1, -1)])
+def test_a_label_of_minus_one_is_no_vessel(values: tuple[int, int], tmp_path: Path) -> None:
+    mask = np.full(SHAPE, values[0], np.int16)
+    mask[2:4] = values[1]
+    np.save(tmp_path / "a.npy", mask)
+    write_nifti(tmp_path / "a.nii.gz", mask)
+    for name in ("a.npy", "a.nii.gz"):
+        with pytest.raises(InputError, match=r"values -1.*; a mask holds exactly two, 0 and one other: binarise it"):
+            read_mask(tmp_path / name)

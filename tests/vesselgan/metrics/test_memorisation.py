@@ -222,3 +222,25 @@ def test_bad_arguments_are_refused_by_name(arguments, message):
 def test_bad_patches_are_refused_by_name(call, message):
     with pytest.raises(ValueError, match=f"^{message}.*$"):
         call()
+
+
+def test_copies_are_caught_although_some_held_out_samples_are_training_samples():
+    (training, held_out, generated), _ = feature_sets(3)
+    clean = metrics.memorisation_audit(training=training, held_out=held_out[20:], generated=generated[10:])
+    training[:5] = held_out[:20] = generated[:10] = 0.5  # patches of background
+    generated[10:60] = training[100:150]
+    audit = metrics.memorisation_audit(training=training, held_out=held_out, generated=generated)
+    assert (audit.shared, audit.held_out_count, audit.generated_count) == (20, 480, 490)
+    assert audit.near_zero == 50
+    assert audit.memorised
+    assert audit.threshold == pytest.approx(clean.threshold, rel=0.05)
+    copied = set(zip(range(10, 60), range(100, 150), strict=True))
+    assert {(pair.generated, pair.training) for pair in audit.pairs} <= copied
+
+
+def test_an_honest_generator_of_background_is_not_accused():
+    (training, held_out, generated), _ = feature_sets(4)
+    training[:50] = held_out[:25] = generated[:25] = 0.5
+    audit = metrics.memorisation_audit(training=training, held_out=held_out, generated=generated)
+    assert not audit.memorised
+    assert audit.near_zero == 0

@@ -156,7 +156,7 @@ def test_the_larger_set_is_thinned_at_random_to_the_smaller():
         ({"clusters": 0}, "clusters must be from 1 to 40, but is 0"),
         ({"clusters": 41}, "clusters must be from 1 to 40, but is 41"),
         ({"runs": 0}, "runs must be at least 1, but is 0"),
-        ({"angles": 1}, "angles must be at least 2, but is 1"),
+        ({"angles": 2}, "angles must be at least 3, but is 2"),
     ],
 )
 def test_prd_refuses_counts_out_of_range(options, message):
@@ -197,3 +197,10 @@ def test_fewer_distinct_points_than_clusters_leave_clusters_empty():
     labels = kmeans_labels(points, clusters=5, runs=3, rng=np.random.default_rng(0))
     for run in labels.T:
         assert len(np.unique(run)) == 2
+
+
+@pytest.mark.parametrize("angles", [0, 1, 2])
+def test_too_few_angles_are_refused(angles):
+    shares = np.array([0.5, 0.5])
+    with pytest.raises(ValueError, match="angles must be at least 3"):
+        metrics.prd_from_histograms(reference=shares, evaluated=shares, angles=angles)

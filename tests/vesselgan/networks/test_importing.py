@@ -25,7 +25,7 @@ from vesselgan.recipe import CORRECTED
 GOLDEN = json.loads((TESTS / "golden" / "model.json").read_text())
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
 @pytest.mark.parametrize("spectral", [False, True])
 def test_the_papers_checkpoint_at_its_own_size_fits_name_by_name(tmp_path: Path, prefix: str, spectral: bool) -> None:
     path = tmp_path / "epoch_99.pth"
@@ -214,3 +214,11 @@ def test_the_command_writes_what_the_synthesis_reads(tmp_path: Path) -> None:
     assert not (tmp_path / "gan/critic.json").exists()
     bad = CliRunner().invoke(app, [*arguments[:-1], "32x32"])
     assert isinstance(bad.exception, InputError)
+
+
+def test_the_weights_of_a_training_that_diverged_are_refused(tmp_path: Path) -> None:
+    state = one_number(paper_generator(32, (16, 16, 16)))
+    state["layer3.1.bias"] = torch.full((8,), math.nan)
+    torch.save({"Generator_state_dict": state}, tmp_path / "g.pth")
+    with pytest.raises(InputError, match=r"g\.pth: blocks\.1\.0\.bias holds NaN or infinity: the training diverged"):
+        import_gan(tmp_path / "g.pth", (16, 16, 16))

@@ -1,0 +1,70 @@
+"""nnU-Net's `dataset.json`: which values of a label are vessels, and which channel is the angiography."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vesselgan.data import Layout
+from vesselgan.errors import InputError
+
+__all__ = ["as_dataset_json_says"]
+
+_NAME = "dataset.json"
+_IGNORE = "ignore"
+_ANGIOGRAPHY = re.compile(r"tof|mra|angio", re.IGNORECASE)
+_FIRST_CHANNEL = "_0000."
+
+
+def as_dataset_json_says(folder: Path, layout: Layout) -> Layout:
+    """The layout with what a folder's `dataset.json`, of nnU-Net's version 1 or 2, says of labels and channels.
+
+    Every class but background is vessel, where there are several; one of the value 1 is what a layout expects anyway. A
+    label that holds the value of `ignore` is refused when it is read, since nothing here can leave voxels out. Of
+    several channels the one that is named after angiography is the image.
+
+    Raises InputError for a file that is no such description, and for channels of which none or several are named so.
+    """
+    path = folder / _NAME
+    if not path.is_file():
+        return layout
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        classes = _classes(content.get("labels") or {})
+        channels = {int(number): str(name) for number, name in _channels(content).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is no description of a dataset ({error}); correct or remove it") from None
+    vessels = tuple(sorted(value for name, value in classes if value and name.lower() != _IGNORE))
+    if vessels and vessels != (1,):
+        layout = replace(layout, vessels=vessels, background=(0,))
+    channel = _angiography(path, channels) if _FIRST_CHANNEL in layout.images[0] else 0
+    if channel:
+        images = tuple(pattern.replace(_FIRST_CHANNEL, f"_{channel:04d}.") for pattern in layout.images)
+        layout = replace(layout, images=images)
+    return layout
+
+
+def _classes(labels: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Name and value; version 1 has the value first, version 2 the name, and a list for regions."""
+    if labels and all(key.isdigit() for key in labels):
+        return [(str(name), int(value)) for value, name in labels.items()]
+    found: list[tuple[str, int]] = []
+    for name, values in labels.items():
+        found += [(name, int(value)) for value in (values if isinstance(values, list) else [values])]
+    return list({value: (name, value) for name, value in reversed(found)}.values())
+
+
+def _channels(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    return content.get("channel_names") or content.get("modality") or {}
+
+
+def _angiography(path: Path, channels: Mapping[int, str]) -> int:
+    named = [number for number, name in channels.items() if _ANGIOGRAPHY.search(name)]
+    if len(channels) > 1 and len(named) != 1:
+        listed = ", ".join(f"{number}: {name}" for number, name in sorted(channels.items()))
+        raise InputError(
+            f"{path}: channels {listed}; name one of them TOF, so that it is known which is the angiography"
+        )
+    return named[0] if len(channels) > 1 else 0

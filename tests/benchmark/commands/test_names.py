@@ -1,0 +1,64 @@
+"""Names of files that mean something to a program, or nothing in UTF-8: never a traceback, never a changed name."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from data_trees import image_of, label_of, nifti
+
+from benchmark.report.mlflow_mirror import open_client
+
+NAMES = ["[text]", "[x] y [bold]", "a?b#c", "100%", "$HOME", os.fsdecode(b"caf\xe9")]
+
+
+def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[bytes]:
+    line = [sys.executable, "-m", "benchmark", *map(str, arguments)]
+    return subprocess.run(line, cwd=cwd, capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_masks_are_evaluated_and_told_by_their_names(name: str, tmp_path: Path) -> None:
+    for role in ("truth", name):
+        for case in ("one", f"{name} two"):
+            nifti(tmp_path / role / f"{case}.nii.gz", label_of(1))
+    result = command("evaluate", "--truth", "truth", "--prediction", name, "--name", "r", "--out", name, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert b"report: " + os.fsencode(f"{name}/reports/r/index.html") in result.stdout
+    results = json.loads((tmp_path / name / "reports/r/results.json").read_text())
+    assert results["prediction"] == name
+    assert {row["subject"] for row in results["subjects"]} == {"one", f"{name} two"}
+
+
+def test_closing_brackets_in_the_name_of_a_folder_are_no_markup(tmp_path: Path) -> None:
+    for role in ("truth", "prediction"):
+        nifti(tmp_path / f"[/x]/{role}/a.nii.gz", label_of(1))
+    where = tmp_path / "[/x]"
+    result = command("evaluate", "--truth", where / "truth", "--prediction", where / "prediction", cwd=where)
+    assert result.returncode == 0, result.stderr
+    refused = command("evaluate", "--truth", where / "no[/x]", "--prediction", where / "prediction", cwd=where)
+    assert refused.returncode == 2
+    assert b"no[/x]: no such folder" in refused.stderr
+    assert b"Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["[red]", os.fsdecode(b"caf\xe9")])
+def test_a_dataset_is_checked_whatever_its_subjects_are_called(name: str, tmp_path: Path) -> None:
+    for number in range(2):
+        nifti(tmp_path / f"{name}/imagesTr/{name}{number}_0000.nii.gz", image_of(number))
+        nifti(tmp_path / f"{name}/labelsTr/{name}{number}.nii.gz", label_of(number))
+    result = command("check-data", name, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert os.fsencode(f"{name}1") in result.stdout
+
+
+@pytest.mark.parametrize("name", ["what? 50% [x]", "a#b", "plain"])
+def test_a_question_mark_in_the_folder_of_runs_ends_no_address(name: str, tmp_path: Path) -> None:
+    out = tmp_path / name
+    (out / "runs").mkdir(parents=True)
+    open_client(out).create_experiment("one", (out / "artifacts").as_uri())
+    assert (out / "runs/mlflow.db").is_file()
+    assert open_client(out).get_experiment_by_name("one") is not None
+    assert [path.name for path in tmp_path.iterdir()] == [name]
