@@ -36,7 +36,16 @@ from benchmark.results.format import CellResult, Results
 from benchmark.results.run_folder import load_run
 from vesselgan.files import atomic_path, text_sha256
 
-__all__ = ["answer_metrics", "cell_params", "compare_url", "database", "experiments_url", "store_uri", "sync"]
+__all__ = [
+    "answer_metrics",
+    "cell_params",
+    "compare_url",
+    "database",
+    "experiments_url",
+    "open_client",
+    "store_uri",
+    "sync",
+]
 
 CURVE_POINTS = 200  # per curve: enough to see it, few enough for a page that opens fast
 BATCH = 500  # metrics per request, below MLflow's limit
@@ -53,10 +62,15 @@ def store_uri(out: Path) -> str:
     return _address(database(out))
 
 
-def open_client(path: Path) -> MlflowClient:
-    """MLflow on a database.
+def open_client(out: Path) -> MlflowClient:
+    """MLflow on the database under `out`."""
+    return _client(database(out))
 
-    MLflow makes the folder of an address as it is written: where that is quoted, an empty one that is taken away again.
+
+def _client(path: Path) -> MlflowClient:
+    """MLflow on this database.
+
+    It makes the folder of an address as it is written: where that is quoted, an empty one that is taken away again.
     """
     client = MlflowClient(_address(path))
     written = Path(_address(path).removeprefix("sqlite:///")).parent
@@ -97,7 +111,7 @@ def database(out: Path) -> Path:
             for left in path.parent.glob(".*.mlflow.db*"):
                 left.unlink()
             with atomic_path(path) as temporary:  # a schema is made in many steps
-                open_client(temporary).search_experiments()
+                _client(temporary).search_experiments()
     return path
 
 
@@ -126,7 +140,7 @@ def sync(out: Path, name: str, results: Results) -> None:
 
 
 def _sync(out: Path, name: str, results: Results) -> None:
-    client = open_client(database(out))
+    client = open_client(out)
     experiment = client.get_experiment_by_name(name)
     artifacts = (out / "runs" / "mlflow-artifacts").resolve()
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts.as_uri())
