@@ -53,7 +53,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(tmp_path: Path) -> Path:
     make_run(tmp_path, {"SN_f16_s0": {"measure": "broke"}})
     path = tmp_path / "runs/r-p/run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": {"description": "t"}}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": {"description": "t", "phantom": True}}))
     return tmp_path
 
 
