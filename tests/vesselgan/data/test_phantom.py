@@ -101,7 +101,15 @@ def test_no_threshold_finds_the_vessels_where_the_field_is_levelled(held_out):
     assert 0.5 < np.mean(scores) <= 0.76
 
 
-@pytest.mark.parametrize(("measure", "scales"), [(sato, (1, 2)), (sato, (1, 2, 3)), (sato, (1.5,)), (frangi, (1.5,))])
+@pytest.mark.parametrize(
+    ("measure", "scales"),
+    [
+        pytest.param(sato, (1, 2), marks=pytest.mark.slow),
+        pytest.param(sato, (1, 2, 3), marks=pytest.mark.slow),
+        (sato, (1.5,)),
+        (frangi, (1.5,)),
+    ],
+)
 def test_no_vesselness_filter_finds_the_vessels(measure, scales, held_out):
     filtered = [measure(made.image, sigmas=scales, black_ridges=False) for made in held_out]
     scores = [best_inside(tubes, made) for tubes, made in zip(filtered, held_out, strict=True)]
