@@ -1,6 +1,7 @@
 """Options of the suite: `--benchmark` runs only timings, `--slow` adds statistical and long checks; shared files."""
 
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,11 @@ import torch
 
 from vesselgan.data import phantom_subjects, save_volume
 from vesselgan.networks import ResNet10
+
+
+# A shell ignores SIGINT on behalf of what it starts in the background, and children inherit that: tests send them some.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
