@@ -13,7 +13,6 @@ import torch
 from vesselgan.data import phantom_subjects, save_volume
 from vesselgan.networks import ResNet10
 
-
 # A shell ignores SIGINT on behalf of what it starts in the background, and children inherit that: tests send them some.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -24,6 +24,8 @@ def smoke(folder: Path, **more: Any) -> subprocess.CompletedProcess[str]:
 
 def results_without_timings(folder: Path) -> dict[str, Any]:
     results: dict[str, Any] = json.loads((folder / "reports/paper-smoke/results.json").read_text())
+    for name in ("work_seconds", "measurement", "cost_ratios"):
+        results.pop(name)
     for holder in [*results["cells"], *results["groups"]]:
         holder.pop("seconds", None)
         holder.pop("stage_seconds", None)
