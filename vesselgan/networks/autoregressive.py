@@ -70,8 +70,11 @@ class AutoregressiveGenerator(nn.Module):
 
         Samples get the places (N, 7) of these pairs, each as often as the others.
         """
-        sd, mean = torch.std_mean(pairs[:, 0].float())
-        self.scale.copy_(torch.stack([mean, sd.clamp(min=1e-3)]))
+        images = pairs[:, 0].float()
+        sound = images[images.isfinite().flatten(1).all(dim=1)]  # one that is not would make the whole training garbage
+        if len(sound):
+            sd, mean = torch.std_mean(sound)
+            self.scale.copy_(torch.stack([mean, sd.clamp(min=1e-3)]))
         self.places.copy_(places[torch.arange(_PLACES) % len(places)])
 
     def nll(self, pairs: Tensor, places: Tensor, turn: int, patches: Sequence[int]) -> list[Tensor]:

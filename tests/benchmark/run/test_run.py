@@ -193,6 +193,7 @@ def test_a_stage_whose_inputs_are_missing_says_which(finished: Path, tmp_path: P
     assert "needs prepare-" in result.stderr
 
 
+@pytest.mark.slow
 def test_killed_runs_end_in_the_results_of_an_uninterrupted_one(finished: Path, tmp_path: Path) -> None:
     """SIGKILL to the whole process at random moments: nothing is lost, nothing is half done, no worker lives on."""
     moments = random.Random(0)

@@ -78,7 +78,8 @@ def test_a_run_leaves_with_one_line_whenever_it_is_asked_to(number: signal.Signa
     goes_on(tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", LINES)
 def test_a_run_leaves_while_its_first_worker_starts(number: signal.Signals, tmp_path: Path) -> None:
     process = started(tmp_path)
     assert first_worker(process)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmark.artifacts.generators import (
     load_generator,
@@ -122,7 +123,12 @@ def test_an_update_of_garbage_is_rejected_and_counted(
 
     def spoiled(*arguments: Any) -> Any:
         batch = make(*arguments)
-        return lambda step: batch(step) * (float("nan") if step == 4 else 1.0)
+
+        def with_garbage(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+            pairs, places = batch(step)
+            return (pairs * float("nan") if step == 4 else pairs), places
+
+        return with_garbage
 
     monkeypatch.setitem(FAMILY.train.__globals__, "real_batches", spoiled)
     values = run(tmp_path, "train_gan", OPTIONS, data)

@@ -73,6 +73,7 @@ def test_another_seed_starts_from_other_weights() -> None:
     assert not same_weights(one.generator, other.generator)
 
 
+@pytest.mark.slow
 def test_likelihood_rises_on_every_level_and_samples_look_like_the_data() -> None:
     generator, seen = train(replace(CONFIG, steps=300, lr=5e-3, filters=16))
     first, last = seen[0][1], seen[-1][1]
