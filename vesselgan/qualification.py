@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, gaussian_filter, label
 
 from vesselgan.data import LoadedSubject, apply_range, cut, patch_corners, robust_range
+from vesselgan.metrics.topology import NEIGHBOURS_26
 
 __all__ = ["LADDERS", "PatchSet", "Qualification", "cut_patches", "degrade", "qualify"]
 
@@ -157,7 +158,7 @@ def degrade(patches: PatchSet, kind: str, level: float, *, seed: int) -> Images:
 
 def _without(image: Images, mask: NDArray[np.bool_], share: float, rng: np.random.Generator) -> Images:
     """A patch with a share of its vessels' connected pieces replaced by what is around them, noise included."""
-    pieces, count = label(mask, np.ones((3, 3, 3)))
+    pieces, count = label(mask, NEIGHBOURS_26)
     fate = np.append(1.0, rng.random(count))  # piece 0 is the background
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     erased = binary_dilation((fate < share)[pieces], iterations=1)  # partial volume lies one voxel around

@@ -12,7 +12,7 @@ from typing import Any
 from benchmark.artifacts.values import finite
 from vesselgan.recipe import Recipe, resolve_recipe
 
-__all__ = ["Context", "read_steps", "rejected_steps", "step_record", "throttled"]
+__all__ = ["Context", "rejected_steps", "step_record", "throttled"]
 
 REPORT_EVERY_S = 0.2
 
@@ -82,11 +82,6 @@ def step_record(path: Path) -> Iterator[Callable[[int, Mapping[str, float]], Non
             file.flush()
 
         yield record
-
-
-def read_steps(path: Path) -> list[dict[str, Any]]:
-    """The lines of a step record."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def rejected_steps(steps: Iterable[Mapping[str, Any]]) -> dict[str, int]:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from benchmark.artifacts.generators import save_generator, trained_config
-from benchmark.stages.context import Context, read_steps, rejected_steps, step_record, throttled
+from benchmark.artifacts.reading import read_steps
+from benchmark.stages.context import Context, rejected_steps, step_record, throttled
 from benchmark.stages.training_course import CourseRecorder
 from vesselgan.data import open_store
 from vesselgan.families import Task

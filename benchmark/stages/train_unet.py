@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmark.artifacts.pairs import decoded
+from benchmark.artifacts.reading import read_steps
 from benchmark.artifacts.values import finite
-from benchmark.stages.context import Context, dataclass_from, read_steps, rejected_steps, step_record, throttled
+from benchmark.stages.context import Context, dataclass_from, rejected_steps, step_record, throttled
 from vesselgan.data import (
     Augmentation,
     EpochSampler,

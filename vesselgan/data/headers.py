@@ -13,6 +13,7 @@ __all__ = [
     "check_declared_size",
     "check_is_file",
     "check_shape_and_spacing",
+    "first_bytes",
     "one_line",
     "what_else",
     "without_single_axes",
@@ -20,6 +21,7 @@ __all__ = [
 
 _LARGEST_DEFLATE_RATIO = 1032  # 258 bytes from 2 bits; more cannot come out of a gzip stream
 _MOST_VOXELS = 1024**3
+_LONGEST_TEXT = 2**16  # bytes; a header of text has some dozen lines
 
 
 def check_is_file(path: Path) -> None:
@@ -31,6 +33,16 @@ def check_is_file(path: Path) -> None:
     if path.is_symlink():
         raise InputError(f"{path}: no such file (the link leads to itself or nowhere); mend the link")
     raise InputError(f"{path}: no such file; check the path")
+
+
+def first_bytes(path: Path) -> bytes:
+    """As many as a header of text may have. Raises InputError for what cannot be read."""
+    check_is_file(path)
+    try:
+        with path.open("rb") as file:
+            return file.read(_LONGEST_TEXT)
+    except OSError as error:
+        raise InputError(f"{path}: unreadable ({error.strerror}); check its type and permissions") from error
 
 
 def without_single_axes(shape: Sequence[int]) -> tuple[int, ...]:

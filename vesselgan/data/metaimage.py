@@ -15,6 +15,7 @@ from vesselgan.data.headers import (
     check_declared_size,
     check_is_file,
     check_shape_and_spacing,
+    first_bytes,
     one_line,
     without_single_axes,
 )
@@ -23,7 +24,6 @@ from vesselgan.errors import InputError
 __all__ = ["check_metaimage", "is_metaimage", "metaimage_files", "read_metaimage"]
 
 _CHUNK = 2**20  # bytes
-_LONGEST_HEADER = 2**16  # bytes; a text of some dozen lines
 _VOXEL_BYTES = {
     "CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 4, "ULONG": 4,
     "LONG_LONG": 8, "ULONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8,
@@ -108,12 +108,7 @@ def _by_simpleitk(path: Path) -> tuple[Any, ...]:
 
 def _read_header(path: Path) -> _Header:
     """The fields that decide how much will be read. ElementDataFile ends the header, and voxels may follow it."""
-    check_is_file(path)
-    try:
-        with path.open("rb") as file:
-            head = file.read(_LONGEST_HEADER)
-    except OSError as error:
-        raise InputError(f"{path}: unreadable ({error.strerror}); check its type and permissions") from error
+    head = first_bytes(path)
     end = re.search(rb"^ElementDataFile\s*=\s*([^\r\n]+?)[ \t]*\r?(?:\n|\Z)", head, re.MULTILINE)
     if end is None:
         raise InputError(f"{path}: not a MetaImage (no ElementDataFile in its header); convert it to .nii.gz")

@@ -15,6 +15,7 @@ from vesselgan.data.headers import (
     check_declared_size,
     check_is_file,
     check_shape_and_spacing,
+    first_bytes,
     one_line,
     without_single_axes,
 )
@@ -22,7 +23,6 @@ from vesselgan.errors import InputError
 
 __all__ = ["check_nrrd", "is_nrrd", "nrrd_files", "read_nrrd"]
 
-_LONGEST_HEADER = 2**16  # bytes
 _LARGEST_BZIP2_RATIO = 2**16
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
@@ -104,12 +104,7 @@ def read_nrrd(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], NDA
 
 
 def _read_header(path: Path) -> _Header:
-    check_is_file(path)
-    try:
-        with path.open("rb") as file:
-            head = file.read(_LONGEST_HEADER)
-    except OSError as error:
-        raise InputError(f"{path}: unreadable ({error.strerror}); check its type and permissions") from error
+    head = first_bytes(path)
     if not head.startswith(b"NRRD000"):
         raise InputError(f"{path}: not an NRRD file; convert it to .nii.gz")
     end = re.search(rb"\r?\n\r?\n", head)

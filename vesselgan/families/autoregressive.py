@@ -169,7 +169,9 @@ def without_specks(label: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
     """The label (X, Y, Z) without its pieces, by 26 neighbours, of fewer than `least` voxels."""
     from scipy import ndimage
 
-    pieces, _ = ndimage.label(label, np.ones((3, 3, 3)))
+    from vesselgan.metrics.topology import NEIGHBOURS_26
+
+    pieces, _ = ndimage.label(label, NEIGHBOURS_26)
     large = np.bincount(pieces.ravel()) >= least
     large[0] = False
     kept: NDArray[np.bool_] = large[pieces]

@@ -8,11 +8,9 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from vesselgan.metrics.inputs import Floats, Mask, checked_mask, checked_spacing
-from vesselgan.metrics.topology import bounding_box, centreline
+from vesselgan.metrics.topology import NEIGHBOURS_26, bounding_box, centreline
 
 __all__ = ["LabelDistance", "LabelStatistics", "label_distances", "label_statistics"]
-
-_ALL_26 = np.ones((3, 3, 3), bool)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,9 +110,9 @@ def _branch_count(line: Mask) -> int:
     if box is None:
         return 0
     padded = np.pad(line[box], 1)
-    neighbours = ndimage.convolve(padded.astype(np.int8), _ALL_26.astype(np.int8), mode="constant") - 1
+    neighbours = ndimage.convolve(padded.astype(np.int8), NEIGHBOURS_26.astype(np.int8), mode="constant") - 1
     return _component_count(padded & (neighbours < 3)) or 1  # a knot of junctions alone is still a branch
 
 
 def _component_count(mask: Mask) -> int:
-    return int(ndimage.label(mask, _ALL_26)[1])
+    return int(ndimage.label(mask, NEIGHBOURS_26)[1])

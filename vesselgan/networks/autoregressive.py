@@ -10,6 +10,7 @@ have no face in common, given all children of the passes before. All of it is gi
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -31,11 +32,11 @@ from vesselgan.networks.pyramid import (
 )
 from vesselgan.networks.sizes import check_patch_size
 
-__all__ = ["AutoregressiveGenerator"]
+__all__ = ["PLACES", "AutoregressiveGenerator"]
 
 _FEATURES = 3  # of a voxel, see `_described`
 _HIDDEN = 32  # of each child's two small networks
-_PLACES = 1024  # of training patches, from which those of samples are drawn
+PLACES = 1024  # of training patches, from which those of samples are drawn
 _PLACE_FEATURES = 64  # that the coarsest cells are given of their place
 
 
@@ -63,7 +64,7 @@ class AutoregressiveGenerator(nn.Module):
         widths = [max(1, filters // 2), *[filters] * (self.height - 1)]
         self.levels = nn.ModuleList(_Refinement(level, width, components) for level, width in enumerate(widths))
         self.register_buffer("scale", torch.tensor([0.0, 1.0]))  # mean and SD of intensities, see calibrate()
-        self.register_buffer("places", torch.zeros(_PLACES, PLACE))
+        self.register_buffer("places", torch.zeros(PLACES, PLACE))
 
     def calibrate(self, pairs: Tensor, places: Tensor) -> None:
         """Take the mean and the SD of these pairs' intensities as the zero and the unit that the networks see.
@@ -75,7 +76,7 @@ class AutoregressiveGenerator(nn.Module):
         if len(sound):
             sd, mean = torch.std_mean(sound)
             self.scale.copy_(torch.stack([mean, sd.clamp(min=1e-3)]))
-        self.places.copy_(places[torch.arange(_PLACES) % len(places)])
+        self.places.copy_(places[torch.arange(PLACES) % len(places)])
 
     def nll(self, pairs: Tensor, places: Tensor, turn: int, patches: Sequence[int]) -> list[Tensor]:
         """Mean -log p per voxel, in nats, of each level from the finest, and of the coarsest cells; 0-d each.
@@ -123,7 +124,7 @@ class _Refinement(nn.Module):
         self.trunk = nn.Sequential(nn.Conv3d(seen, filters, 3, padding=1), _Residual(filters), _Residual(filters))
         self.head = _CellHead(filters, len(CHILDREN), level, components)
 
-    def passes(self, shape: Sequence[int]) -> list[tuple[int, int]]:
+    def passes(self, shape: tuple[int, ...]) -> list[tuple[int, int]]:
         """Of parents (x, y, z), the ranks [first, end) that each pass takes."""
         count = int(_ranks(shape).max()) + 1
         step = max(1, count // _FINEST_PASSES) if self.level == 0 else 1
@@ -328,8 +329,9 @@ def _left_read(left: Level, scale: Tensor) -> Tensor:
     return torch.stack([(left.images - scale[0]) / scale[1], left.labels], dim=-1)
 
 
-def _ranks(shape: Sequence[int]) -> NDArray[np.intp]:
-    """(x y z,): when each cell of a grid gets its children, counted from 0 without gaps."""
+@cache
+def _ranks(shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """(x y z,), not to be written to: when each cell of a grid gets its children, counted from 0 without gaps."""
     ranks = np.empty((2, 2, 2), dtype=np.intp)
     for rank, parity in enumerate(_ORDER):
         ranks[parity] = rank

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vesselgan.errors import InputError
 from vesselgan.networks import place
-from vesselgan.networks.autoregressive import AutoregressiveGenerator
+from vesselgan.networks.autoregressive import PLACES, AutoregressiveGenerator
 from vesselgan.networks.places import PLACE
 from vesselgan.settings import AutoregressiveConfig, fingerprint
 from vesselgan.training.averaging import WeightAverage
@@ -30,7 +30,6 @@ from vesselgan.training.reporting import OnStep
 
 __all__ = ["AutoregressiveConfig", "AutoregressiveTrainer", "network_of", "train_autoregressive"]
 
-CALIBRATION = 1024  # real pairs that tell the scale of intensities, and the places that samples will have
 _LARGEST_GRADIENT = 5.0  # longer ones are shortened to it: single batches have outliers of intensity
 
 
@@ -171,7 +170,7 @@ def train_autoregressive(
 
     def step(index: int) -> Mapping[str, Tensor]:
         if index == 0:
-            first = [real_batch(step) for step in range(-(-CALIBRATION // config.batch))]
+            first = [real_batch(step) for step in range(-(-PLACES // config.batch))]
             trainer.calibrate(*(torch.cat(parts) for parts in zip(*first, strict=True)))
         return trainer.step(*real_batch(index))
 
