@@ -4,8 +4,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -56,22 +58,41 @@ def medicalnet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished_smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_smoke(shared_folder: Path) -> Path:
     """A folder with the smoke run of `paper`; whoever changes it takes a copy."""
-    folder = tmp_path_factory.mktemp("smoke")
-    smoke_run(folder, "paper")
-    return folder
+    return made_once(shared_folder / "smoke", lambda folder: smoke_run(folder, "paper"))
 
 
 @pytest.fixture(scope="session")
-def smoke_runs(finished_smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def smoke_runs(shared_folder: Path, finished_smoke: Path) -> Path:
     """A folder with smoke runs of all protocols, of which the larger ones have only some of their cells."""
-    folder = tmp_path_factory.mktemp("runs") / "all"
-    shutil.copytree(finished_smoke, folder)
-    smoke_run(folder, "precision")
-    smoke_run(folder, "generators")
-    smoke_run(folder, "utility", "-k", "s0 and not n2 and not n3 and not real+ and not n1+")  # sharing a training
-    smoke_run(folder, "deviations", "-k", "real_corrected_s0")  # any other would measure the costs of all
+
+    def make(folder: Path) -> None:
+        shutil.copytree(finished_smoke, folder, dirs_exist_ok=True)
+        smoke_run(folder, "precision")
+        smoke_run(folder, "generators")
+        smoke_run(folder, "utility", "-k", "s0 and not n2 and not n3 and not real+ and not n1+")  # sharing a training
+        smoke_run(folder, "deviations", "-k", "real_corrected_s0")  # any other would measure the costs of all
+
+    return made_once(shared_folder / "all", make)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this session share, where pytest-xdist runs several."""
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent / "shared" if hasattr(request.config, "workerinput") else own / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """The folder, made by whichever process comes first; the others wait."""
+    with filelock.FileLock(f"{folder}.lock"):
+        if not Path(f"{folder}.done").exists():
+            folder.mkdir()
+            make(folder)
+            Path(f"{folder}.done").touch()
     return folder
 
 
