@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.artifacts.generators import numerics_options, recipe_options, step_options, training_options
-from benchmark.artifacts.roles import MIXED, Role
+from benchmark.artifacts.roles import MIXED, Role, at_share
 from benchmark.artifacts.store import Spec
 from benchmark.artifacts.versions import STAGE_VERSIONS
 from benchmark.datasets.source import ExternalSource, Source
@@ -53,7 +53,7 @@ class CellPlan:
     """A cell and the keys of its stages by role (`artifacts.roles`)."""
 
     cell: Cell
-    stages: Mapping[str, str]
+    stages: dict[str, str]
 
 
 @dataclass
@@ -206,6 +206,9 @@ def build_plan(
             roles |= _add_scores(plan, cell, roles)
         roles |= _add_segmentation(plan, cell, roles)
         plan.cells.append(CellPlan(cell, roles))
+    for planned in plan.cells if profile.kept else ():  # last: nothing else waits for them
+        if planned.cell.has_generator:
+            planned.stages.update(_add_course(plan, planned.cell, planned.stages))
     order = {cell.id: index for index, cell in enumerate(cells)}
     plan.cells.sort(key=lambda planned: order[planned.cell.id])
     return plan
@@ -307,15 +310,35 @@ def _add_generator(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
     options = _generator_options(profile, cell, plan.source.training_patches(profile))
     checks = [plan.verify(_generator_check(profile, cell), profile.threads)]
     trained = training_options(family, options, cell.recipe)
+    if profile.kept:
+        trained["kept"] = profile.kept
     generator = plan.add("train_gan", trained, {"data": data}, profile.threads, checks)
-    synthesis = {
-        "pairs": profile.pairs,
-        "seed": cell.seed,
-        "batch": _synthesis_batch(options["batch"]),
-        "recipe": recipe_options(cell.recipe, family.sampling_recipe),
-    }
+    synthesis = _synthesis_options(profile, cell)
     pairs = plan.add("synthesise", synthesis, {"gan": generator}, profile.threads, checks)
     return {Role.VERIFY_GAN: checks[0], Role.GAN: generator, Role.PAIRS: pairs}
+
+
+def _synthesis_options(profile: Profile, cell: Cell) -> dict[str, Any]:
+    batch = _generator_options(profile, cell, patches=1)["batch"]
+    return {
+        "pairs": profile.pairs,
+        "seed": cell.seed,
+        "batch": _synthesis_batch(batch),
+        "recipe": recipe_options(cell.recipe, cell.generator.sampling_recipe),
+    }
+
+
+def _add_course(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, str]:
+    """Of each share of the training as many pairs as are scored at its end, and their scores."""
+    profile, checks = plan.profile, [roles[Role.VERIFY_GAN]]
+    options = _synthesis_options(profile, cell) | {"pairs": min(profile.pairs, profile.score.samples)}
+    course: dict[str, str] = {}
+    for share in profile.kept:
+        needs = {"gan": roles[Role.GAN]}
+        pairs = plan.add("synthesise", {**options, "at": share}, needs, profile.threads, checks)
+        scored = _add_scores(plan, cell, {Role.DATA: roles[Role.DATA], Role.PAIRS: pairs})
+        course |= {at_share(Role.PAIRS, share): pairs, at_share(Role.SCORE, share): scored[Role.SCORE]}
+    return course
 
 
 def _generator_options(profile: Profile, cell: Cell, patches: int) -> dict[str, Any]:

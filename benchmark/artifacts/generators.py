@@ -20,6 +20,7 @@ __all__ = [
     "FACTS",
     "WEIGHTS",
     "generator_options",
+    "kept_folder",
     "load_generator",
     "numerics_config",
     "numerics_options",
@@ -114,6 +115,11 @@ def numerics_config(options: Mapping[str, Any]) -> tuple[Family[Any], Any]:
         settings = dict(options["options"])
     recipe = resolve_recipe("corrected", options["recipe"])
     return family, family.configure(_single_step(family, settings), recipe, patches=1)
+
+
+def kept_folder(folder: Path, share: float) -> Path:
+    """Where the stage in this folder keeps its generator as it was after a share of the training."""
+    return folder / "at" / f"{share:g}"
 
 
 def save_generator(folder: Path, family: Family[Any], sampler: Sampler) -> None:

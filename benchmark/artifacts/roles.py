@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 
-__all__ = ["MIXED", "Role"]
+__all__ = ["MIXED", "Role", "at_share"]
 
 
 class Role(StrEnum):
@@ -25,6 +25,11 @@ class Role(StrEnum):
     VERIFY_GAN = "verify_gan"
     VERIFY_SCORE = "verify_score"
     VERIFY_UNET = "verify_unet"
+
+
+def at_share(role: Role, share: float) -> str:
+    """What fills a role for the generator as it was after this share of its training: `score at 0.25`."""
+    return f"{role} at {share:g}"
 
 
 # What a cell's stages are to one that mixes its pairs with real patches.

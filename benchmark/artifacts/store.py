@@ -22,7 +22,7 @@ from vesselgan.processor import INSTRUCTION_LIMIT
 
 __all__ = ["DamagedStageError", "Spec", "StageLockedError", "Store", "canonical_json", "environment_for"]
 
-KEPT_ON_RETRY = {"spec.json", "lock", "log.txt", "checkpoint.pt", "steps.jsonl", "course.npz"}
+KEPT_ON_RETRY = {"spec.json", "lock", "log.txt", "checkpoint.pt", "steps.jsonl", "course.npz", "at"}
 PLACES = ("folder", "weights")  # what is a path in a spec's `where`
 NOT_HASHED = {"lock", "log.txt", "result.json", "error.json", "checkpoint.pt"}
 

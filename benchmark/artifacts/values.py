@@ -108,6 +108,8 @@ class GANValues(Told):
     epochs: NotRequired[float]
     privacy: NotRequired[PrivacySpent | None]
     steps_rejected: NotRequired[dict[str, int]]
+    kept: NotRequired[dict[str, int]]  # share -> steps after which the generator was kept on its way
+    step_flops: NotRequired[int]  # where it was
 
 
 class Validation(Told):

@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
+from benchmark.claims.equal_time import at_equal_time
 from benchmark.claims.evidence import COUNT, Evidence, MissingDataError, Pairs, effect_of, obstacle_of
 from benchmark.claims.statistics import Effect
 from benchmark.metrics.registry import find
@@ -16,6 +18,7 @@ from benchmark.results.run_folder import PublishedValue
 __all__ = ["INFINITE", "Assessment", "Comparison", "comparison_of", "comparisons_of"]
 
 INFINITE = float("inf")
+NO_ROWS = pd.DataFrame()  # of subjects: no metric of theirs is compared at equal time
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,12 @@ def comparisons_of(claim: Claim, evidence: Evidence, reference: Mapping[str, Pub
             raise MissingDataError(f"no published value of {claim.sides[0]}")
         pairs = evidence.against(metric, label, published["value"], claim.about)
     else:
-        pairs = evidence.pairs(metric, label, split_side(claim.sides[1])[1], claim.about)
+        other = split_side(claim.sides[1])[1]
+        if claim.at == "equal time":
+            seconds, cells = at_equal_time(evidence.cells, metric, (label, other))
+            pairs = replace(Evidence(cells, NO_ROWS).pairs(metric, label, other, claim.about), seconds=seconds)
+        else:
+            pairs = evidence.pairs(metric, label, other, claim.about)
         pairs = replace(pairs, factors=claim.factors)
     return [comparison_of(pairs, *_range(claim), strict=claim.kind in ("less", "greater"))]
 

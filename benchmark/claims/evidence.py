@@ -62,6 +62,7 @@ class Pairs:
     empty: int = 0  # predictions (or truths) without any voxel, on both sides
     failed: tuple[str, ...] = ()  # cells that failed or are unfinished
     factors: tuple[float, float] = (1.0, 1.0)
+    seconds: float | None = None  # of training, where both sides are as they were after so many
 
     @property
     def differences(self) -> Array:

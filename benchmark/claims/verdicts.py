@@ -92,6 +92,7 @@ def _entry(
         "left": label,
         "right": second or ("published" if claim.kind == "compatible" else None),
         "by_factor": claim.by_factor,
+        "at": claim.at,
         "scope": claim.about,
         "must_hold": claim.must_hold,
         "verdict": verdict,
@@ -144,6 +145,8 @@ def _entry(
 def _add_evidence(entry: ClaimResult, comparison: Comparison) -> None:
     """Effect, interval, test and rows of the comparison on which a claim hangs."""
     pairs, effect = comparison.pairs, comparison.effect
+    if pairs.seconds is not None:
+        entry["seconds"] = pairs.seconds
     entry["left"], entry["right"] = pairs.labels
     entry["metric"] = pairs.metric
     entry["effect"] = comparison.mean

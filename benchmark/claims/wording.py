@@ -95,6 +95,8 @@ def unit_words(claim: ClaimResult) -> str:
     if claim["unit"] == COUNT:
         return COUNT
     words = plural(claim["n"], claim["unit"])
+    if "seconds" in claim:
+        words += f", both after {claim['seconds']:.0f} s of training steps"
     if claim["unit"] == SUBJECT:
         return f"{words}, {plural(claim['seeds'], SEED)}"
     return f"{words} x {plural(claim['subjects'], SUBJECT)}" if claim["unit"] == SEED and claim["subjects"] else words

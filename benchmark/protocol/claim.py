@@ -23,6 +23,8 @@ __all__ = ["CHOSEN", "Claim", "ClaimLine", "MetricAtLabel", "Scope", "split_side
 CHOSEN = "best"  # stands for the synthetic label that is best on validation subjects
 
 Scope = Literal["trained models", "training procedure"]
+At = Literal["equal steps", "equal time"]
+KEPT = ("set", "labels", "audit")  # kinds of metrics that a generator has on its way, too
 COMPARISONS = ("less", "greater", "difference", "equal", "best", "compatible")
 BOUNDS = {"difference": "at_most", "equal": "within", "compatible": "within"}
 
@@ -97,6 +99,9 @@ class Claim(BaseModel):
     `at_most`: first minus second. `equal` with `within`: the difference either way. `best`: one label against every
     other synthetic one, or those `among` which it is said to be, in one metric or several. `compatible` with `within`:
     the distance from the published value of the protocol's `reference`.
+
+    `at: equal time` compares two generators as they were after as many seconds of training steps, the longer training
+    cut to the shorter one; the profile's option `at` says on which way they are kept.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -113,6 +118,7 @@ class Claim(BaseModel):
     within: Annotated[float, Field(gt=0)] | None = None
     by_factor: Annotated[float, Field(gt=1)] | None = None
     scope: Scope | None = None
+    at: At = "equal steps"
     must_hold: Annotated[bool, Field(strict=True)] = False
 
     @model_validator(mode="after")
@@ -132,7 +138,17 @@ class Claim(BaseModel):
         self._refuse_best_without_better()
         self._refuse_foreign_rivals()
         self._refuse_foreign_factor()
+        self._refuse_foreign_time()
         return self
+
+    def _refuse_foreign_time(self) -> None:
+        if self.at == "equal steps":
+            return
+        if self.kind in ("best", "compatible"):
+            raise ValueError("'at: equal time' is for claims of two sides, for example {less: [...], at: equal time}")
+        found = find(self.metrics[0])
+        if found is None or found.kind not in KEPT:
+            raise ValueError(f"'at: equal time' is about what generators are scored by, not {self.metrics[0]}")
 
     def _refuse_foreign_factor(self) -> None:
         if self.by_factor is None:
@@ -209,18 +225,18 @@ class Claim(BaseModel):
     @property
     def statement(self) -> str:
         """The comparison in words."""
-        sides = self.sides
+        sides, at = self.sides, " at equal time" if self.at == "equal time" else ""
         if self.kind == "best":
             field = "all synthetic labels" if self.among is None else ", ".join(self.among)
             return f"{' and '.join(sides)} {'is' if len(sides) == 1 else 'are'} the best of {field}"
         if self.kind == "compatible":
             return f"{sides[0]} lies within {self.within:g} of the published value"
         if self.kind == "equal":
-            return f"{sides[0]} equals {sides[1]} within {self.within:g}"
+            return f"{sides[0]} equals {sides[1]} within {self.within:g}{at}"
         if self.kind == "difference":
-            return f"{sides[0]} minus {sides[1]} is at most {self.at_most:g}"
+            return f"{sides[0]} minus {sides[1]} is at most {self.at_most:g}{at}"
         by = f" by a factor of {self.by_factor:g} at least" if self.by_factor else ""
-        return f"{sides[0]} is {self.kind} than {sides[1]}{by}"
+        return f"{sides[0]} is {self.kind} than {sides[1]}{by}{at}"
 
 
 ClaimLine = Annotated[Claim, BeforeValidator(_one_name)]

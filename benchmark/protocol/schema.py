@@ -2,9 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
 from typing_extensions import TypeAliasType
 
 from benchmark.metrics.registry import measurements
@@ -64,6 +74,20 @@ def _for_editors(**schema: Any) -> WithJsonSchema:
     return WithJsonSchema(schema)
 
 
+def _a_share(value: Any) -> Any:
+    """`1/4` as YAML gives it, or the number itself."""
+    try:
+        return float(Fraction(value)) if isinstance(value, str) else value
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{value!r} is no share; write 1/4 or 0.25") from None
+
+
+def _rising(shares: tuple[float, ...]) -> tuple[float, ...]:
+    if list(shares) != sorted(set(shares)):
+        raise ValueError(f"shares rise from one to the next, not {list(shares)}")
+    return shares
+
+
 # Strict and bounded as `vesselgan.settings.options.Positive` is, and for its reasons.
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Subjects = Annotated[int, Field(gt=0, le=100_000, strict=True)]
@@ -75,6 +99,15 @@ PatchSize = Annotated[
     _for_editors(type="array", minItems=3, maxItems=3, items={"type": "integer", "minimum": 16, "multipleOf": 16}),
 ]
 Shape = tuple[Length, Length, Length]
+Share = Annotated[
+    float,
+    BeforeValidator(_a_share),
+    Field(gt=0, le=1),
+    _for_editors(
+        anyOf=[{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, {"type": "string", "pattern": r"^\d+/\d+$"}]
+    ),
+]
+Shares = Annotated[tuple[Share, ...], AfterValidator(_rising)]
 RECIPE_NAME = {"type": "string", "pattern": rf"^({'|'.join(RECIPES)})(\+({'|'.join(DEVIATIONS)}))*$"}
 RECIPE_OPTIONS = {
     "base": RECIPE_NAME,
@@ -237,6 +270,8 @@ class Profile(Strict, WGANOptions):  # type: ignore[misc]  # mypy does not see t
     families: Annotated[dict[str, dict[str, Any]], AfterValidator(checked_sections)] = {}
     precision: Precisions = Precisions()
     pairs: Positive = 11_750
+    # Of a training: the generator is kept and scored after each. Its end is always scored, so 1 may be left out.
+    at: Shares = ()
     score: Score = Score()
     unet: UNetSettings = UNetSettings()
     inference: Inference = Inference()
@@ -262,6 +297,11 @@ class Profile(Strict, WGANOptions):  # type: ignore[misc]  # mypy does not see t
         if family.name == WGAN.name:
             return self.model_dump(mode="json", include={field.name for field in fields(WGANOptions)})
         return {**complete_section(family, self.families.get(family.name, {}))}
+
+    @property
+    def kept(self) -> list[float]:
+        """The shares of `at` before the end."""
+        return [share for share in self.at if share < 1]
 
     @property
     def needs_data(self) -> bool:

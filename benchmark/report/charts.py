@@ -17,6 +17,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from benchmark.protocol.cells import Kind
@@ -27,6 +28,7 @@ __all__ = [
     "Line",
     "Points",
     "arm_colours",
+    "course_chart",
     "prd_chart",
     "subject_chart",
     "training_chart",
@@ -75,7 +77,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Line:
-    """One seed's course over training steps."""
+    """One seed's course over training steps, or over another measure of what was spent."""
 
     colour: str
     steps: NDArray[np.float64]
@@ -232,6 +234,26 @@ def _seed_points(axes: Axes, points: Sequence[Points], style: str) -> None:
 
 def _sd(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def course_chart(lines: Sequence[Line], floor: float | None, title: str, axes_names: tuple[str, str]) -> str:
+    """A dot for each moment at which a generator was kept, one line per seed, over a budget (log): see `Line`.
+
+    `floor` is what real data reach.
+    """
+    with _style(title):
+        figure, axes = _figure(4.2, 2.9)
+        for line in lines:
+            axes.plot(line.steps, line.values, ".-", color=line.colour, linewidth=1, markersize=5, alpha=0.85)
+        if floor is not None:
+            axes.axhline(floor, linestyle="--", color=REAL_COLOUR, linewidth=1)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.set(xlabel=axes_names[0], ylabel=axes_names[1], title=title, ylim=(0, None))
+        sns.despine(ax=axes)
+        return _svg(figure, title)
 
 
 def training_chart(lines: Sequence[Line], title: str, ylabel: str, *, log: bool = False) -> str:

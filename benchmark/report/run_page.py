@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark.report.charts import REAL_COLOUR
 from benchmark.report.pictures import FOUND, INVENTED, MISSED
+from benchmark.report.sections.budget import budget_view
 from benchmark.report.sections.claims import claim_views
 from benchmark.report.sections.costs import cost_view
 from benchmark.report.sections.figures import (
@@ -90,6 +91,7 @@ def _page(run: Run, results: Results) -> Mapping[str, object]:
         "warnings": distance_warnings(results),
         "floor_meaning": results["floor"].get("meaning") if results["floor"] else None,
         "own_features": "random_resnet10" in extractors,
+        "budget": budget_view(results, marks),
         "prd": prd_figure(run, marks),
         "label_statistics": label_table(results, marks),
         "audits": audit_views(run, results, marks),

@@ -7,7 +7,7 @@ Format 1. What came before had no number, and lacks `format`, `about`, `only`, `
 `numerics`, `work_seconds`, `measurement`, `cost_ratios`, `real_labels`, `subject_ranking` and `median_patches`; of a
 cell `family`, `kind`, `trainings`, `memorisation` and `closest`; of a group `done`, `test_subjects`, `over_subjects`,
 `vessel_share` and `label_means`, and of its metrics `segmentations` and `empty_segmentations`; of a claim
-`by_factor`; of a region of the answer `difference`. Everything else is as it was.
+`by_factor` and `at`; of a cell `course`; of a region of the answer `difference`. Everything else is as it was.
 """
 
 from typing import Any, Literal, NotRequired
@@ -23,6 +23,7 @@ __all__ = [
     "CellResult",
     "ClosePatch",
     "CostRatio",
+    "CoursePoint",
     "GroupResult",
     "Measured",
     "Measurement",
@@ -80,6 +81,21 @@ class ClosePatch(Part):
     over_threshold: float | None  # the same, in units of the distance below which a patch is suspicious
 
 
+class CoursePoint(Part):
+    """A generator after some of its training; the last point is its end.
+
+    `seconds` and `flops` are those of as many training steps, timed alone and counted; there are no seconds where the
+    timing says nothing. `pieces` are the connected pieces of vessel in a generated label, on average.
+    """
+
+    share: float
+    steps: int
+    seconds: float | None
+    flops: int | None
+    metrics: dict[str, float]
+    pieces: float | None
+
+
 class CellResult(Part):
     """A cell: one trained model, or a baseline. `label` names its arm, which its seeds share."""
 
@@ -112,6 +128,7 @@ class CellResult(Part):
     trainings: dict[str, Training]  # by role
     steps_rejected: dict[str, dict[str, int]]  # by role
     stages: dict[str, str]
+    course: list[CoursePoint]  # quality against budget, where the generator was kept on its way
     metrics: dict[str, MetricValue]
 
 

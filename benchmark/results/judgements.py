@@ -114,6 +114,7 @@ class ClaimResult(Part):
     left: str
     right: str | None
     by_factor: float | None  # that the first side is multiplied by
+    at: str  # equal steps, or equal time
     scope: str
     must_hold: bool
     verdict: Verdict
@@ -139,6 +140,7 @@ class ClaimResult(Part):
     note: str | None
     rows: list[PairRow]
     published: NotRequired[PublishedValue | None]
+    seconds: NotRequired[float]  # at equal time: of training steps, after which both sides are compared
     sd_kmeans: NotRequired[float]
     comparisons: NotRequired[list[Rival]]
     floor: NotRequired[ClaimFloor]

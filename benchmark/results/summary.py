@@ -18,6 +18,7 @@ from benchmark.artifacts.values import (
 )
 from benchmark.protocol.cells import kind_of
 from benchmark.results.costs import cost_metrics, cost_ratios, measurement_of
+from benchmark.results.course import course_of
 from benchmark.results.format import (
     BrainMasks,
     CellResult,
@@ -109,6 +110,7 @@ def cell_result(run: Run, record: CellRecord, rows: pd.DataFrame) -> CellResult:
         # Nothing of a training of an earlier version, which did not count them.
         "steps_rejected": {role: counts for role, counts in rejected.items() if counts is not None},
         "stages": record["stages"],
+        "course": course_of(run, record),
         "metrics": {
             **(score_metrics(score) if score else {}),
             **cost_metrics(run, record),

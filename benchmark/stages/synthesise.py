@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from benchmark.artifacts.generators import load_generator
+from benchmark.artifacts.generators import kept_folder, load_generator
 from benchmark.artifacts.pairs import describe_pairs, encoded
 from benchmark.artifacts.values import PairsValues
 from benchmark.stages.context import Context, throttled
@@ -12,9 +12,13 @@ __all__ = ["synthesise_pairs"]
 
 
 def synthesise_pairs(context: Context) -> PairsValues:
-    """Write `images.npy` (N, X, Y, Z) int16, `encoded`, `labels.npy` bool, and some pairs to be shown."""
-    options = context.options
-    _, sampler = load_generator(context.inputs["gan"], context.recipe, context.device)
+    """Write `images.npy` (N, X, Y, Z) int16, `encoded`, `labels.npy` bool, and some pairs to be shown.
+
+    With the option `at`, they are of the generator as it was after that share of its training.
+    """
+    options, trained = context.options, context.inputs["gan"]
+    folder = kept_folder(trained, options["at"]) if "at" in options else trained
+    _, sampler = load_generator(folder, context.recipe, context.device)
     count = int(options["pairs"])
     shape = (count, *sampler.patch_size)
     images = open_memmap(context.folder / "images.npy", "w+", np.int16, shape)

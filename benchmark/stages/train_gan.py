@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.artifacts.generators import save_generator, trained_config
+from benchmark.artifacts.generators import FACTS, kept_folder, save_generator, trained_config
 from benchmark.artifacts.reading import read_steps
 from benchmark.stages.context import Context, rejected_steps, step_record, throttled
 from benchmark.stages.training_course import CourseRecorder
 from vesselgan.data import open_store
-from vesselgan.families import Task
+from vesselgan.families import Family, Sampler, Task
 from vesselgan.training import choose_precision
 
 __all__ = ["train"]
@@ -22,11 +22,19 @@ BOOKKEEPING = ("step", "loss_scale", "outcome", "score_train", "score_held_out",
 def train(context: Context) -> dict[str, Any]:
     """Train one generator; writes `generator.safetensors`, `generator.json`, `steps.jsonl` and `course.npz`.
 
+    The generator as it was after each of the shares in the option `kept` is written to `at/SHARE/`.
     The stage keeps the name that finished runs have: it trains a generator of any family.
     """
     store = open_store(context.inputs["data"] / "store")
     family, config, recipe = trained_config(context.options, len(store.patches("train")))
     progress = throttled(context.progress)
+    shares = {max(1, round(share * config.steps)): share for share in context.options.get("kept", ())}
+
+    def keep(steps_done: int, sampler: Sampler) -> None:
+        folder = kept_folder(context.folder, shares[steps_done])
+        folder.mkdir(parents=True, exist_ok=True)
+        save_generator(folder, family, sampler)
+
     with step_record(context.folder / "steps.jsonl") as record:
 
         def on_step(step: int, values: Mapping[str, float]) -> None:
@@ -40,8 +48,13 @@ def train(context: Context) -> dict[str, Any]:
             checkpoint=context.folder / "checkpoint.pt",
             on_step=on_step,
             observe=CourseRecorder(context.folder / "course.npz"),
+            keep=keep,
+            keep_after=shares,
         )
         trained = family.train(config, task)
+    for share in shares.values():
+        if not (kept_folder(context.folder, share) / FACTS).is_file():
+            raise RuntimeError(f"no generator was kept after {share:g} of the training; delete {context.folder}")
     save_generator(context.folder, family, trained.sampler)
     steps = read_steps(context.folder / "steps.jsonl")
     gaps = [step["score_gap"] for step in steps if "score_gap" in step]
@@ -51,8 +64,15 @@ def train(context: Context) -> dict[str, Any]:
         "steps_rejected": rejected_steps(steps),
         "mean_of_last_tenth": _means(steps[-max(1, len(steps) // 10) :]),
         "last_score_gap": gaps[-1] if gaps else None,
+        **(_course(family, config, shares) if shares else {}),
         **trained.facts,
     }
+
+
+def _course(family: Family[Any], config: Any, shares: Mapping[int, float]) -> dict[str, Any]:
+    """After which steps the generator was kept, and what each step took, counted on fake tensors."""
+    flops = family.step_cost(family.sized(config)).flops
+    return {"kept": {f"{share:g}": steps for steps, share in shares.items()}, "step_flops": flops}
 
 
 def _means(steps: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:

@@ -44,6 +44,21 @@ def planned(protocol: str, cell: str, **settings: Any) -> tuple[Plan, dict[str, 
     return plan, dict(next(one for one in plan.cells if one.cell.id == cell).stages)
 
 
+def test_a_generator_is_kept_and_scored_at_shares_of_its_training_with_as_many_pairs_as_at_its_end() -> None:
+    plan, stages = planned("paper", "SN_f16_s0", at=(0.25, 0.5, 1.0))
+    plain, usual = planned("paper", "SN_f16_s0")
+    assert plan.specs[stages["gan"]].options["kept"] == [0.25, 0.5]
+    assert plan.specs[stages["gan"]].options == {**plain.specs[usual["gan"]].options, "kept": [0.25, 0.5]}
+    assert sorted(stages.keys() - usual.keys()) == ["pairs at 0.25", "pairs at 0.5", "score at 0.25", "score at 0.5"]
+    pairs, score = (plan.specs[stages[f"{role} at 0.25"]] for role in ("pairs", "score"))
+    assert (pairs.options["at"], pairs.options["pairs"], pairs.inputs) == (0.25, 48, {"gan": stages["gan"]})
+    assert score.options == plan.specs[stages["score"]].options
+    assert score.inputs == plan.specs[stages["score"]].inputs | {"pairs": stages["pairs at 0.25"]}
+    assert [key for key in plan.specs if key.startswith("evaluate")] != []
+    last = max(index for index, key in enumerate(plan.specs) if key.startswith("evaluate"))
+    assert list(plan.specs).index(stages["score at 0.25"]) > last, "nothing else waits for it"
+
+
 @pytest.mark.parametrize(("place", "expected"), KEYS.items(), ids=lambda value: "-".join(value))
 def test_the_stages_of_wgans_have_the_keys_that_earlier_runs_know(
     place: tuple[str, str], expected: dict[str, str]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vesselgan.families.family import OBSERVATIONS, SHOWN, Family, Task, Trained
+from vesselgan.families.family import SHOWN, Family, Task, Trained
 from vesselgan.recipe import Recipe
 from vesselgan.settings import AutoregressiveConfig, PrecisionName, from_options
 
@@ -85,9 +85,14 @@ class Autoregressive(Family[AutoregressiveConfig]):
         """From patches around vessels of all training subjects, and a few from elsewhere."""
         from vesselgan.training.autoregressive import train_autoregressive
 
+        looked_at = task.look_after(config.steps)
+
         def observe(trainer: "AutoregressiveTrainer") -> Mapping[str, float]:
             sampler = AutoregressiveSampler(trainer.generator_for_use, config)
-            task.observe(trainer.steps_done, next(sampler.sample(SHOWN, seed=config.seed, batch=SHOWN)))
+            if trainer.steps_done in task.keep_after:
+                task.keep(trainer.steps_done, sampler)
+            if trainer.steps_done in looked_at:
+                task.observe(trainer.steps_done, next(sampler.sample(SHOWN, seed=config.seed, batch=SHOWN)))
             return {}
 
         network = train_autoregressive(
@@ -97,7 +102,7 @@ class Autoregressive(Family[AutoregressiveConfig]):
             checkpoint=task.checkpoint,
             on_step=task.on_step,
             observe=observe,
-            observe_every=max(1, config.steps // OBSERVATIONS),
+            observe_after={*looked_at, *task.keep_after},
         )
         return Trained(AutoregressiveSampler(network, config), {"pairs_seen": config.steps * config.batch})
 

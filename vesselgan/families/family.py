@@ -1,7 +1,7 @@
 """What a kind of generator has to be able to do, so that the harness can train, keep, sample, check and forecast it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vesselgan.synthesis import Pairs
     from vesselgan.training.reporting import OnStep
 
-__all__ = ["GIVEN", "OBSERVATIONS", "SHOWN", "Family", "Sampler", "Task", "Trained"]
+__all__ = ["GIVEN", "SHOWN", "Family", "Sampler", "Task", "Trained"]
 
 C = TypeVar("C", bound="Settings")
 
@@ -85,8 +85,16 @@ class Task:
     device: str
     checkpoint: Path | None = None
     on_step: "OnStep" = lambda step, readings: None  # called with every step, counted from 0, and its readings
-    # Called OBSERVATIONS times with the steps done and SHOWN pairs, always made of the same random numbers.
+    # Called some OBSERVATIONS times with the steps done and SHOWN pairs, always made of the same random numbers.
     observe: "Callable[[int, Pairs], None]" = lambda steps_done, pairs: None
+    # Called after these steps with the steps done and the generator as it is then; it goes on to be trained.
+    keep: "Callable[[int, Sampler], None]" = lambda steps_done, sampler: None
+    keep_after: Collection[int] = ()
+
+    def look_after(self, steps: int) -> Collection[int]:
+        """After which of so many steps `observe` is called: the first, some that are spread evenly, and the last."""
+        every = max(1, steps // OBSERVATIONS)
+        return {1, *range(every, steps + 1, every), steps}
 
 
 class Trained(NamedTuple):

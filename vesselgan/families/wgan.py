@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vesselgan.families.family import OBSERVATIONS, SHOWN, Family, Task, Trained
+from vesselgan.families.family import SHOWN, Family, Task, Trained
 from vesselgan.recipe import Recipe, resolve_recipe
 from vesselgan.settings import PrecisionName, Privacy, WGANConfig
 
@@ -114,7 +114,7 @@ class WGAN(Family[WGANConfig]):
             checkpoint=task.checkpoint,
             on_step=task.on_step,
             observe=_observer(task, config),
-            observe_every=max(1, config.steps // OBSERVATIONS),
+            observe_after={*task.look_after(config.steps), *task.keep_after},
         )
         facts: dict[str, Any] = {"epochs": config.steps / sampler.steps_per_epoch, "privacy": None}
         if config.privacy is not None:
@@ -202,7 +202,13 @@ def _observer(task: Task, config: WGANConfig) -> "Callable[[WGANTrainer], Mappin
         real_pairs(store, _evenly_spaced(store.patches(split)), recipe) for split in ("train", "validation")
     )
 
+    looked_at = task.look_after(config.steps)
+
     def observe(trainer: "WGANTrainer") -> Mapping[str, float]:
+        if trainer.steps_done in task.keep_after:
+            task.keep(trainer.steps_done, WGANSampler(trainer.generator_for_use, config.precision, recipe, config.ema))
+        if trainer.steps_done not in looked_at:
+            return {}
         task.observe(trainer.steps_done, _shown(trainer))
         if config.privacy is not None:
             return {}  # what the critic thinks of training patches would tell of them, and no epsilon covers it

@@ -1,7 +1,7 @@
 """The loop that every training runs in: from its checkpoint, step by step, to its end."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -37,16 +37,16 @@ def observed(
     trainer: Trainer,
     step: Callable[[int], Mapping[str, Tensor]],
     observe: Callable[[Trainer], Mapping[str, float]],
-    every: int,
+    after: Collection[int],
 ) -> Callable[[int], Mapping[str, Tensor]]:
-    """``step``, whose readings are joined by those of ``observe(trainer)`` after the first, every so many and the last.
+    """``step``, whose readings are joined by those of ``observe(trainer)`` ``after`` so many steps.
 
     ``observe`` must leave the trainer as it is.
     """
 
     def both(index: int) -> Mapping[str, Tensor]:
         values = step(index)
-        if index == 0 or trainer.finished or trainer.steps_done % every == 0:
+        if trainer.steps_done in after:
             seen = observe(trainer)
             values = {**values, **{name: torch.tensor(value, device=trainer.device) for name, value in seen.items()}}
         return values

@@ -1,6 +1,6 @@
 """A WGAN's training from start or checkpoint to its last step."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -27,13 +27,13 @@ def train_wgan(
     checkpoint_every_s: float = 30.0,
     on_step: OnStep | None = None,
     observe: Observe | None = None,
-    observe_every: int = 1,
+    observe_after: Collection[int] = (),
 ) -> Generator:
     """Train to ``config.steps``, from ``checkpoint`` if that file exists, and return the generator.
 
     ``real_batch(step)`` gives the pairs (B, 2, X, Y, Z) of a step and must depend on the step alone. ``on_step(step,
     values)`` gets the readings of every step that this call makes, counted from 0; after a crash, the steps
-    since the last checkpoint come again. ``observe`` and ``observe_every`` are those of `observed`.
+    since the last checkpoint come again. ``observe`` and ``observe_after`` are those of `observed`.
 
     Raises RuntimeError, with the reason and a remedy, where garbage had to be rejected too often: after
     ``config.max_bad_steps`` in a row or BAD_SHARE of all; InputError for a checkpoint of another configuration.
@@ -55,7 +55,7 @@ def train_wgan(
 
     run_training(
         trainer,
-        step if observe is None else observed(trainer, step, observe, observe_every),
+        step if observe is None else observed(trainer, step, observe, observe_after),
         checkpoint=checkpoint,
         checkpoint_every_s=checkpoint_every_s,
         on_step=on_step,

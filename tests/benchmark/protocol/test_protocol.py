@@ -110,6 +110,10 @@ def test_all_errors_come_at_once_with_line_and_column(tmp_path: Path) -> None:
             "'among' names 'NS', which is no synthetic label",
         ),
         ("less: [fid @ SN-MP, fid @ SN]}", "best: fid @ SN-MP, among: [SN, GP]}", "'among' lacks 'SN-MP' itself"),
+        ("fid @ SN]}", "fid @ SN], at: equal money}", "claims.0.at: input should be 'equal steps' or 'equal time'"),
+        ("filters: 16", "filters: 16, at: [1/2, 1/4]", "one.at: shares rise from one to the next, not [0.5, 0.25]"),
+        ("filters: 16", "filters: 16, at: [1/0]", "one.at.0: '1/0' is no share; write 1/4 or 0.25"),
+        ("filters: 16", "filters: 16, at: [3/2]", "one.at.0: input should be less than or equal to 1"),
         ("fid @ SN]}", "fid @ SN], by_factor: 1}", "claims.0.by_factor: input should be greater than 1"),
         ("[fid @ SN-MP, fid @ SN]}", "[kid @ SN-MP, kid @ SN], by_factor: 2}", "kid may be negative, so no factor"),
         (

@@ -30,6 +30,21 @@ def test_results_say_which_family_a_cell_is_of(smoke_runs: Path) -> None:
     assert results["best"]["validation"].keys() == {"c-SN-MP", "AR"}
 
 
+def test_quality_against_budget_is_in_the_results_and_on_the_page(smoke_runs: Path, page: str) -> None:
+    results = json.loads((smoke_runs / f"reports/{PROTOCOL}/results.json").read_text())
+    courses = {cell["label"]: cell["course"] for cell in results["cells"] if cell["course"]}
+    assert courses.keys() == {"c-SN-MP", "AR"}
+    for course in courses.values():
+        assert [(point["share"], point["steps"]) for point in course] == [(0.5, 6), (1.0, 12)]
+        assert course[1]["flops"] == 2 * course[0]["flops"] > 0
+        assert course[0]["metrics"]["fid"] != course[1]["metrics"]["fid"]
+    whole = {cell["label"]: cell["metrics"]["fid"]["value"] for cell in results["cells"] if cell["course"]}
+    assert {label: course[1]["metrics"]["fid"] for label, course in courses.items()} == whole
+    assert "What does more training buy?" in page
+    assert "FID against operations" in page
+    assert "<td>1/2</td>" in "".join(page.split())
+
+
 def test_the_page_names_both_kinds_and_shows_the_readings_of_each(page: str) -> None:
     assert "One variant of a 3D WGAN (c-SN-MP) and one of a 3D autoregressive generator (AR) were each trained" in page
     for title in ("AR: −log p, level 0 of its pyramid", "AR: gradient", "WGAN: gradient penalty"):

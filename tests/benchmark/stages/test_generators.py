@@ -101,6 +101,38 @@ def test_seven_steps_and_thirteen_after_a_kill_equal_twenty_to_the_bit(
         assert (tmp_path / name).read_bytes() == (trained / name).read_bytes(), name
 
 
+@pytest.mark.parametrize("name", ["autoregressive", "wgan"])
+def test_a_generator_that_is_kept_on_its_way_is_that_of_the_shorter_training(
+    data: dict[str, Path], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the learning rate does not depend on the end; and the training goes on as if nothing had been kept."""
+    monkeypatch.setattr("vesselgan.settings.AutoregressiveConfig.rate", lambda config, step: 1e-3)
+    family = FAMILIES[name]
+    settings = SETTINGS | {"steps": 8} | ({"norm": "spectral", "privacy": None} if name == "wgan" else {})
+    options = {steps: training_options(family, {**settings, "steps": steps}, CORRECTED) for steps in (4, 8)}
+    values = run(tmp_path / "kept", "train_gan", {**options[8], "kept": [0.5]}, data)
+    assert values["kept"] == {"0.5": 4}
+    assert values["step_flops"] > 0
+    for folder, steps in (("kept", 8), ("kept/at/0.5", 4)):
+        alone = run(tmp_path / f"alone{steps}", "train_gan", options[steps], data)
+        assert "kept" not in alone
+        kept, single = (tmp_path / place / "generator.safetensors" for place in (folder, f"alone{steps}"))
+        assert kept.read_bytes() == single.read_bytes()
+    made = {"pairs": 5, "seed": 0, "batch": 4, "recipe": {}}
+    run(tmp_path / "pairs", "synthesise", {**made, "at": 0.5}, {"gan": tmp_path / "kept"})
+    run(tmp_path / "same", "synthesise", made, {"gan": tmp_path / "alone4"})
+    assert (tmp_path / "pairs/images.npy").read_bytes() == (tmp_path / "same/images.npy").read_bytes()
+
+
+def test_a_family_that_keeps_nothing_on_its_way_is_told(
+    data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vesselgan.families.Task.keep", lambda steps_done, sampler: None)
+    monkeypatch.setattr("benchmark.stages.train_gan.save_generator", lambda folder, family, sampler: None)
+    with pytest.raises(RuntimeError, match=r"no generator was kept after 0\.5 of the training"):
+        run(tmp_path, "train_gan", {**OPTIONS, "kept": [0.5]}, data)
+
+
 def test_pairs_are_made_by_the_family_that_the_files_name(trained: Path, tmp_path: Path) -> None:
     options = {"pairs": 5, "seed": 0, "batch": 4, "recipe": {}}
     run(tmp_path, "synthesise", options, {"gan": trained})
