@@ -9,6 +9,8 @@ from benchmark.results.run_folder import CellRecord, Run
 
 __all__ = ["course_of"]
 
+TERA = 1e12
+
 
 def course_of(run: Run, record: CellRecord) -> list[CoursePoint]:
     """The points of a cell that are finished, in the order of its training; none where it was not kept on its way."""
@@ -29,7 +31,7 @@ def course_of(run: Run, record: CellRecord) -> list[CoursePoint]:
                 "share": share,
                 "steps": steps,
                 "seconds": None if seconds is None else seconds * steps,
-                "flops": None if flops is None else flops * steps,
+                "tflop": None if flops is None else flops * steps / TERA,
                 "metrics": score["metrics"],
                 "pieces": pieces["generated"] if pieces else None,
             }

@@ -84,14 +84,14 @@ class ClosePatch(Part):
 class CoursePoint(Part):
     """A generator after some of its training; the last point is its end.
 
-    `seconds` and `flops` are those of as many training steps, timed alone and counted; there are no seconds where the
+    `seconds` and `tflop` are those of as many training steps, timed alone and counted; there are no seconds where the
     timing says nothing. `pieces` are the connected pieces of vessel in a generated label, on average.
     """
 
     share: float
     steps: int
     seconds: float | None
-    flops: int | None
+    tflop: float | None
     metrics: dict[str, float]
     pieces: float | None
 

@@ -17,11 +17,10 @@ from benchmark.results.rows import sample_sd
 __all__ = ["BudgetView", "budget_view"]
 
 METRICS = ("fid", "prd_auc")
-TERA = 1e12
 Spent = Callable[[CoursePoint], float | None]
 BUDGETS: tuple[tuple[str, Spent, str], ...] = (
     ("seconds", lambda point: point["seconds"], "seconds of training steps (log scale)"),
-    ("operations", lambda point: point["flops"] and point["flops"] / TERA, "TFLOP (log scale)"),
+    ("operations", lambda point: point["tflop"], "TFLOP (log scale)"),
 )
 
 
@@ -92,7 +91,7 @@ def _entries(share: float, points: Sequence[CoursePoint]) -> Iterator[Entry]:
     yield Entry(str(Fraction(share).limit_denominator(1000)))
     yield Entry(str(first["steps"]))
     yield Entry("n/a" if first["seconds"] is None else number(first["seconds"], 1))
-    yield Entry("n/a" if first["flops"] is None else number(first["flops"] / TERA, 1))
+    yield Entry("n/a" if first["tflop"] is None else number(first["tflop"], 1))
     for metric in METRICS:
         yield _over_seeds([value for point in points if (value := point["metrics"].get(metric)) is not None], metric)
     yield _over_seeds([value for point in points if (value := point["pieces"]) is not None], "", decimals=1)

@@ -21,7 +21,7 @@ def cell(label: str, seed: int, step: float | None, fids: list[float], steps: in
             "share": share,
             "steps": int(share * steps),
             "seconds": None if step is None else step * share * steps,
-            "flops": None,
+            "tflop": None,
             "metrics": {"fid": fid},
             "pieces": None,
         }

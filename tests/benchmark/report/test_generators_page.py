@@ -36,7 +36,7 @@ def test_quality_against_budget_is_in_the_results_and_on_the_page(smoke_runs: Pa
     assert courses.keys() == {"c-SN-MP", "AR"}
     for course in courses.values():
         assert [(point["share"], point["steps"]) for point in course] == [(0.5, 6), (1.0, 12)]
-        assert course[1]["flops"] == 2 * course[0]["flops"] > 0
+        assert course[1]["tflop"] == 2 * course[0]["tflop"] > 0
         assert course[0]["metrics"]["fid"] != course[1]["metrics"]["fid"]
     whole = {cell["label"]: cell["metrics"]["fid"]["value"] for cell in results["cells"] if cell["course"]}
     assert {label: course[1]["metrics"]["fid"] for label, course in courses.items()} == whole
