@@ -84,16 +84,19 @@ def _share(gain: Gain) -> Share:
 
 def _below_rules(regions: Sequence[AnswerRegion], label: str) -> str | None:
     """Where the label's U-Nets do no better than a rule that learned nothing."""
-    places = [
-        f"for {_of(region['region'])} a DSC of {rule + gain:.3f} where the rule {region['untrained']} has {rule:.3f}"
+    places = {
+        f"for {_of(region['region'])}": f"a DSC of {rule + gain:.3f} where {region['untrained']} has {rule:.3f}"
         for region in regions
         if (gain := region["synthetic_gain"]) is not None
         and gain <= 0
         and (rule := region["untrained_dsc"]) is not None
-    ]
+    }
     if not places:
         return None
-    return f"No better than no learning at all: what learned from {label} reaches {join(places)}."
+    where = join(places) if len(places) < len(regions) else ""
+    worse = f"{where} no better than no learning at all".strip()
+    reached = join(f"{place} {scores}" if not where else scores for place, scores in places.items())
+    return f"{worse[:1].upper()}{worse[1:]}: what learned from {label} reaches {reached}."
 
 
 def _real_below_rules(regions: Sequence[AnswerRegion]) -> str | None:
@@ -133,18 +136,22 @@ def _region_sentence(region: AnswerRegion) -> str:
     gap, share = region["gap"], region["share"]
     text = f"For {_of(region['region'])} synthetic pairs {_cost(region)}"
     if gap and gap["ci_low"] is not None:
-        text += f" [{gap['ci_low']:.3f}, {gap['ci_high']:.3f}]"
+        text += f" [{_number(gap['ci_low'], 3)}, {_number(gap['ci_high'], 3)}]"
     if share["value"] is None:
         return f"{text}; the share of the real gain is not defined: {share['reason']}."
-    text += f"; their share of what real patches add to the rule {region['untrained']} is {share['value']:.2f}"
+    text += f"; their share of what real patches add to the rule {region['untrained']} is {_number(share['value'])}"
     if share["ci_low"] is None:
         return f"{text} ({share['reason']})."
-    return f"{text} [{share['ci_low']:.2f}, {share['ci_high']:.2f}]."
+    return f"{text} [{_number(share['ci_low'])}, {_number(share['ci_high'])}]."
 
 
 def _cost(region: AnswerRegion) -> str:
     lost = region["difference"] or 0.0
     return f"cost {lost:.3f} of DSC" if lost >= 0 else f"gain {-lost:.3f} of DSC"
+
+
+def _number(value: float | None, decimals: int = 2) -> str:
+    return f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _of(region: str) -> str:

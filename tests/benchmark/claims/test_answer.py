@@ -192,8 +192,19 @@ def test_being_below_no_learning_at_all_is_said_first() -> None:
     answer = answer_of(**results(low, WITH_SCORES))
     assert answer is not None
     assert answer["warnings"][0].startswith("No better than no learning at all: what learned from A reaches")
-    assert "where the rule vesselness has 0.557" in answer["warnings"][0]
+    assert "where vesselness has 0.557" in answer["warnings"][0]
     assert summary_lines(answer)[0].startswith("! No better")
+    assert "is \N{MINUS SIGN}0." in answer["sentences"][0]
+
+
+def test_where_one_region_alone_is_below_no_learning_the_sentence_begins_with_it() -> None:
+    both = pd.concat([rows(VALUES | {"A": ([0.7, 0.7], [0.3] * 4)}), rows(VALUES, "dsc/intracranial")])
+    answer = answer_of(best_synthetic(WITH_SCORES, both), gains_of(WITH_SCORES, both), None, FLOOR)
+    assert answer is not None
+    assert answer["warnings"] == [
+        "For all vessels no better than no learning at all: what learned from A reaches a DSC of 0.300 where "
+        "vesselness has 0.557."
+    ]
 
 
 def test_real_patches_that_teach_nothing_make_the_gap_meaningless() -> None:
