@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from vesselgan.data import LoadedSubject, VolumeStore, open_store, write_store
 from vesselgan.families import FAMILIES
-from vesselgan.families.autoregressive import AutoregressiveSampler, real_batches, without_specks
+from vesselgan.families.autoregressive import AutoregressiveSampler, real_batches, training_atlas, without_specks
+from vesselgan.networks.atlas import atlas_of
 from vesselgan.recipe import CORRECTED, PAPER_CODE
 from vesselgan.settings import AutoregressiveConfig
 from vesselgan.synthesis import Pairs
@@ -98,6 +100,20 @@ def test_a_share_comes_from_anywhere_and_half_are_mirrored(store: VolumeStore) -
     assert torch.equal(places[1][:, 0], places[0][:, 0] * opposite), "a mirrored patch lies on the other side"
     assert torch.equal(places[1][:, 1:], places[0][:, 1:])
     assert 0.01 < float(pairs[0][:, 1, 16, 8, 8].mean()) < 0.2, "5 % of voxels are vessel, wherever one looks"
+
+
+def test_the_atlas_is_of_training_subjects_alone_and_mirrored_as_patches_are(store: VolumeStore) -> None:
+    plain, mirrored = (training_atlas(replace(CONFIG, flips=flips), store) for flips in ((), ("x", "z")))
+    ranges_of = {subject.key: subject.intensity_range for subject in store.subjects}
+
+    def volume(key: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        low, high = ranges_of[key]
+        return np.clip((store.image(key) - low) / (high - low) * 2 - 1, -1, 1).astype(np.float32), store.label(key)
+
+    torch.testing.assert_close(plain, atlas_of([volume("a"), volume("c")]))
+    torch.testing.assert_close(mirrored, mirrored.flip(1))
+    torch.testing.assert_close(mirrored, mirrored.flip(3))
+    assert not torch.allclose(mirrored, mirrored.flip(2))
 
 
 def test_d8_scales_its_patches_as_those_of_a_wgan(store: VolumeStore) -> None:
