@@ -32,7 +32,7 @@ def atlas_of(volumes: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]], m
         number += 1
     for axis in mirrored:
         sums = (sums + sums.flip(axis + 1)) / 2
-    mean, square, share = sums / number
+    mean, square, share = (sums / number).unbind()
     return torch.stack([mean, (square - mean**2).clamp(min=0).sqrt(), share.sqrt()]).float()
 
 

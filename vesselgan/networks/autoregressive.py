@@ -78,7 +78,7 @@ class AutoregressiveGenerator(nn.Module):
         self.places.copy_(places[torch.arange(PLACES) % len(places)])
         self.atlas.copy_(atlas)
 
-    def matrices(self) -> list[nn.Parameter]:
+    def matrices(self) -> list[Tensor]:
         """The weights of layers that are products of matrices, most of all; what reads single cells is none of them."""
         layers = (module for module in self.modules() if isinstance(module, nn.Conv3d | nn.Linear))
         return [layer.weight for layer in layers]

@@ -18,7 +18,7 @@ class CellHead(nn.Module):
 
     For each child there are two networks with one hidden layer, whose weights are masked so that the class sees the
     children before it, and the intensity also the child's own class (Germain et al. 2015, MADE). They start from what
-    the cell's mean leaves for the children that are still to come, and from how these differ where heads are usual.
+    the cell's mean leaves for the children that are still to come, and from how these differ in the usual head.
     """
 
     def __init__(self, context: int, children: int, level: int, components: int) -> None:

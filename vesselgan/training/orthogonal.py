@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = ["OrthogonalAdam", "orthogonalised"]
 
@@ -30,8 +30,8 @@ class OrthogonalAdam(torch.optim.Adam):
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter],
-        matrices: Sequence[nn.Parameter],
+        parameters: Iterable[Tensor],
+        matrices: Sequence[Tensor],
         *,
         lr: float,
         lr_matrices: float,
@@ -43,7 +43,7 @@ class OrthogonalAdam(torch.optim.Adam):
         super().__init__(groups, lr=lr, betas=betas, fused=True)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of the parameters that have a gradient."""
         group = self.param_groups[1]
         moved = [matrix for matrix in group["params"] if matrix.grad is not None]
@@ -57,7 +57,7 @@ class OrthogonalAdam(torch.optim.Adam):
             matrix.grad = gradient
         return result
 
-    def _move(self, matrices: list[nn.Parameter], gradients: list[Tensor], lr: float) -> None:
+    def _move(self, matrices: list[Tensor], gradients: list[Tensor], lr: float) -> None:
         for matrix in matrices:
             if not self.state[matrix]:
                 # Adam reads a step of every state that it loads.

@@ -135,7 +135,7 @@ def test_the_operations_of_both_turns_and_of_sampling_are_checked() -> None:
     config = replace(CONFIG, precision="bf16")
     found = FAMILIES["autoregressive"].operations(config, "cpu", 5)
     convolutions = {one.arguments[0].shape[0] for one in found if one.name == "convolution"}
-    assert convolutions >= {1, 2, 5, 6}, "the finest level's pairs of a step, a third, those of sampling, all"
+    assert convolutions >= {1, 5, 6}, "the fine levels' pairs of a step, those of sampling, all"
     assert {one.dtype for one in found} == {torch.bfloat16, torch.float32}, "thin grids stay in float32"
     assert {"convolution_backward", "mm", "addmm", "bmm"} <= {one.name for one in found}
     half = FAMILIES["autoregressive"].operations(replace(CONFIG, precision="fp16"), "cpu", 5)
@@ -149,7 +149,7 @@ def test_the_cost_of_a_step_is_counted() -> None:
     ]
     assert 1.5 < costs[1].flops / costs[0].flops < 4
     weights = sum(weight.nbytes for weight in network_of(CONFIG).parameters())
-    assert costs[0].peak_bytes > costs[0].state_bytes > 4 * weights, "with gradients, two moments and the average"
+    assert costs[0].peak_bytes > costs[0].state_bytes > 3 * weights, "with a moment and the average"
     assert family.sized(replace(CONFIG, lr=1.0, steps=9)) == family.sized(replace(CONFIG, lr=2.0, seed=7))
 
 
