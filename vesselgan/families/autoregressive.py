@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vesselgan.synthesis import Pairs
     from vesselgan.training.autoregressive import AutoregressiveTrainer
 
-__all__ = ["Autoregressive", "AutoregressiveSampler", "real_batches"]
+__all__ = ["Autoregressive", "AutoregressiveSampler", "real_batches", "training_atlas"]
 
 LEVELS = 5  # whose likelihoods have a chart of their own; patches of 64 voxels and more have further ones
 
@@ -74,8 +74,20 @@ class Autoregressive(Family[AutoregressiveConfig]):
     title = "autoregressive generator"
     reference = "after Reed et al. 2017, Parallel Multiscale Autoregressive Density Estimation"
     Config = AutoregressiveConfig
+    version = 2
     recipe = ("intensity_scaling",)
-    shapeless = ("steps", "seed", "lr", "betas", "warmup", "max_bad_steps", "anywhere", "flips", "least_piece")
+    shapeless = (
+        "steps",
+        "seed",
+        "lr",
+        "lr_matrices",
+        "betas",
+        "warmup",
+        "max_bad_steps",
+        "anywhere",
+        "flips",
+        "least_piece",
+    )
     readings: ClassVar = {
         **{f"nll/{level}": (f"AR: −log p, level {level} of its pyramid", "nats per voxel") for level in range(LEVELS)},
         "gradient_norm": ("AR: gradient", "norm (log scale)"),
@@ -98,6 +110,7 @@ class Autoregressive(Family[AutoregressiveConfig]):
         network = train_autoregressive(
             config,
             real_batches(config, task.store, task.recipe),
+            lambda: training_atlas(config, task.store),
             device=task.device,
             checkpoint=task.checkpoint,
             on_step=task.on_step,
@@ -168,6 +181,21 @@ def real_batches(
         return torch.from_numpy(pairs), torch.from_numpy(places)
 
     return real_batch
+
+
+def training_atlas(config: AutoregressiveConfig, store: "VolumeStore") -> "Tensor":
+    """What is usual where in the training subjects' volumes, each scaled as one, and mirrored where patches are."""
+    from vesselgan.data.patches import to_unit
+    from vesselgan.networks.atlas import atlas_of
+
+    def volumes() -> "Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]":
+        for subject in store.subjects:
+            if subject.split == "train":
+                image = np.array(store.image(subject.key), dtype=np.float32)
+                to_unit(image, *subject.intensity_range, clip=True)
+                yield image, store.label(subject.key)
+
+    return atlas_of(volumes(), ["xyz".index(axis) for axis in config.flips])
 
 
 def without_specks(label: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:

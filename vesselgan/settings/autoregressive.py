@@ -8,7 +8,7 @@ from vesselgan.settings.options import Axis, Decay, Positive, PrecisionName, Rat
 
 __all__ = ["AutoregressiveConfig"]
 
-_LAST_RATE = 0.02  # of the first
+_LAST_RATE = 0.02  # as a share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,9 +16,10 @@ class AutoregressiveConfig:
     """Everything that decides what a training computes.
 
     ``batch`` is how many pairs a step is given; the coarse levels, whose grids are small, see all of them, level 1 sees
-    a third and the finest level a twelfth. Many steps of few pairs teach more than few steps of many. The learning rate
-    falls from ``lr`` along a cosine, so that ``steps`` belongs to the configuration. ``ema`` is the decay of an average
-    of the weights, which is what the training gives.
+    a sixth and the finest level a twelfth. Many steps of few pairs teach more than few steps of many. The learning
+    rates, ``lr_matrices`` of layers that are products of matrices and ``lr`` of all else, fall along a cosine, so that
+    ``steps`` belongs to the configuration. ``ema`` is the decay of an average of the weights, which is what the
+    training gives.
 
     A share ``anywhere`` of the pairs is cut from anywhere in a training subject's volume, all others around one of its
     vessel voxels; along each axis in ``flips`` half of them are mirrored. Pieces of label that have fewer voxels than
@@ -33,6 +34,7 @@ class AutoregressiveConfig:
     precision: PrecisionName = "fp32"
     batch: Positive = 12
     lr: Rate = 6e-3
+    lr_matrices: Rate = 0.02
     betas: tuple[Share, Share] = (0.9, 0.99)
     warmup: Positive = 50
     ema: Decay | None = 0.995
@@ -49,10 +51,10 @@ class AutoregressiveConfig:
 
     def patches(self, levels: int) -> list[int]:
         """How many pairs of a step each level sees, the finest first."""
-        shares = (1 / 12, 1 / 3)
+        shares = (1 / 12, 1 / 6)
         return [max(1, round(self.batch * share)) for share in shares[:levels]] + [self.batch] * (levels - len(shares))
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step: a short rise, then a cosine to almost nothing."""
+    def decay(self, step: int) -> float:
+        """The share of the learning rates that a step has: a short rise, then a cosine to almost nothing."""
         cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
-        return self.lr * min(1.0, (step + 1) / self.warmup) * (_LAST_RATE + (1 - _LAST_RATE) * cosine)
+        return min(1.0, (step + 1) / self.warmup) * (_LAST_RATE + (1 - _LAST_RATE) * cosine)

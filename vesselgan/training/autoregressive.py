@@ -24,6 +24,7 @@ from vesselgan.training.guard import (
     update_scale,
 )
 from vesselgan.training.loop import observed, run_training
+from vesselgan.training.orthogonal import OrthogonalAdam
 from vesselgan.training.precision import choose_precision
 from vesselgan.training.randomness import global_random
 from vesselgan.training.reporting import OnStep
@@ -55,7 +56,13 @@ class AutoregressiveTrainer:
         with global_random(config.seed, 0, "weights"):
             self.generator = network_of(config)
         place(self.generator, self.device, torch.channels_last_3d)
-        self._optimiser = torch.optim.Adam(self.generator.parameters(), lr=config.lr, betas=config.betas, fused=True)
+        self._optimiser = OrthogonalAdam(
+            self.generator.parameters(),
+            self.generator.matrices(),
+            lr=config.lr,
+            lr_matrices=config.lr_matrices,
+            betas=config.betas,
+        )
         self._average = None if config.ema is None else WeightAverage(self.generator, config.ema)
         self._patches = config.patches(self.generator.height)
         # Its losses: a likelihood per level, the coarsest included, and the norm of the gradients before it is cut.
@@ -82,18 +89,19 @@ class AutoregressiveTrainer:
         """The generator that the training gives: with averaged weights where ``config.ema`` asks for them."""
         return self.generator if self._average is None else self._average.network()
 
-    def calibrate(self, pairs: Tensor, places: Tensor) -> None:
+    def calibrate(self, pairs: Tensor, places: Tensor, atlas: Tensor) -> None:
         """Before the first step: see `AutoregressiveGenerator.calibrate`."""
         for network in (self.generator, self.generator_for_use):
-            network.calibrate(pairs.to(self.device), places.to(self.device))
+            network.calibrate(*(part.to(self.device) for part in (pairs, places, atlas)))
 
     def step(self, pairs: Tensor, places: Tensor | None = None) -> dict[str, Tensor]:
         """One update on real pairs (B, 2, X, Y, Z) and their places (B, 7), or in no place; its readings, 0-d each.
 
         ``nll/LEVEL`` is that of `AutoregressiveGenerator.nll` before the update.
         """
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.config.rate(self.steps_done)
+        decay = self.config.decay(self.steps_done)
+        for group, first in zip(self._optimiser.param_groups, (self.config.lr, self.config.lr_matrices), strict=True):
+            group["lr"] = first * decay
         if places is None:
             places = pairs.new_zeros(len(pairs), PLACE)
         self._guarded.begin()
@@ -149,6 +157,7 @@ class AutoregressiveTrainer:
 def train_autoregressive(
     config: AutoregressiveConfig,
     real_batch: Callable[[int], tuple[Tensor, Tensor]],
+    atlas: Callable[[], Tensor],
     *,
     device: torch.device | str,
     checkpoint: Path | None = None,
@@ -161,17 +170,18 @@ def train_autoregressive(
 
     ``real_batch(step)`` gives the pairs (B, 2, X, Y, Z) of a step, image in [-1, 1] and label (vessel above 0), and
     their places (B, 7), see `vesselgan.networks.places`. It must depend on the step alone, and may be asked for steps
-    beyond the last. ``on_step(step, values)`` gets the readings of every step that this call makes, counted from 0;
-    after a crash, the steps since the last checkpoint come again. ``observe`` and ``observe_after`` are those of
-    `observed`. Raises RuntimeError after ``config.max_bad_steps`` in a row or BAD_SHARE of all that had to be rejected,
-    InputError for a checkpoint of another configuration.
+    beyond the last. ``atlas()`` is called before the first, for what `vesselgan.networks.atlas.atlas_of` gives.
+    ``on_step(step, values)`` gets the readings of every step that this call makes, counted from 0; after a crash, the
+    steps since the last checkpoint come again. ``observe`` and ``observe_after`` are those of `observed`. Raises
+    RuntimeError after ``config.max_bad_steps`` in a row or BAD_SHARE of all that had to be rejected, InputError for a
+    checkpoint of another configuration.
     """
     trainer = AutoregressiveTrainer(config, device)
 
     def step(index: int) -> Mapping[str, Tensor]:
         if index == 0:
             first = [real_batch(step) for step in range(-(-PLACES // config.batch))]
-            trainer.calibrate(*(torch.cat(parts) for parts in zip(*first, strict=True)))
+            trainer.calibrate(*(torch.cat(parts) for parts in zip(*first, strict=True)), atlas())
         return trainer.step(*real_batch(index))
 
     def explain(index: int, overflows: bool) -> str:

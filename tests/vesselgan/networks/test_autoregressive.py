@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vesselgan.errors import InputError
+from vesselgan.networks.atlas import ATLAS_FEATURES, ATLAS_SHAPE
 from vesselgan.networks.autoregressive import AutoregressiveGenerator, _ranks
 from vesselgan.networks.logistic import category_sample, mixture_nll, mixture_sample
 from vesselgan.networks.places import PLACE, cell_places, place_of
@@ -36,6 +37,10 @@ def random_pairs(count: int, seed: int = 0) -> Tensor:
 
 def random_places(count: int, seed: int = 0) -> Tensor:
     return torch.rand(count, PLACE, generator=seeded(seed)) * 2 - 1
+
+
+def random_atlas(seed: int = 0) -> Tensor:
+    return torch.rand(ATLAS_FEATURES, *ATLAS_SHAPE, generator=seeded(seed))
 
 
 def test_a_pyramid_holds_means_and_the_share_of_vessel() -> None:
@@ -157,7 +162,7 @@ def test_samples_are_labelled_patches_and_depend_on_the_random_numbers_alone() -
 
 def restless(generator: AutoregressiveGenerator) -> AutoregressiveGenerator:
     """With weights that make every input count, and intensities that are seldom clipped."""
-    generator.calibrate(0.1 * random_pairs(4), random_places(4))
+    generator.calibrate(0.1 * random_pairs(4), random_places(4), random_atlas())
     for number, parameter in enumerate(generator.parameters()):
         torch.nn.init.normal_(parameter, 0, 0.1, generator=seeded(number))
     return generator
@@ -167,9 +172,11 @@ def test_every_level_of_a_sample_agrees_with_the_level_above_it() -> None:
     generator = restless(AutoregressiveGenerator(PATCH, filters=8))
     rng = seeded()
     places = random_places(4)
-    level = generator.coarsest.sample(places, generator.scale, rng)
+    means = generator._means(places)
+    level = generator.coarsest.sample(places, means[-1], generator.scale, rng)
     for number in reversed(range(generator.height)):
-        parent, level = level, generator.levels[number].sample(level, places, generator.scale, rng)
+        parent = level
+        level = generator.levels[number].sample(parent, places, means[number], generator.scale, rng)
         means = torch.nn.functional.avg_pool3d(level.images[:, None], 2)[:, 0]
         clipped = split_children(level.images).abs().amax(dim=1) == 1
         assert clipped.float().mean() < 1
@@ -190,14 +197,18 @@ def test_a_voxel_is_predicted_from_nothing_that_comes_after_it(level: int, turn:
     first, end = refinement.passes((2, 2, 2))[turn]
     ranks = _ranks((2, 2, 2))
     row = int(np.flatnonzero((ranks >= first) & (ranks < end))[-1])
+    size = 4 if level else 2  # of the atlas: at children, for the finest level at parents
+    means = torch.rand(1, ATLAS_FEATURES, size, size, size, generator=seeded(4))
 
     def predicted(images: Tensor, labels: Tensor, child: int) -> tuple[Tensor, Tensor]:
         children, own = Level(images, labels), slice(child, child + 1)
-        context = refinement._context(parent, children, random_places(1), ranks < first, generator.scale)[0]
+        told = (random_places(1), means, ranks < first, generator.scale)
+        context = refinement._context(parent, children, *told)[0]
         rows = Level(*(part.flatten(2)[0].T for part in children))
         above = Level(*(part.flatten() for part in parent))
         parts = (refinement.head._label_logits, refinement.head._mixture)
-        logits, mixture = (part(context, above, rows, own, generator.scale)[row] for part in parts)
+        expected = refinement._expected(parent, means)[0]
+        logits, mixture = (part(context, above, rows, expected, own, generator.scale)[row] for part in parts)
         return logits, mixture
 
     with torch.no_grad():
@@ -243,16 +254,17 @@ def test_a_turn_learns_the_cells_that_its_pass_begins_with_and_none_that_are_kno
     shape = (2, 2, 2)
     parent, level = (pyramid(random_pairs(1), 4)[number] for number in (3, 2))
     ranks = _ranks(parent.images.shape[1:])
+    told = (random_places(1), generator._means(random_places(1))[2])
     assert parent.images.shape[1:] != shape
     with torch.no_grad():
         for turn, (first, _) in enumerate(refinement.passes(parent.images.shape[1:])):
-            before = refinement(parent, level, random_places(1), turn, generator.scale)
+            before = refinement(parent, level, *told, turn, generator.scale)
             last = int(np.flatnonzero(ranks == ranks.max())[0])
             for cell in {int(np.flatnonzero(ranks == first)[0]), last}:
                 x, y, z = (2 * int(part) for part in np.unravel_index(cell, parent.images.shape[1:]))
                 brighter = level.images.clone()
                 brighter[0, x, y, z] += 0.2
-                after = refinement(parent, Level(brighter, level.labels), random_places(1), turn, generator.scale)
+                after = refinement(parent, Level(brighter, level.labels), *told, turn, generator.scale)
                 half = (int(ranks.max()) + 1) // 2
                 learned = min(first, half) <= ranks[cell] < min(first, half) + half and ranks[cell] >= first
                 assert torch.equal(before, after) != learned, (turn, cell)
@@ -271,7 +283,9 @@ def test_the_coarse_levels_may_see_more_pairs_than_the_fine_ones() -> None:
 
 def test_an_untrained_generator_is_not_far_from_what_it_starts_from() -> None:
     """Class probabilities near even and a broad density: a start from which likelihood is easily gained."""
-    terms = AutoregressiveGenerator(PATCH, filters=8).nll(random_pairs(2), random_places(2), 0, [2] * 4)
+    generator = AutoregressiveGenerator(PATCH, filters=8)
+    generator.atlas[0] = 1  # grey, as the pairs are on average
+    terms = generator.nll(random_pairs(2), 0.5 * random_places(2), 0, [2] * 4)
     assert len(terms) == 5
     for number, term in enumerate(terms):
         assert abs(term.item() - math.log(label_classes(number))) < 1.5
@@ -300,10 +314,34 @@ def test_every_level_hears_of_the_place() -> None:
     assert all(not torch.equal(one, other) for one, other in zip(here, there, strict=True))
 
 
+def test_every_level_hears_of_the_atlas() -> None:
+    generator = restless(AutoregressiveGenerator(PATCH, filters=8))
+    pairs, places = random_pairs(2), 0.5 * random_places(2)
+    one = generator.nll(pairs, places, 0, [2] * 4)
+    generator.atlas.copy_(random_atlas(1))
+    other = generator.nll(pairs, places, 0, [2] * 4)
+    assert all(not torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("level", [1, 3])
+def test_intensities_start_from_what_the_mean_leaves_and_differ_as_those_of_the_atlas(level: int) -> None:
+    head = AutoregressiveGenerator(PATCH, filters=8).levels[level].head
+    expected = torch.tensor([[0.1, -0.1, 0.3, -0.3, 0, 0, 0.2, -0.2]]) + 0.5  # a shift of all makes no difference
+    parents = Level(torch.tensor([-0.2]), torch.tensor([4]))
+    as_usual = expected - 0.5 + parents.images
+    start = head._left(parents, Level(as_usual, torch.full((1, 8), 4)), expected).images
+    torch.testing.assert_close(start, as_usual)
+    darker = as_usual.clone()
+    darker[0, 0] -= 0.07  # the other seven have to make up for it
+    start = head._left(parents, Level(darker, torch.full((1, 8), 4)), expected).images
+    torch.testing.assert_close(start[:, 1], as_usual[:, 1] + 0.01)
+    torch.testing.assert_close(start[:, 0], as_usual[:, 0])
+
+
 def test_samples_lie_where_the_patches_did_that_were_learned_from() -> None:
     generator = AutoregressiveGenerator(PATCH, filters=8)
     places = random_places(3)
-    generator.calibrate(random_pairs(3), places)
+    generator.calibrate(random_pairs(3), places, random_atlas())
     assert {tuple(place) for place in generator.places.tolist()} == {tuple(place) for place in places.tolist()}
     counts = [(generator.places == place).all(dim=1).sum().item() for place in places]
     assert max(counts) - min(counts) <= 1
