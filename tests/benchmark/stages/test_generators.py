@@ -106,7 +106,7 @@ def test_a_generator_that_is_kept_on_its_way_is_that_of_the_shorter_training(
     data: dict[str, Path], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the learning rate does not depend on the end; and the training goes on as if nothing had been kept."""
-    monkeypatch.setattr("vesselgan.settings.AutoregressiveConfig.rate", lambda config, step: 1e-3)
+    monkeypatch.setattr("vesselgan.settings.AutoregressiveConfig.decay", lambda config, step: 1.0)
     family = FAMILIES[name]
     settings = SETTINGS | {"steps": 8} | ({"norm": "spectral", "privacy": None} if name == "wgan" else {})
     options = {steps: training_options(family, {**settings, "steps": steps}, CORRECTED) for steps in (4, 8)}
