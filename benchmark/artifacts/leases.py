@@ -133,7 +133,7 @@ def _owner(lease: Path) -> Mapping[str, str] | None:
 
 def _token(lease: Path) -> str | None:
     owner = _owner(lease)
-    return owner and owner["token"]
+    return None if owner is None else owner["token"]
 
 
 def _is_gone(owner: Mapping[str, str]) -> bool:

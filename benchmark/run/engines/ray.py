@@ -1,0 +1,391 @@
+"""The Ray engine: the stages of a run on the nodes of a Ray cluster, which share the folder of the run.
+
+A stage is a Ray task that runs `run_stage`. The driver decides on which node, since it knows what is to be alone there
+and which machine a stage is about; Ray starts it where its CPUs and GPUs are free, also of other drivers. A stage whose
+node or process dies is given to another one, where it goes on from its checkpoint. All tasks end with their driver.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from benchmark.artifacts.store import Maps, Store, environment_for, mapped
+from benchmark.environment import Node, choose_device, this_node, usable_cores
+from benchmark.plan import Plan, Resources
+from benchmark.run.engine import HERE, Engine, Event, Site, register
+from benchmark.run.placement import Place, Placement
+from benchmark.run.worker import outcome_of
+from vesselgan.errors import InputError
+
+__all__ = ["RayEngine"]
+
+TRIES = 4  # of a stage whose processes die: one of these may be due to another one on its node
+LOOK_EVERY_S = 10.0  # for nodes that came or went
+PROBE_S = 180.0  # that a node may take to say what it is
+CACHE_BYTES = 80 * 2**20  # Ray's for objects, of which there are none: the least that it allows
+# A task that asks for no GPU sees all of them, to tell which they are.
+SEES_ALL = {"env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}}
+
+
+@register("ray")
+class RayEngine(Engine):
+    """Run stages on a Ray cluster: the one at `--address`, or one of this machine alone that ends with the run."""
+
+    takes = frozenset({"address", "gpus", "map"})
+
+    def __init__(self, store: Store, workers: int, site: Site = HERE) -> None:
+        self._ray, self._cluster = _import_ray(), _cluster_at(site, "auto")
+        self._store, self._workers, self._maps = store, workers, site.map
+        store.share()
+        self._root = mapped(store.root.resolve(), site.map)
+        # A list of places of its own, since the next run's stages are put on empty nodes.
+        self._placement = Placement(replace(place, taken={}) for place in self._cluster.places)
+        self._work = self._ray.remote(max_retries=0)(_work)
+        self._probes: dict[Any, str] = {}  # of nodes that came later
+        self._tasks: dict[Any, str] = {}
+        self._resources: dict[str, Resources] = {}
+        self._deaths: Counter[str] = Counter()
+        self._avoid: dict[str, frozenset[str]] = {}  # nodes on which a stage's process died
+        self._events: deque[Event] = deque()
+        self._open_mailbox()
+
+    @classmethod
+    def open(cls, store: Store, workers: int, site: Site) -> Self:
+        """At an address. Raises InputError."""
+        return cls(store, workers, site)
+
+    @classmethod
+    def node(cls, device: str, site: Site = HERE) -> Node:
+        """The kind of which the cluster has the most nodes, and the others beside it. Raises InputError."""
+        return _cluster_at(site, device).node
+
+    @classmethod
+    def default_workers(cls, plan: Plan, site: Site = HERE) -> int:
+        """As many as there are GPUs, or as the CPUs carry."""
+        places = _cluster_at(site, plan.device).places
+        shared = [resources for resources in plan.resources.values() if not resources.exclusive]
+        if any(resources.gpus for resources in shared):
+            return max(1, sum(place.gpus for place in places))
+        cpus = max((resources.cpus for resources in shared), default=1)
+        return max(1, sum(max(1, place.cpus // cpus) for place in places))
+
+    @classmethod
+    def places(cls, plan: Plan, keys: Sequence[str], site: Site) -> Mapping[str, str]:
+        """If all stages took equally long and nothing else ran."""
+        placement = Placement(replace(place, taken={}) for place in _cluster_at(site, plan.device).places)
+        found: dict[str, str] = {}
+        running: deque[str] = deque()
+        for key in keys:
+            while (place := placement.room(plan.resources[key])) is None:
+                placement.ended(running.popleft())
+            placement.put(key, plan.resources[key], place)
+            running.append(key)
+            found[key] = place.name
+        return found
+
+    def free(self, resources: Resources) -> bool:
+        """Whether a node takes it now."""
+        return len(self._resources) < self._workers and self._placement.room(resources) is not None
+
+    def submit(self, key: str, resources: Resources) -> None:
+        """Give it to a node."""
+        place = self._placement.room(resources, self._avoid.get(key, frozenset()))
+        if place is None:  # of a second try: all nodes are busy, so it waits there for its turn
+            place = next(place for place in self._placement.places.values() if place.could(resources))
+        self._resources[key] = resources
+        self._placement.put(key, resources, place)
+        variables = environment_for(self._store.spec(key))
+        task = self._work.options(
+            num_cpus=place.cpus_for(resources),
+            num_gpus=place.gpus if resources.exclusive and resources.gpus else resources.gpus,
+            scheduling_strategy=_on(place.id),
+            runtime_env={"env_vars": variables} if variables else None,
+            name=key,
+        ).remote(self._root, self._maps, self._store.shared_id, key, self._mailbox)
+        self._tasks[task] = key
+
+    def next_event(self) -> Event:
+        """Wait for a stage's end or progress, and give the stages of dead nodes to others meanwhile."""
+        while not self._events:
+            done, _ = self._ray.wait([*self._tasks, self._news, *self._probes], timeout=LOOK_EVERY_S)
+            if not done:
+                self._look_for_nodes()
+            for task in done:
+                if task in self._tasks:
+                    self._ended(task, self._tasks.pop(task))
+                elif task in self._probes:
+                    self._met(self._probes.pop(task), task)
+                else:
+                    self._hear(task)
+        return self._events.popleft()
+
+    def close(self) -> None:
+        """End all tasks, and the cluster if it was of this run alone."""
+        for task in self._tasks:
+            with suppress(Exception):
+                self._ray.cancel(task, force=True)
+        self._tasks.clear()
+        with suppress(Exception):
+            self._ray.kill(self._mailbox)
+        self._cluster.leave()
+
+    def _ended(self, task: Any, key: str) -> None:
+        errors = self._ray.exceptions
+        place = self._placement.place_of(key)
+        try:
+            event = Event(**self._ray.get(task))
+        except (errors.NodeDiedError, errors.TaskUnschedulableError, errors.LocalRayletDiedError):
+            self._placement.lose(place.id)
+            self._again(key, place, f"{place.name} is gone")
+            return
+        except (errors.WorkerCrashedError, errors.OutOfMemoryError) as error:
+            self._again(key, place, f"its process on {place.name} died ({_first_line(error)})")
+            return
+        except errors.RayError as error:  # it could not even begin, such as where the project is not installed
+            event = Event("failed", key, text=f"{place.name}: {_first_line(error)}")
+        self._let_go(key)
+        self._events.append(event)
+
+    def _again(self, key: str, place: Place, why: str) -> None:
+        resources = self._resources[key]
+        self._let_go(key)
+        self._deaths[key] += 1
+        if self._deaths[key] >= TRIES:
+            self._events.append(Event("failed", key, text=f"{why}, and so it went {TRIES} times"))
+            return
+        self._avoid[key] = self._avoid.get(key, frozenset()) | {place.id}
+        try:
+            self.submit(key, resources)
+        except InputError as error:
+            self._events.append(Event("bad_input", key, text=f"{why}: {error}"))
+        else:
+            there = self._placement.place_of(key).name
+            self._events.append(Event("moved", key, text=f"{why}; it goes on on {there}"))
+
+    def _let_go(self, key: str) -> None:
+        self._placement.ended(key)
+        del self._resources[key]
+
+    def _open_mailbox(self) -> None:
+        """Where tasks tell of their progress; beside the driver, so that it lives as long."""
+        here = self._ray.get_runtime_context().get_node_id()
+        mailbox = self._ray.remote(num_cpus=0)(_Mailbox)
+        self._mailbox = mailbox.options(scheduling_strategy=_on(here, soft=True)).remote()
+        self._news = self._mailbox.take.remote()
+
+    def _hear(self, news: Any) -> None:
+        try:
+            told = self._ray.get(news)
+        except self._ray.exceptions.RayError:  # stages go on, but those that were begun tell of no progress
+            self._open_mailbox()
+            return
+        self._events.extend(event for event in (Event(**one) for one in told) if event.key in self._resources)
+        self._news = self._mailbox.take.remote()
+
+    def _look_for_nodes(self) -> None:
+        alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
+        for gone in self._placement.places.keys() - alive.keys():
+            self._placement.lose(gone)
+        for new in alive.keys() - self._placement.places.keys() - set(self._probes.values()):
+            if _computes(alive[new]):
+                self._probes[self._cluster.ask(new)] = new
+
+    def _met(self, node_id: str, probe: Any) -> None:
+        with suppress(Exception):  # a node that cannot tell what it is takes no stage
+            node = {node["NodeID"]: node for node in self._ray.nodes()}[node_id]
+            self._placement.add(_place(node, self._ray.get(probe)))
+
+
+class _Cluster:
+    """A connection to Ray, and what its nodes are."""
+
+    def __init__(self, site: Site, device: str) -> None:
+        if ":" in device:
+            raise InputError(f"--device {device}: Ray gives each stage a GPU of its own; use --device cuda")
+        self._ray, self._device = _import_ray(), device
+        self._connected_here = not self._ray.is_initialized()
+        if self._connected_here:
+            _connect(self._ray, site)
+        self.places = self._ask_all()
+        self.node = _most_frequent(self.places)
+
+    def ask(self, node_id: str) -> Any:
+        """What a node is, as a future."""
+        task = self._ray.remote(num_cpus=0, max_retries=1, scheduling_strategy=_on(node_id))(_what_it_is)
+        return task.options(runtime_env=SEES_ALL if self._device != "cpu" else None).remote(self._device)
+
+    def leave(self) -> None:
+        """End the connection, unless somebody else made it."""
+        if self._connected_here:
+            self._ray.shutdown()
+        _clusters.clear()
+
+    def _ask_all(self) -> list[Place]:
+        nodes = [node for node in self._ray.nodes() if node["Alive"] and _computes(node)]
+        places = []
+        for node, answer in [(node, self.ask(node["NodeID"])) for node in nodes]:
+            try:
+                places.append(_place(node, self._ray.get(answer, timeout=PROBE_S)))
+            except InputError:
+                raise
+            except Exception as error:
+                cause = getattr(error, "cause", None)
+                raise InputError(f"node {_name(node)} of the cluster: {_first_line(cause or error)}") from None
+        if not places:
+            raise InputError("the Ray cluster has no node with CPUs; start one with 'ray start'")
+        # With and without a GPU, the same stage has two keys: where there are GPUs, what has none runs beside them.
+        devices = {place.node.device for place in places}
+        return [place for place in places if len(devices) == 1 or place.node.device == "cuda"]
+
+
+_clusters: dict[Site, _Cluster] = {}
+
+
+def _cluster_at(site: Site, device: str) -> _Cluster:
+    """The connection of this process to a site, made once."""
+    if site not in _clusters:
+        _clusters[site] = _Cluster(site, device)
+    return _clusters[site]
+
+
+def _import_ray() -> Any:
+    if find_spec("ray") is None:
+        raise InputError("--engine ray needs Ray: pip install 'ray[client]>=2.40,<3' (the extra [cluster])")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    return ray
+
+
+def _connect(ray: Any, site: Site) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if site.address is None:
+        options: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": CACHE_BYTES}
+        options |= {"num_cpus": usable_cores(), "num_gpus": site.gpus}
+    elif site.gpus:
+        raise InputError("--gpus: the cluster at --address knows its GPUs; leave it out")
+    else:
+        options = {"address": site.address}
+    with _signals_kept():
+        try:
+            ray.init(**options, **quiet)
+        except (ConnectionError, TimeoutError, RuntimeError, ValueError, ImportError) as error:
+            why = _first_line(error)
+            raise InputError(
+                f"--address {site.address}: no Ray cluster answers ({why}); start one with 'ray start'"
+            ) from None
+    with suppress(Exception):  # what Ray prints of a node that died is a page, and this engine tells it in a line
+        from ray._private.ray_logging import global_worker_stdstream_dispatcher
+
+        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _most_frequent(places: Sequence[Place]) -> Node:
+    """The node of the kind that has most cards, or most CPUs; with one of each other kind beside it."""
+    kinds: list[Node] = []
+    weight: Counter[int] = Counter()
+    for place in places:
+        index = next((index for index, kind in enumerate(kinds) if kind.like(place.node)), len(kinds))
+        if index == len(kinds):
+            kinds.append(place.node)
+        weight[index] += 1000 * place.gpus + place.cpus
+    first = kinds[weight.most_common(1)[0][0]]
+    return replace(first, others=[kind for kind in kinds if kind is not first])
+
+
+def _on(node_id: str, *, soft: bool = False) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node_id, soft=soft)
+
+
+def _computes(node: Mapping[str, Any]) -> bool:
+    return float(node["Resources"].get("CPU", 0)) >= 1
+
+
+def _place(node: Mapping[str, Any], facts: Mapping[str, Any]) -> Place:
+    resources = node["Resources"]
+    gpus = int(resources.get("GPU", 0)) if facts["device"] == "cuda" else 0
+    return Place(node["NodeID"], _name(node), Node(**facts), int(resources["CPU"]), gpus)
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    """The machine's name, and enough of the node's to tell several on one machine apart."""
+    return f"{node['NodeManagerHostname']}/{node['NodeID'][:6]}"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+# What follows runs on the nodes.
+
+
+def _what_it_is(device: str) -> dict[str, Any]:
+    return asdict(this_node(choose_device(device)))
+
+
+class _Mailbox:
+    """Events of stages on their way to the driver."""
+
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+
+    async def put(self, event: Mapping[str, Any]) -> None:
+        await self._events.put(event)
+
+    async def take(self) -> list[Mapping[str, Any]]:
+        events = [await self._events.get()]
+        while not self._events.empty():
+            events.append(self._events.get_nowait())
+        return events
+
+
+def _work(root: str, maps: Maps, shared_id: str, key: str, mailbox: Any) -> dict[str, Any]:
+    """Run a stage, unless this node sees another folder than the driver."""
+    store = Store(Path(root), maps=maps)
+    if blind := _blind(store, shared_id):
+        return asdict(Event("bad_input", key, text=blind))
+
+    def tell(done: int, total: int, what: str) -> None:
+        mailbox.put.remote(asdict(Event("progress", key, done, total, what)))
+
+    event = outcome_of(store, key, tell)
+    if event.kind != "done" and (blind := _blind(store, shared_id)):  # whatever else was said is because of that
+        kind: Literal["bad_input"] = "bad_input"
+        event = Event(kind, key, text=blind)
+    return asdict(event)
+
+
+def _blind(store: Store, shared_id: str) -> str:
+    try:
+        seen = store.shared_id
+    except OSError as error:
+        seen = f"({error.strerror})"
+    if seen == shared_id:
+        return ""
+    return (
+        f"{store.root}: as {socket.gethostname()} sees it, this is not the folder of the run; mount that there, or say "
+        "where it lies with --map HERE=THERE"
+    )
