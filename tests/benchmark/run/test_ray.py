@@ -1,4 +1,4 @@
-"""The Ray engine on a cluster of this machine alone. What a cluster of several nodes does is in `test_ray_cluster.py`."""
+"""The Ray engine on a cluster of this machine alone; `test_ray_cluster.py` has several nodes."""
 
 import subprocess
 import sys

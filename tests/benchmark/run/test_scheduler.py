@@ -15,7 +15,7 @@ from benchmark.protocol.cells import cells_of
 from benchmark.protocol.load import load_protocol
 from benchmark.run.engine import Engine, Event
 from benchmark.run.run_stage import run_stage
-from benchmark.run.scheduler import Outcome, execute, write_run_folder
+from benchmark.run.scheduler import Outcome, execute, first_stages, write_run_folder
 from vesselgan.errors import InputError
 from vesselgan.recipe import as_dict, resolve_recipe
 
@@ -178,6 +178,64 @@ def test_what_gets_round_a_wrong_kernel_is_in_the_key_of_what_computes_so(plan: 
     narrow = planned({key: {"remedy": {"instructions": name}} for key, name in zip(checks, ["AVX2"] * 9, strict=False)})
     trained = [spec for spec in narrow.specs.values() if spec.stage == "train_unet"]
     assert all(environment_for(spec) == {"ONEDNN_MAX_CPU_ISA": "AVX2"} for spec in trained)
+
+
+def test_what_another_run_works_on_is_left_to_it_while_others_have_their_turn(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run holds the first training, and is done with it once this one has done all that it could."""
+    monkeypatch.setattr("benchmark.run.scheduler.LOCK_WAIT_S", 0.01)
+    store = Store(tmp_path / "runs")
+    write_run_folder(plan, store, tmp_path, "")
+    theirs = next(key for key in plan.specs if key.startswith("train_gan"))
+
+    class Beside(PretendEngine):
+        refused = 0
+
+        def next_event(self) -> Event:
+            if self.running[0] != theirs:
+                return super().next_event()
+            self.refused += 1
+            self.running.popleft()
+            if not self.running and self.refused > 3:
+                store.finish(theirs, {}, {"seconds": 0.0})
+            return Event("locked", theirs)
+
+    engine, listener = Beside(store), Listener()
+    outcome = execute(plan, plan.cells, store, engine, listener)
+    assert outcome.exit_status == 0
+    assert theirs not in engine.order, "computed by the other run"
+    assert set(engine.order) == plan.specs.keys() - {theirs}
+    assert {key.rpartition("-")[0] for key in engine.order[-4:]} == {"synthesise", "score", "train_unet", "evaluate"}
+    assert set(listener.cells.values()) == {"done"}
+
+
+def test_nodes_of_another_kind_are_checked_too_and_compute_where_the_checks_agree(plan: Plan, tmp_path: Path) -> None:
+    cells = [cell.cell for cell in plan.cells]
+    other = replace(plan.node, machine={**plan.node.machine, "cpu": "another"})
+    both = replace(plan.node, others=[other])
+
+    def planned(found: dict[str, dict[str, object]]) -> Plan:
+        return build_plan(plan.protocol, "smoke", plan.profile, cells, plan.source, both, {}, found)
+
+    unknown = planned({})
+    assert unknown.specs.keys() > plan.specs.keys(), "the same keys, and more checks"
+    more = unknown.specs.keys() - plan.specs.keys()
+    assert {unknown.resources[key].machine["cpu"] for key in more} == {"another"}
+    assert len(more) == len(plan.checks)
+    assert more <= {key for cell in first_stages(unknown, unknown.cells) for key in cell.stages.values()}
+    training = next(key for key in plan.specs if key.startswith("train_gan"))
+    (check,) = plan.specs[training].checks
+    (same,) = unknown.same_check[check]
+    right, wrong = {"remedy": None}, {"remedy": {"operations": {"convolution": "float32"}}}
+    for theirs, nodes in (
+        ({}, [both]),
+        ({same: right}, [both, other]),
+        ({same: wrong}, [both]),
+        ({same: {"refused": "wrong"}}, [both]),
+    ):
+        assert planned({check: right, **theirs}).resources[training].checked == nodes
+    assert unknown.resources[next(key for key in plan.specs if key.startswith("measure"))].machine == both.machine
 
 
 def test_a_failed_stage_stops_only_what_needs_it(plan: Plan, tmp_path: Path) -> None:
