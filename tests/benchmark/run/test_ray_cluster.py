@@ -16,10 +16,14 @@ from small_protocol import PROTOCOL, made, metrics
 
 pytestmark = pytest.mark.slow
 
-# Long enough that checkpoints, one every half a minute, are written in the middle of a training.
-LONG = PROTOCOL.replace("    steps: 4\n    precision", "    steps: 4000\n    precision").replace(
-    "seed: [0]", "seed: [0, 1]"
-)
+
+def longer(steps: int) -> str:
+    text = PROTOCOL.replace("    steps: 4\n    precision", f"    steps: {steps}\n    precision")
+    return text.replace("seed: [0]", "seed: [0, 1]")
+
+
+STEPS = 2500  # so many that checkpoints, one every half a minute, are written in the middle of a training
+LONG, MEDIUM = longer(STEPS), longer(500)
 NODES = 3
 MEMORY = {"object_store_memory": 80 * 2**20}
 
@@ -35,8 +39,11 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("local")
-    run = started(folder, LONG, "--engine", "local", "--workers", "2")
+    return on_this_machine(tmp_path_factory.mktemp("local"), MEDIUM)
+
+
+def on_this_machine(folder: Path, protocol: str) -> Path:
+    run = started(folder, protocol, "--engine", "local", "--workers", "2")
     output, errors = run.communicate(timeout=1800)
     assert (run.returncode, errors) == (0, ""), output
     return folder
@@ -73,9 +80,8 @@ def ends(folder: Path) -> dict[str, int]:
     return {key: text.count(" done after ") for key, text in logs.items()}
 
 
-def test_a_killed_node_s_stages_go_on_elsewhere_from_their_checkpoints(
-    cluster: Any, local: Path, tmp_path: Path
-) -> None:
+def test_a_killed_node_s_stages_go_on_elsewhere_from_their_checkpoints(cluster: Any, tmp_path: Path) -> None:
+    local, tmp_path = tmp_path / "local", tmp_path / "ray"
     run = started(tmp_path, LONG, *on(cluster))
     checkpoint = wait_for(lambda: next(tmp_path.glob("runs/stages/train_gan-*/checkpoint.pt"), None))
     key = checkpoint.parent.name
@@ -96,11 +102,12 @@ def test_a_killed_node_s_stages_go_on_elsewhere_from_their_checkpoints(
     assert run.returncode == 0, errors
     assert re.search(rf"moved {key}: \S+ is gone; it goes on on \S+", output)
     second = (tmp_path / f"runs/stages/{key}/log.txt").read_text().rpartition(" starts ")[2]
-    first_step = re.search(r"WGAN steps: (\d+) of 4000", second)
+    first_step = re.search(rf"WGAN steps: (\d+) of {STEPS}", second)
     assert first_step is not None
     print(f"went on at step {first_step[1]}")
     assert int(first_step[1]) > 10
     assert set(ends(tmp_path).values()) == {1}
+    on_this_machine(local, LONG)
     assert made(tmp_path) == made(local)
     assert metrics(tmp_path) == metrics(local)
 
@@ -108,15 +115,15 @@ def test_a_killed_node_s_stages_go_on_elsewhere_from_their_checkpoints(
 def test_a_killed_driver_leaves_no_task_and_the_next_one_repeats_nothing(
     cluster: Any, local: Path, tmp_path: Path
 ) -> None:
-    run = started(tmp_path, LONG, *on(cluster))
-    wait_for(lambda: next(tmp_path.glob("runs/stages/train_gan-*/checkpoint.pt"), None))
+    run = started(tmp_path, MEDIUM, *on(cluster))
+    wait_for(lambda: next(tmp_path.glob("runs/stages/train_gan-*/steps.jsonl"), None))
     run.send_signal(signal.SIGKILL)
     run.communicate(timeout=60)
     done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/stages/*/result.json")}
     assert done
     processes = [int(pid) for pids in starts(tmp_path).values() for pid in pids]
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in processes), 60)
-    again = started(tmp_path, LONG, *on(cluster))
+    again = started(tmp_path, MEDIUM, *on(cluster))
     output, errors = again.communicate(timeout=1800)
     assert again.returncode == 0, output + errors
     assert {path: path.stat().st_mtime_ns for path in done} == done
@@ -125,7 +132,7 @@ def test_a_killed_driver_leaves_no_task_and_the_next_one_repeats_nothing(
 
 
 def test_two_drivers_on_one_folder_share_the_work(cluster: Any, local: Path, tmp_path: Path) -> None:
-    runs = [started(tmp_path, LONG, *on(cluster), "--workers", "2") for _ in range(2)]
+    runs = [started(tmp_path, MEDIUM, *on(cluster), "--workers", "2") for _ in range(2)]
     for run in runs:
         output, errors = run.communicate(timeout=1800)
         assert run.returncode == 0, output + errors
@@ -147,7 +154,7 @@ def test_a_folder_that_nodes_lose_is_an_error_that_names_it(cluster: Any, tmp_pa
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.symlink_to(here)
-    run = started(here, LONG, *on(cluster), "--map", f"{here}={there}")
+    run = started(here, MEDIUM, *on(cluster), "--map", f"{here}={there}")
     wait_for(lambda: next(here.glob("runs/stages/train_gan-*/steps.jsonl"), None))
     there.unlink()
     output, errors = run.communicate(timeout=600)
