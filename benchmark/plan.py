@@ -1,7 +1,7 @@
 """Which stage needs which: from a protocol's cells to stage specifications. Pure, and imports no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
@@ -331,6 +331,10 @@ def _add_generator(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
     if profile.kept:
         trained["kept"] = profile.kept
     generator = plan.add("train_gan", trained, {"data": data}, profile.threads, checks)
+    if (processes := options.get("processes", 1)) > 1:  # each has a card and threads of its own
+        family.configure(options, cell.recipe, plan.source.training_patches(profile)).check()
+        taken = plan.resources[generator]
+        plan.resources[generator] = replace(taken, cpus=profile.threads * processes, gpus=taken.gpus * processes)
     synthesis = _synthesis_options(profile, cell)
     pairs = plan.add("synthesise", synthesis, {"gan": generator}, profile.threads, checks)
     return {Role.VERIFY_GAN: checks[0], Role.GAN: generator, Role.PAIRS: pairs}

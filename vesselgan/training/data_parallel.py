@@ -16,22 +16,21 @@ from torch.nn.parallel import DistributedDataParallel
 from vesselgan.errors import InputError
 from vesselgan.networks.synced import sync_batch_norms
 from vesselgan.settings import WGANConfig
-from vesselgan.settings.options import BatchNorm
 from vesselgan.training.guard import StepGuard
 from vesselgan.training.wgan import WGANTrainer
 
-__all__ = ["DataParallelTrainer", "refuse_unfit"]
+__all__ = ["DataParallelTrainer"]
 
 
 class DataParallelTrainer(WGANTrainer):
     """``WGANTrainer`` of one of the processes of ``torch.distributed``'s group, which must be there.
 
-    ``step`` takes this process's part of the batch: ``share`` cuts it. ``batch_norm`` is ``sync`` or ``local``.
+    ``step`` takes this process's part of the batch: ``share`` cuts it.
     ``static_graph`` is DistributedDataParallel's promise that every iteration uses the parameters in the same way. It
     is refused: a critic step calls the critic three times and differentiates one of these calls twice, and then the
     gradients of the processes are not summed up, without any error.
 
-    Raises InputError for settings that do not fit; see ``refuse_unfit``.
+    Raises InputError for settings that do not fit; see ``WGANConfig.check``.
     """
 
     def __init__(
@@ -39,16 +38,16 @@ class DataParallelTrainer(WGANTrainer):
         config: WGANConfig,
         device: torch.device | str,
         *,
-        batch_norm: BatchNorm,
         dtype: torch.dtype = torch.float32,
         static_graph: bool = False,
     ) -> None:
         self.processes, self.rank = dist.get_world_size(), dist.get_rank()
         if static_graph:
             raise InputError("static_graph: gradients of a penalised critic would not be summed up; leave it out")
-        refuse_unfit(config, self.processes)
+        if config.processes != self.processes:
+            raise InputError(f"processes {config.processes}: the group has {self.processes}")
         super().__init__(config, device, dtype=dtype)
-        if batch_norm == "sync":
+        if config.batch_norm == "sync":
             sync_batch_norms(self.generator)
         # Spectral norms move alike in all processes, as they look at no sample; so nothing of them is sent around.
         self._learning_generator = _parallel(self.generator, self.device)
@@ -76,23 +75,6 @@ class DataParallelTrainer(WGANTrainer):
         if not shape:
             return super()._uniform(index, role, shape)
         return self.share(super()._uniform(index, role, (shape[0] * self.processes, *shape[1:])))
-
-
-def refuse_unfit(config: WGANConfig, processes: int) -> None:
-    """Raises InputError for a training that several processes would not compute as one does."""
-    if config.batch % processes:
-        raise InputError(f"batch {config.batch} in {processes} processes: give a multiple of {processes}")
-    recipe = config.recipe
-    unfit = {
-        "privacy": config.privacy is not None,  # clips the gradients of samples, not of processes
-        "the paper's own step": config.plain,
-        "penalty_norm batch": recipe.penalty_norm == "batch" and config.loss == "wasserstein",
-        "interpolate attached": recipe.interpolate == "attached",
-        "drop_last off": not recipe.drop_last,
-    }
-    for what, asked in unfit.items():
-        if asked:
-            raise InputError(f"{what} does not fit a training in {processes} processes; use one")
 
 
 class _SharedGuard(StepGuard):

@@ -134,6 +134,10 @@ class WGANTrainer:
             "outcome": outcome,
         }
 
+    def share(self, batch: Tensor) -> Tensor:
+        """The part of something (B, ...) of the whole batch that this trainer takes: here, all of it."""
+        return batch
+
     def update_critic(self, real: Tensor) -> tuple[Terms, Update]:
         """The critic's part of an iteration; every pass sees the same real pairs and fresh noise (as published)."""
         if self.config.privacy is not None:

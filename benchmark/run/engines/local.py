@@ -51,12 +51,12 @@ class LocalEngine(Engine):
         """Whether a worker is left; all of them share this machine, so an exclusive stage waits until it is idle."""
         if resources.exclusive or any(worker.exclusive for worker in self._busy.values()):
             return not self._busy
-        if self._gpus and resources.gpus and not self._free_gpus():
+        if self._gpus and len(self._free_gpus()) < resources.gpus:
             return False
         return len(self._busy) < self._workers
 
     def _free_gpus(self) -> list[str]:
-        taken = {worker.variables.get(GPU) for worker in self._busy.values()}
+        taken = {gpu for worker in self._busy.values() for gpu in worker.variables.get(GPU, "").split(",")}
         return [gpu for gpu in self._gpus if gpu not in taken]
 
     def submit(self, key: str, resources: Resources) -> None:
@@ -66,7 +66,7 @@ class LocalEngine(Engine):
             dead.kill()
         variables = environment_for(self._store.spec(key))
         if self._gpus and resources.gpus:
-            variables[GPU] = self._free_gpus()[0]
+            variables[GPU] = ",".join(self._free_gpus()[: resources.gpus])
         fitting = [worker for worker in self._idle if worker.variables == variables]
         worker = fitting[-1] if fitting else _Worker(self._store, self._events, variables)
         if fitting:

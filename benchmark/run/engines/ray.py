@@ -29,6 +29,7 @@ __all__ = ["RayEngine"]
 
 TRIES = 4  # of a stage whose processes die: one of these may be due to another one on its node
 LOOK_EVERY_S = 10.0  # for nodes that came or went
+ANSWER_S = 10.0  # that a cluster may take to answer at all
 PROBE_S = 180.0  # that a node may take to say what it is
 CACHE_BYTES = 80 * 2**20  # Ray's for objects, of which there are none: the least that it allows
 # A task that asks for no GPU sees all of them, to tell which they are.
@@ -275,18 +276,30 @@ def _connect(ray: Any, site: Site) -> None:
         raise InputError("--gpus: the cluster at --address knows its GPUs; leave it out")
     else:
         options = {"address": site.address}
+        _refuse_silence(site.address)
     with _signals_kept():
         try:
             ray.init(**options, **quiet)
         except (ConnectionError, TimeoutError, RuntimeError, ValueError, ImportError) as error:
-            why = _first_line(error)
-            raise InputError(
-                f"--address {site.address}: no Ray cluster answers ({why}); start one with 'ray start'"
-            ) from None
-    with suppress(Exception):  # what Ray prints of a node that died is a page, and this engine tells it in a line
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher
+            where = f"--address {site.address}" if site.address else "--engine ray"
+            raise InputError(f"{where}: Ray says: {_first_line(error)}") from None
+    with suppress(ImportError):  # what Ray prints of a node that died is a page, and this engine tells it in a line
+        from ray._private import worker
 
-        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+        worker.print_to_stdstream = lambda data, ignore_prefix: None
+
+
+def _refuse_silence(address: str) -> None:
+    """Ray itself would ask for minutes whether there is a cluster."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:  # auto
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"--address {address}: nothing answers there ({error}); start one with 'ray start --head'"
+        ) from None
 
 
 @contextmanager
