@@ -251,6 +251,7 @@ def _execute(
     """
     from benchmark.commands.progress import RunDisplay
     from benchmark.results.run_folder import load_run
+    from benchmark.run.forecast import weighed
     from benchmark.run.scheduler import execute, first_stages, needed_stages
 
     keys = needed_stages(plan, chosen)
@@ -275,6 +276,8 @@ def _execute(
             complain("\n".join(outcome.bad_input))
             return outcome.exit_status
         plan, chosen = settle()
+        if kind.by_memory:
+            plan.resources |= weighed(plan, _left(chosen, store))
         to_do = sum(not store.done(key) for key in needed_stages(plan, chosen))
         with RunDisplay(plan, load_run(asked.out, plan.name, is_running=True), target, to_do, len(chosen)) as display:
             outcome = execute(plan, chosen, store, engine, display)
@@ -292,6 +295,10 @@ def _left(chosen: list[CellPlan], store: Store) -> set[str]:
 def _show_plan(asked: RunOptions, plan: Plan, chosen: list[CellPlan], store: Store) -> None:
     left = _left(chosen, store)
     keys = [key for key in plan.specs if key in left]
+    if engine_of(asked.engine).by_memory:
+        from benchmark.run.forecast import weighed
+
+        plan.resources |= weighed(plan, left)
     places = engine_of(asked.engine).places(plan, keys, asked.site)
     if asked.as_json:
         from benchmark.run.forecast import predict

@@ -45,6 +45,7 @@ class Engine(ABC):
     """
 
     takes: ClassVar[frozenset[str]] = frozenset()  # the fields of a `Site` that it knows
+    by_memory: ClassVar[bool] = False  # whether it asks what memory a stage takes, which costs seconds to count
 
     @abstractmethod
     def __init__(self, store: Store, workers: int) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ from vesselgan.errors import InputError
 __all__ = ["RayEngine"]
 
 TRIES = 4  # of a stage whose processes die: one of these may be due to another one on its node
+TELL_EVERY_S = 1.0  # of a stage's progress: hundreds of them tell one driver
 LOOK_EVERY_S = 10.0  # for nodes that came or went
 ANSWER_S = 10.0  # that a cluster may take to answer at all
 PROBE_S = 180.0  # that a node may take to say what it is
@@ -41,6 +43,7 @@ class RayEngine(Engine):
     """Run stages on a Ray cluster: the one at `--address`, or one of this machine alone that ends with the run."""
 
     takes = frozenset({"address", "gpus", "map"})
+    by_memory = True
 
     def __init__(self, store: Store, workers: int, site: Site = HERE) -> None:
         self._ray, self._cluster = _import_ray(), _cluster_at(site, "auto")
@@ -381,8 +384,14 @@ def _work(root: str, maps: Maps, shared_id: str, key: str, mailbox: Any) -> dict
     if blind := _blind(store, shared_id):
         return asdict(Event("bad_input", key, text=blind))
 
+    told = 0.0
+
     def tell(done: int, total: int, what: str) -> None:
-        mailbox.put.remote(asdict(Event("progress", key, done, total, what)))
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= TELL_EVERY_S or done >= total:
+            told = now
+            mailbox.put.remote(asdict(Event("progress", key, done, total, what)))
 
     event = outcome_of(store, key, tell)
     if event.kind != "done" and (blind := _blind(store, shared_id)):  # whatever else was said is because of that

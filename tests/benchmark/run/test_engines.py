@@ -1,5 +1,7 @@
 """An engine is one file: one that is written here runs a whole protocol, and leaves what the local engine leaves."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,18 +65,36 @@ def run(folder: Path, engine: str) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_another_engine_gives_the_same_bytes_and_the_same_results(tmp_path: Path) -> None:
-    run(tmp_path / "local", "local")
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("engines") / "local"
+    run(folder, "local")
+    return folder
+
+
+def test_another_engine_gives_the_same_bytes_and_the_same_results(local: Path, tmp_path: Path) -> None:
     run(tmp_path / "queue", "queue")
-    assert made(tmp_path / "queue") == made(tmp_path / "local")
+    assert made(tmp_path / "queue") == made(local)
     kinds = {key.rpartition("-")[0] for key in made(tmp_path / "queue")}
     assert {"prepare", "train_gan", "synthesise", "score", "train_unet", "evaluate", "measure"} <= kinds
-    assert metrics(tmp_path / "queue") == metrics(tmp_path / "local")
+    assert metrics(tmp_path / "queue") == metrics(local)
     assert {"fid", "dsc/all", "peak_memory_mib"} <= metrics(tmp_path / "queue")["SN_f16_s0"].keys()
     (engine,) = closed
     assert not opened
     assert engine.most > 1
     assert [key.rpartition("-")[0] for key in engine.exclusive] == ["measure"]
+
+
+def test_a_ray_cluster_of_this_machine_alone_gives_the_same_too(local: Path, tmp_path: Path) -> None:
+    """In a process of its own, as a person starts it; `test_ray_cluster.py` has several nodes."""
+    (tmp_path / "small.yaml").write_text(PROTOCOL)
+    command = [sys.executable, "-m", "benchmark", "run", "small.yaml", "--device", "cpu", "--engine", "ray"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "done SN_f16_s0: FID" in done.stdout
+    assert made(tmp_path) == made(local)
+    assert metrics(tmp_path) == metrics(local)
+    assert list((tmp_path / "runs/leases").iterdir()) == []
 
 
 def test_engines_are_told_by_help_and_errors_from_where_they_are_registered(tmp_path: Path) -> None:

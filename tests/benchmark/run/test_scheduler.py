@@ -14,6 +14,7 @@ from benchmark.plan import CellPlan, Plan, Resources, build_plan
 from benchmark.protocol.cells import cells_of
 from benchmark.protocol.load import load_protocol
 from benchmark.run.engine import Engine, Event
+from benchmark.run.forecast import predict, weighed
 from benchmark.run.run_stage import run_stage
 from benchmark.run.scheduler import Outcome, execute, first_stages, write_run_folder
 from vesselgan.errors import InputError
@@ -131,6 +132,17 @@ def test_the_machine_in_a_key_is_the_one_that_computes(plan: Plan) -> None:
     assert changed == {"verify", "measure"}
     machines = {spec.runtime["machine"]["cpu"] for spec in other.specs.values() if "machine" in spec.runtime}
     assert machines == {"another"}
+
+
+def test_the_memory_of_trainings_is_counted_for_engines_that_place_by_it(plan: Plan) -> None:
+    keys = [key for key in plan.specs if key.startswith(("train_gan", "prepare"))]
+    taken = weighed(plan, keys)
+    assert taken.keys() == {key for key in keys if key.startswith("train_gan")}
+    most = max(resources.memory_mib for resources in taken.values())
+    assert most == pytest.approx(1024 * predict(plan, keys).memory_gib)
+    assert len({resources.memory_mib for resources in taken.values()}) > 1, "variants differ"
+    key = next(iter(taken))
+    assert replace(taken[key], memory_mib=0.0) == plan.resources[key]
 
 
 def test_a_worker_refuses_what_is_about_another_machine(plan: Plan, tmp_path: Path) -> None:
