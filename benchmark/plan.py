@@ -295,7 +295,9 @@ def check_options(profile: Profile, cells: Iterable[Cell]) -> list[dict[str, Any
 
 def _generator_check(profile: Profile, cell: Cell) -> dict[str, Any]:
     options = _generator_options(profile, cell, patches=1)  # how many there are changes no operation
-    return numerics_options(cell.generator, options, cell.recipe, _synthesis_batch(options["batch"]))
+    synthesis = _synthesis_batch(options["batch"])
+    options["batch"] //= options.get("processes", 1)  # what each of them computes
+    return numerics_options(cell.generator, options, cell.recipe, synthesis)
 
 
 def _unet_check(profile: Profile) -> dict[str, Any]:
@@ -333,6 +335,8 @@ def _add_generator(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
     generator = plan.add("train_gan", trained, {"data": data}, profile.threads, checks)
     if (processes := options.get("processes", 1)) > 1:  # each has a card and threads of its own
         family.configure(options, cell.recipe, plan.source.training_patches(profile)).check()
+        if "operations" in plan.specs[generator].runtime.get("remedy", {}):
+            raise InputError(f"cell {cell.id}: wrong kernels are got round in one process alone; use processes: 1")
         taken = plan.resources[generator]
         plan.resources[generator] = replace(taken, cpus=profile.threads * processes, gpus=taken.gpus * processes)
     synthesis = _synthesis_options(profile, cell)

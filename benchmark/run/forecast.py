@@ -112,14 +112,19 @@ def weighed(plan: Plan, keys: Collection[str]) -> dict[str, Resources]:
     specs = {key: plan.specs[key] for key in plan.specs if key in keys}
     patches = plan.source.training_patches(plan.profile)
     trainings = {spec.key: trained_config(spec.options, patches)[:2] for spec in _filling(plan, specs, Role.GAN)}
-    sizes = {key: (family, family.sized(config)) for key, (family, config) in trainings.items()}
+    processes = {key: getattr(config, "processes", 1) for key, (_, config) in trainings.items()}
+    sizes = {
+        key: (family, family.sized(replace(config, batch=config.batch // processes[key])))
+        for key, (family, config) in trainings.items()
+    }
     if len(set(sizes.values())) > MOST_SIZES:
         return {}
-    besides = CUDA_MIB if plan.device == "cuda" else 0.0
-    return {
-        key: replace(plan.resources[key], memory_mib=_cost(*size).peak_bytes / 2**20 + besides)
-        for key, size in sizes.items()
-    }
+    taken = {}
+    for key, size in sizes.items():
+        mib = _cost(*size).peak_bytes / 2**20
+        memory = mib + CUDA_MIB if plan.device == "cuda" else mib * processes[key]
+        taken[key] = replace(plan.resources[key], memory_mib=memory)
+    return taken
 
 
 def _filling(plan: Plan, specs: Mapping[str, Spec], role: Role) -> list[Spec]:

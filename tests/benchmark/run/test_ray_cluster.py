@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,7 +41,11 @@ MEMORY = {"object_store_memory": 80 * 2**20}
 def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **MEMORY})
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "ray_client_server_port": port, **MEMORY})
+    cluster.client_address = f"ray://127.0.0.1:{port}"
     cluster.computing = [cluster.add_node(num_cpus=1, **MEMORY) for _ in range(NODES)]
     yield cluster
     cluster.shutdown()
@@ -178,6 +183,13 @@ def test_a_dry_run_tells_where_each_stage_would_go(cluster: Any, tmp_path: Path)
     assert (run.returncode, errors) == (0, "")
     places = {line.split()[-1] for line in output.splitlines() if "to do" in line}
     assert places == {f"{os.uname().nodename}/{node.node_id[:6]}" for node in cluster.computing}
+
+
+def test_a_driver_outside_of_the_cluster_goes_through_its_client_server(cluster: Any, tmp_path: Path) -> None:
+    run = started(tmp_path, PROTOCOL, "--engine", "ray", "--address", cluster.client_address)
+    output, errors = run.communicate(timeout=600)
+    assert run.returncode == 0, output + errors
+    assert "done SN_f16_s0: FID" in output
 
 
 def test_an_address_where_nothing_answers_is_told(tmp_path: Path) -> None:

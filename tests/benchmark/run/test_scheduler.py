@@ -10,7 +10,8 @@ from paths import ROOT
 
 from benchmark.artifacts.store import Store, environment_for
 from benchmark.datasets.source import choose_source
-from benchmark.plan import CellPlan, Plan, Resources, build_plan
+from benchmark.environment import Node
+from benchmark.plan import CellPlan, Findings, Plan, Resources, build_plan
 from benchmark.protocol.cells import cells_of
 from benchmark.protocol.load import load_protocol
 from benchmark.run.engine import Engine, Event
@@ -143,6 +144,34 @@ def test_the_memory_of_trainings_is_counted_for_engines_that_place_by_it(plan: P
     assert len({resources.memory_mib for resources in taken.values()}) > 1, "variants differ"
     key = next(iter(taken))
     assert replace(taken[key], memory_mib=0.0) == plan.resources[key]
+
+
+def test_a_training_in_several_processes_has_a_key_and_resources_of_its_own(plan: Plan) -> None:
+    cells = [cell.cell for cell in plan.cells if cell.cell.label == "SN"]
+
+    def planned(node: Node = plan.node, found: Findings | None = None, **settings: object) -> Plan:
+        profile = plan.profile.model_copy(update=settings)
+        return build_plan(plan.protocol, "smoke", profile, cells, plan.source, node, {}, found or {})
+
+    def training(built: Plan) -> str:
+        return next(key for key in built.specs if key.startswith("train_gan"))
+
+    both, local = planned(processes=2, batch_norm="sync"), planned(processes=2, batch_norm="local")
+    assert planned().specs.keys() < plan.specs.keys(), "one process says nothing of it"
+    assert len({training(built) for built in (planned(), both, local)}) == 3
+    assert both.specs[training(both)].options["wgan"]["batch_norm"] == "sync"
+    check = both.specs[both.specs[training(both)].checks[0]]
+    assert check.options["batch"] == plan.profile.batch // 2, (
+        "kernels are checked at the size that each calls them with"
+    )
+    on_gpu = planned(replace(plan.node, device="cuda"), processes=2, batch_norm="sync")
+    assert on_gpu.resources[training(on_gpu)].gpus == 2
+    assert both.resources[training(both)].cpus == 2 * plan.profile.threads
+    with pytest.raises(InputError, match="processes 2: say batch_norm: sync"):
+        planned(processes=2)
+    wrong = {check.key: {"remedy": {"operations": {"convolution": "float32"}}}}
+    with pytest.raises(InputError, match="wrong kernels are got round in one process alone; use processes: 1"):
+        planned(found=wrong, processes=2, batch_norm="sync")
 
 
 def test_a_worker_refuses_what_is_about_another_machine(plan: Plan, tmp_path: Path) -> None:
