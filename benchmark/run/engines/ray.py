@@ -6,23 +6,21 @@ node or process dies is given to another one, where it goes on from its checkpoi
 """
 
 import asyncio
-import os
-import signal
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from benchmark.artifacts.store import Maps, Store, environment_for, mapped
-from benchmark.environment import Node, choose_device, this_node, usable_cores
+from benchmark.environment import Node
 from benchmark.plan import Plan, Resources
 from benchmark.run.engine import HERE, Engine, Event, Site, register
 from benchmark.run.placement import Place, Placement
+from benchmark.run.ray_cluster import cluster_at, computes, first_line, import_ray, on_node, place_of
 from benchmark.run.worker import outcome_of
 from vesselgan.errors import InputError
 
@@ -31,11 +29,6 @@ __all__ = ["RayEngine"]
 TRIES = 4  # of a stage whose processes die: one of these may be due to another one on its node
 TELL_EVERY_S = 1.0  # of a stage's progress: hundreds of them tell one driver
 LOOK_EVERY_S = 10.0  # for nodes that came or went
-ANSWER_S = 10.0  # that a cluster may take to answer at all
-PROBE_S = 180.0  # that a node may take to say what it is
-CACHE_BYTES = 80 * 2**20  # Ray's for objects, of which there are none: the least that it allows
-# A task that asks for no GPU sees all of them, to tell which they are.
-SEES_ALL = {"env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}}
 
 
 @register("ray")
@@ -46,7 +39,7 @@ class RayEngine(Engine):
     by_memory = True
 
     def __init__(self, store: Store, workers: int, site: Site = HERE) -> None:
-        self._ray, self._cluster = _import_ray(), _cluster_at(site, "auto")
+        self._ray, self._cluster = import_ray(), cluster_at(site, "auto")
         self._store, self._workers, self._maps = store, workers, site.map
         store.share()
         self._root = mapped(store.root.resolve(), site.map)
@@ -69,12 +62,12 @@ class RayEngine(Engine):
     @classmethod
     def node(cls, device: str, site: Site = HERE) -> Node:
         """The kind of which the cluster has the most nodes, and the others beside it. Raises InputError."""
-        return _cluster_at(site, device).node
+        return cluster_at(site, device).node
 
     @classmethod
     def default_workers(cls, plan: Plan, site: Site = HERE) -> int:
         """As many as there are GPUs, or as the CPUs carry."""
-        places = _cluster_at(site, plan.device).places
+        places = cluster_at(site, plan.device).places
         shared = [resources for resources in plan.resources.values() if not resources.exclusive]
         if any(resources.gpus for resources in shared):
             return max(1, sum(place.gpus for place in places))
@@ -84,7 +77,7 @@ class RayEngine(Engine):
     @classmethod
     def places(cls, plan: Plan, keys: Sequence[str], site: Site) -> Mapping[str, str]:
         """If all stages took equally long and nothing else ran."""
-        placement = Placement(replace(place, taken={}) for place in _cluster_at(site, plan.device).places)
+        placement = Placement(replace(place, taken={}) for place in cluster_at(site, plan.device).places)
         found: dict[str, str] = {}
         running: deque[str] = deque()
         for key in keys:
@@ -110,7 +103,7 @@ class RayEngine(Engine):
         task = self._work.options(
             num_cpus=place.cpus_for(resources),
             num_gpus=place.gpus if resources.exclusive and resources.gpus else resources.gpus,
-            scheduling_strategy=_on(place.id),
+            scheduling_strategy=on_node(place.id),
             runtime_env={"env_vars": variables} if variables else None,
             name=key,
         ).remote(self._root, self._maps, self._store.shared_id, key, self._mailbox)
@@ -151,10 +144,10 @@ class RayEngine(Engine):
             self._again(key, place, f"{place.name} is gone")
             return
         except (errors.WorkerCrashedError, errors.OutOfMemoryError) as error:
-            self._again(key, place, f"its process on {place.name} died ({_first_line(error)})")
+            self._again(key, place, f"its process on {place.name} died ({first_line(error)})")
             return
         except errors.RayError as error:  # it could not even begin, such as where the project is not installed
-            event = Event("failed", key, text=f"{place.name}: {_first_line(error)}")
+            event = Event("failed", key, text=f"{place.name}: {first_line(error)}")
         self._let_go(key)
         self._events.append(event)
 
@@ -182,7 +175,7 @@ class RayEngine(Engine):
         """Where tasks tell of their progress; beside the driver, so that it lives as long."""
         here = self._ray.get_runtime_context().get_node_id()
         mailbox = self._ray.remote(num_cpus=0)(_Mailbox)
-        self._mailbox = mailbox.options(scheduling_strategy=_on(here, soft=True)).remote()
+        self._mailbox = mailbox.options(scheduling_strategy=on_node(here, soft=True)).remote()
         self._news = self._mailbox.take.remote()
 
     def _hear(self, news: Any) -> None:
@@ -199,167 +192,16 @@ class RayEngine(Engine):
         for gone in self._placement.places.keys() - alive.keys():
             self._placement.lose(gone)
         for new in alive.keys() - self._placement.places.keys() - set(self._probes.values()):
-            if _computes(alive[new]):
+            if computes(alive[new]):
                 self._probes[self._cluster.ask(new)] = new
 
     def _met(self, node_id: str, probe: Any) -> None:
         with suppress(Exception):  # a node that cannot tell what it is takes no stage
             node = {node["NodeID"]: node for node in self._ray.nodes()}[node_id]
-            self._placement.add(_place(node, self._ray.get(probe)))
-
-
-class _Cluster:
-    """A connection to Ray, and what its nodes are."""
-
-    def __init__(self, site: Site, device: str) -> None:
-        if ":" in device:
-            raise InputError(f"--device {device}: Ray gives each stage a GPU of its own; use --device cuda")
-        self._ray, self._device = _import_ray(), device
-        self._connected_here = not self._ray.is_initialized()
-        if self._connected_here:
-            _connect(self._ray, site)
-        self.places = self._ask_all()
-        self.node = _most_frequent(self.places)
-
-    def ask(self, node_id: str) -> Any:
-        """What a node is, as a future."""
-        task = self._ray.remote(num_cpus=0, max_retries=1, scheduling_strategy=_on(node_id))(_what_it_is)
-        return task.options(runtime_env=SEES_ALL if self._device != "cpu" else None).remote(self._device)
-
-    def leave(self) -> None:
-        """End the connection, unless somebody else made it."""
-        if self._connected_here:
-            self._ray.shutdown()
-        _clusters.clear()
-
-    def _ask_all(self) -> list[Place]:
-        nodes = [node for node in self._ray.nodes() if node["Alive"] and _computes(node)]
-        places = []
-        for node, answer in [(node, self.ask(node["NodeID"])) for node in nodes]:
-            try:
-                places.append(_place(node, self._ray.get(answer, timeout=PROBE_S)))
-            except InputError:
-                raise
-            except Exception as error:
-                cause = getattr(error, "cause", None)
-                raise InputError(f"node {_name(node)} of the cluster: {_first_line(cause or error)}") from None
-        if not places:
-            raise InputError("the Ray cluster has no node with CPUs; start one with 'ray start'")
-        # With and without a GPU, the same stage has two keys: where there are GPUs, what has none runs beside them.
-        devices = {place.node.device for place in places}
-        return [place for place in places if len(devices) == 1 or place.node.device == "cuda"]
-
-
-_clusters: dict[Site, _Cluster] = {}
-
-
-def _cluster_at(site: Site, device: str) -> _Cluster:
-    """The connection of this process to a site, made once."""
-    if site not in _clusters:
-        _clusters[site] = _Cluster(site, device)
-    return _clusters[site]
-
-
-def _import_ray() -> Any:
-    if find_spec("ray") is None:
-        raise InputError("--engine ray needs Ray: pip install 'ray[client]>=2.40,<3' (the extra [cluster])")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
-    return ray
-
-
-def _connect(ray: Any, site: Site) -> None:
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if site.address is None:
-        options: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": CACHE_BYTES}
-        options |= {"num_cpus": usable_cores(), "num_gpus": site.gpus}
-    elif site.gpus:
-        raise InputError("--gpus: the cluster at --address knows its GPUs; leave it out")
-    else:
-        options = {"address": site.address}
-        _refuse_silence(site.address)
-    with _signals_kept():
-        try:
-            ray.init(**options, **quiet)
-        except (ConnectionError, TimeoutError, RuntimeError, ValueError, ImportError) as error:
-            where = f"--address {site.address}" if site.address else "--engine ray"
-            raise InputError(f"{where}: Ray says: {_first_line(error)}") from None
-    with suppress(ImportError):  # what Ray prints of a node that died is a page, and this engine tells it in a line
-        from ray._private import worker
-
-        worker.print_to_stdstream = lambda data, ignore_prefix: None
-
-
-def _refuse_silence(address: str) -> None:
-    """Ray itself would ask for minutes whether there is a cluster."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host:  # auto
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise InputError(
-            f"--address {address}: nothing answers there ({error}); start one with 'ray start --head'"
-        ) from None
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Ray takes SIGTERM for itself."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-
-
-def _most_frequent(places: Sequence[Place]) -> Node:
-    """The node of the kind that has most cards, or most CPUs; with one of each other kind beside it."""
-    kinds: list[Node] = []
-    weight: Counter[int] = Counter()
-    for place in places:
-        index = next((index for index, kind in enumerate(kinds) if kind.like(place.node)), len(kinds))
-        if index == len(kinds):
-            kinds.append(place.node)
-        weight[index] += 1000 * place.gpus + place.cpus
-    first = kinds[weight.most_common(1)[0][0]]
-    return replace(first, others=[kind for kind in kinds if kind is not first])
-
-
-def _on(node_id: str, *, soft: bool = False) -> Any:
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return NodeAffinitySchedulingStrategy(node_id, soft=soft)
-
-
-def _computes(node: Mapping[str, Any]) -> bool:
-    return float(node["Resources"].get("CPU", 0)) >= 1
-
-
-def _place(node: Mapping[str, Any], facts: Mapping[str, Any]) -> Place:
-    resources = node["Resources"]
-    gpus = int(resources.get("GPU", 0)) if facts["device"] == "cuda" else 0
-    return Place(node["NodeID"], _name(node), Node(**facts), int(resources["CPU"]), gpus)
-
-
-def _name(node: Mapping[str, Any]) -> str:
-    """The machine's name, and enough of the node's to tell several on one machine apart."""
-    return f"{node['NodeManagerHostname']}/{node['NodeID'][:6]}"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+            self._placement.add(place_of(node, self._ray.get(probe)))
 
 
 # What follows runs on the nodes.
-
-
-def _what_it_is(device: str) -> dict[str, Any]:
-    return asdict(this_node(choose_device(device)))
 
 
 class _Mailbox:
