@@ -23,7 +23,11 @@ from benchmark.run.engine import Engine, Site
 from benchmark.run.engines.local import LocalEngine
 from benchmark.run.engines.ray import RayEngine
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Ray's client server leaves its logs open.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
+]
 
 
 def longer(steps: int) -> str:
