@@ -6,6 +6,7 @@ own samples a training of its own kind, as with smaller batches.
 """
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -91,4 +92,6 @@ class _SharedGuard(StepGuard):
 
 def _parallel(network: torch.nn.Module, device: torch.device) -> DistributedDataParallel:
     options: dict[str, Any] = {"device_ids": [device]} if device.type == "cuda" else {}
-    return DistributedDataParallel(network, broadcast_buffers=False, **options)
+    known = signature(DistributedDataParallel).parameters
+    options["forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"] = False
+    return DistributedDataParallel(network, **options)

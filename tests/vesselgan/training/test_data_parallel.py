@@ -52,8 +52,9 @@ def test_gradients_are_those_of_a_single_process(norm: str, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_gradients_are_those_of_a_single_process_in_single_precision(tmp_path: Path) -> None:
     alone, both = gradients("spectral", "float32", None), in_two_processes(tmp_path, "spectral", "float32", "sync")
-    assert worst(both[0], alone, "critic") < 1e-6
-    assert worst(both[0], alone, "generator") < 1e-6
+    apart = {kind: worst(both[0], alone, kind) for kind in ("critic", "generator")}
+    assert apart["critic"] < 1e-6, apart
+    assert apart["generator"] < 1e-5, apart  # whose last layers one process computes as one operation
 
 
 @pytest.mark.slow
