@@ -52,6 +52,7 @@ class RayEngine(Engine):
         self._deaths: Counter[str] = Counter()
         self._avoid: dict[str, frozenset[str]] = {}  # nodes on which a stage's process died
         self._events: deque[Event] = deque()
+        self._looked = time.monotonic()
         self._open_mailbox()
 
     @classmethod
@@ -113,7 +114,7 @@ class RayEngine(Engine):
         """Wait for a stage's end or progress, and give the stages of dead nodes to others meanwhile."""
         while not self._events:
             done, _ = self._ray.wait([*self._tasks, self._news, *self._probes], timeout=LOOK_EVERY_S)
-            if not done:
+            if time.monotonic() - self._looked >= LOOK_EVERY_S:
                 self._look_for_nodes()
             for task in done:
                 if task in self._tasks:
@@ -188,6 +189,7 @@ class RayEngine(Engine):
         self._news = self._mailbox.take.remote()
 
     def _look_for_nodes(self) -> None:
+        self._looked = time.monotonic()
         alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
         for gone in self._placement.places.keys() - alive.keys():
             self._placement.lose(gone)
