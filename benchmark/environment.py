@@ -23,6 +23,7 @@ __all__ = [
     "Node",
     "choose_device",
     "environment",
+    "gpu_names",
     "library_versions",
     "machine",
     "this_node",
@@ -100,6 +101,25 @@ def choose_device(name: str) -> str:
     return "cpu"
 
 
+def gpu_names(count: int) -> list[str]:
+    """The first GPUs of this machine as CUDA_VISIBLE_DEVICES has them, which are to be of one model. Raises InputError.
+
+    A stage is timed and checked on one of them, and what was found is taken to hold for the others.
+    """
+    import torch
+
+    seen = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
+    found = torch.cuda.device_count()
+    if count > found:
+        raise InputError(f"--gpus {count}: torch finds {found} of them here; give as many as there are")
+    if len(models := {torch.cuda.get_device_name(index) for index in range(count)}) > 1:
+        raise InputError(
+            f"--gpus {count}: they differ ({', '.join(sorted(models))}); choose those of one model with "
+            "CUDA_VISIBLE_DEVICES"
+        )
+    return (seen or [str(index) for index in range(found)])[:count]
+
+
 def machine(device: str) -> Machine:
     """The machine that this runs on."""
     facts: Machine = {
@@ -136,6 +156,19 @@ class Node:
     machine: Machine
     libraries: Mapping[str, str]
     instructions: Sequence[str]
+    others: Sequence["Node"] = ()  # of other kinds, which an engine has beside it
+
+    def like(self, other: "Node") -> bool:
+        """Whether it computes as the other does: so that kernels that are right there are right here.
+
+        How much memory a machine has differs a little between equal ones, and changes no kernel.
+        """
+        return self._kind == other._kind
+
+    @property
+    def _kind(self) -> object:
+        facts = {name: value for name, value in self.machine.items() if "memory" not in name}
+        return facts, self.device, self.torch, dict(self.libraries), list(self.instructions)
 
 
 def this_node(device: str) -> Node:

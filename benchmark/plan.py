@@ -1,7 +1,7 @@
 """Which stage needs which: from a protocol's cells to stage specifications. Pure, and imports no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +13,7 @@ from benchmark.artifacts.roles import MIXED, Role, at_share
 from benchmark.artifacts.store import Spec
 from benchmark.artifacts.versions import STAGE_VERSIONS
 from benchmark.datasets.source import ExternalSource, Source
-from benchmark.environment import Node, this_node
+from benchmark.environment import Machine, Node, this_node
 from benchmark.metrics.asking import stage_options
 from benchmark.protocol.cells import Cell
 from benchmark.protocol.schema import Profile, Protocol
@@ -46,6 +46,9 @@ class Resources:
     cpus: int = 1
     gpus: int = 0
     exclusive: bool = False  # nothing else of the run beside it on its node: what it times would be slower
+    memory_mib: float = 0.0  # of the card's, or without one of the node's; as far as it was counted
+    machine: Machine | None = None  # what is timed or checked on it is about this one alone
+    checked: Sequence[Node] = ()  # kernels are right on nodes like these; where it calls none, on any
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Plan:
     specs: dict[str, Spec] = field(default_factory=dict)
     resources: dict[str, Resources] = field(default_factory=dict)  # of each of the specs
     checks: list[str] = field(default_factory=list)  # those of the specs that are numerics checks
+    same_check: dict[str, list[str]] = field(default_factory=dict)  # of a check, on nodes of other kinds
     cells: list[CellPlan] = field(default_factory=list)
 
     @property
@@ -112,17 +116,31 @@ class Plan:
         if spec.key not in self.specs:
             self.specs[spec.key] = spec
             on_gpu = threads is not None and self.device == "cuda"
-            self.resources[spec.key] = Resources(threads or 1, int(on_gpu), exclusive)
+            checked = [self.node, *self._others_like(checks)] if checks else []
+            self.resources[spec.key] = Resources(
+                threads or 1, int(on_gpu), exclusive, machine=facts.get("machine"), checked=checked
+            )
         return spec.key
 
     def verify(self, options: Mapping[str, Any], threads: int) -> str:
         """Add the numerics check of a network (once) and return its key."""
-        node = self.node
-        facts = {"machine": node.machine, "libraries": node.libraries, "instructions": node.instructions}
-        key = self.add("verify", options, {}, threads, facts=facts)
-        if key not in self.checks:
-            self.checks.append(key)
-        return key
+        keys = []
+        for node in (self.node, *self.node.others):
+            facts = {"machine": node.machine, "libraries": node.libraries, "instructions": node.instructions}
+            keys.append(self.add("verify", options, {}, threads, facts=facts))
+        self.checks += [key for key in keys if key not in self.checks]
+        self.same_check[keys[0]] = keys[1:]
+        return keys[0]
+
+    def _others_like(self, checks: Sequence[str]) -> list[Node]:
+        """Nodes of other kinds that may compute what rests on these checks: theirs found the same."""
+        others = list(zip(self.node.others, *(self.same_check[key] for key in checks), strict=True))
+        return [
+            node
+            for node, *keys in others
+            if all(key in self.findings and not self.refused(key) for key in keys)
+            and self._remedy(keys) == self._remedy(checks)
+        ]
 
     def refused(self, check: str) -> bool:
         """Whether this numerics check has failed: what rests on it cannot be computed here."""
@@ -277,7 +295,9 @@ def check_options(profile: Profile, cells: Iterable[Cell]) -> list[dict[str, Any
 
 def _generator_check(profile: Profile, cell: Cell) -> dict[str, Any]:
     options = _generator_options(profile, cell, patches=1)  # how many there are changes no operation
-    return numerics_options(cell.generator, options, cell.recipe, _synthesis_batch(options["batch"]))
+    synthesis = _synthesis_batch(options["batch"])
+    options["batch"] //= options.get("processes", 1)  # what each of them computes
+    return numerics_options(cell.generator, options, cell.recipe, synthesis)
 
 
 def _unet_check(profile: Profile) -> dict[str, Any]:
@@ -313,6 +333,12 @@ def _add_generator(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
     if profile.kept:
         trained["kept"] = profile.kept
     generator = plan.add("train_gan", trained, {"data": data}, profile.threads, checks)
+    if (processes := options.get("processes", 1)) > 1:  # each has a card and threads of its own
+        family.configure(options, cell.recipe, plan.source.training_patches(profile)).check()
+        if "operations" in plan.specs[generator].runtime.get("remedy", {}):
+            raise InputError(f"cell {cell.id}: wrong kernels are got round in one process alone; use processes: 1")
+        taken = plan.resources[generator]
+        plan.resources[generator] = replace(taken, cpus=profile.threads * processes, gpus=taken.gpus * processes)
     synthesis = _synthesis_options(profile, cell)
     pairs = plan.add("synthesise", synthesis, {"gan": generator}, profile.threads, checks)
     return {Role.VERIFY_GAN: checks[0], Role.GAN: generator, Role.PAIRS: pairs}

@@ -37,6 +37,7 @@ PRIVATE_RECIPE = ("dp_updates",)  # what a WGAN reads of a recipe in addition, u
 CHECK_RECIPE = ("interpolate", "reductions")  # the deviations by which a WGAN calls other operations
 # Of a WGAN's settings, those that a timed step depends on.
 STEP_OPTIONS = ("norm", "precision", "filters", "batch", "ema", "privacy", "critic_steps", "lr_generator", "lr_critic")
+SHARED_STEP = ("processes", "batch_norm")  # how several processes share a step; timed is that of one
 CHECK_ALONE = ("network", "patch", "private", "recipe", "synthesis_batch")  # what is no setting of the WGAN's
 NO_STEPS = {"steps": 1, "epochs": 1, "seed": 0}  # what a single step does not depend on
 
@@ -71,6 +72,7 @@ def step_options(family: Family[Any], options: Mapping[str, Any], recipe: Recipe
     if family.name == WGAN.name:
         read = [name for name in _read(family, options) if name in (*STEP_RECIPE, *PRIVATE_RECIPE)]
         settings = {name: options[name] for name in STEP_OPTIONS} | _later(options)
+        settings = {name: value for name, value in settings.items() if name not in SHARED_STEP}
         return {**settings, "recipe": recipe_options(recipe, read)}
     return _named(family, family.shape_options(options), recipe_options(recipe, family.recipe))
 

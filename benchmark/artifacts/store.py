@@ -6,6 +6,7 @@
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -13,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchmark.artifacts.leases import LeaseLocks
 from benchmark.artifacts.locks import FileLocks, Locks
 from benchmark.artifacts.reading import REMEDY, read_json
 from benchmark.artifacts.values import StageError, StageResult
@@ -20,11 +22,22 @@ from vesselgan.errors import InputError
 from vesselgan.files import file_sha256, text_sha256, write_bytes, write_text
 from vesselgan.processor import INSTRUCTION_LIMIT
 
-__all__ = ["DamagedStageError", "Spec", "StageLockedError", "Store", "canonical_json", "environment_for"]
+__all__ = [
+    "DamagedStageError",
+    "Maps",
+    "Spec",
+    "StageLockedError",
+    "Store",
+    "canonical_json",
+    "environment_for",
+    "mapped",
+]
 
 KEPT_ON_RETRY = {"spec.json", "lock", "log.txt", "checkpoint.pt", "steps.jsonl", "course.npz", "at"}
+Maps = Sequence[tuple[str, str]]  # where a folder lies for whoever plans, and where for whoever computes
 PLACES = ("folder", "weights")  # what is a path in a spec's `where`
 NOT_HASHED = {"lock", "log.txt", "result.json", "error.json", "checkpoint.pt"}
+SHARED = "shared.json"  # in the folder of a store on which several machines work; from then on leases lock it
 
 
 class DamagedStageError(InputError):
@@ -77,12 +90,29 @@ def environment_for(spec: Spec) -> dict[str, str]:
 
 
 class Store:
-    """The stages of one `runs/` folder."""
+    """The stages of one `runs/` folder.
 
-    def __init__(self, root: Path, locks: Locks | None = None) -> None:
+    `maps` says where folders outside of it lie that its specs name: here, by where they lie for whoever planned.
+    """
+
+    def __init__(self, root: Path, locks: Locks | None = None, maps: Maps = ()) -> None:
         self.root = root
         self.stages = root / "stages"
-        self._locks = locks or FileLocks()
+        self._own_locks = locks
+        self._maps = maps
+
+    @property
+    def shared_id(self) -> str | None:
+        """By what machines know that they see the same folder; None while one machine works alone. Raises OSError."""
+        try:
+            return str(json.loads((self.root / SHARED).read_text(encoding="utf-8"))["id"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def share(self) -> None:
+        """Let several machines work on it, from now on."""
+        if self.shared_id is None:
+            write_text(self.root / SHARED, json.dumps({"id": uuid.uuid4().hex}))
 
     def folder(self, key: str) -> Path:
         """Where a stage's files are."""
@@ -117,7 +147,10 @@ class Store:
         path, base = self.folder(key) / "spec.json", self.root.resolve().parent
         try:
             spec = Spec(**json.loads(path.read_text(encoding="utf-8")))
-            where = {name: str(base / place) if name in PLACES else place for name, place in spec.where.items()}
+            where = {
+                name: mapped(base / place, self._maps) if name in PLACES else place
+                for name, place in spec.where.items()
+            }
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: not a stage specification ({error}); plan it again with 'run'") from None
         if spec.key != key:
@@ -176,7 +209,8 @@ class Store:
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold the stage alone. Raises StageLockedError."""
-        with self._locks.hold(self.folder(key) / "lock", wait=False) as held:
+        locks = self._own_locks or (FileLocks() if self.shared_id is None else LeaseLocks(self.root / "leases"))
+        with locks.hold(self.folder(key) / "lock", wait=False) as held:
             if not held:
                 raise StageLockedError(f"{key}: another process works on this stage")
             yield
@@ -205,6 +239,14 @@ class Store:
         """Write `error.json`; a re-run retries."""
         content = {"message": message, "traceback": traceback}
         write_text(self.folder(key) / "error.json", json.dumps(content, indent=1))
+
+
+def mapped(path: Path, maps: Maps) -> str:
+    """Where a path lies under the first of the mounts that it is in."""
+    for here, there in maps:
+        if path.is_relative_to(here):
+            return str(Path(there) / path.relative_to(here))
+    return str(path)
 
 
 def _flush(path: Path) -> None:

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from vesselgan.numerics import Remedied
 
 __all__ = [
+    "Address",
     "Cell",
     "Data",
     "Device",
     "Expression",
+    "Gpus",
     "Layout",
+    "Maps",
     "Name",
     "Out",
     "PlainConsole",
@@ -36,6 +39,7 @@ __all__ = [
     "console",
     "log_console",
     "numbers",
+    "pairs_of",
     "report_folder",
     "spacing_of",
     "tell_remedies",
@@ -121,6 +125,17 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs",
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="Where networks run: auto, cpu, cuda, or one GPU: cuda:1")
 ]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="Of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; with --engine ray"),
+]
+Maps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map", metavar="HERE=THERE", help="Where a folder of this machine lies on the cluster's; repeatable"
+    ),
+]
+Gpus = Annotated[int | None, typer.Option("--gpus", min=1, help="GPUs of this machine to share out, a stage each")]
 
 
 def command(function: Callable[[Options], None]) -> Callable[[Options], None]:
@@ -168,6 +183,19 @@ def tell_results(page: Path, show: Callable[[], None], *, as_json: bool) -> None
         return
     show()
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+def pairs_of(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """`--map` as absolute folders here and there. Raises InputError."""
+    pairs = []
+    for text in texts:
+        here, _, there = text.partition("=")
+        if not here or not there.startswith("/"):
+            raise InputError(
+                f"--map {text!r}: give a folder of this machine and its absolute path on the nodes: HERE=THERE"
+            )
+        pairs.append((str(Path(here).resolve()), there))
+    return tuple(pairs)
 
 
 def spacing_of(text: str | None) -> tuple[float, float, float] | None:

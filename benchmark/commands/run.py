@@ -12,10 +12,13 @@ from rich.table import Table
 
 from benchmark.artifacts.store import DamagedStageError, Store
 from benchmark.commands.options import (
+    Address,
     Data,
     Device,
     Expression,
+    Gpus,
     Layout,
+    Maps,
     Out,
     PlainConsole,
     ProfileName,
@@ -26,6 +29,7 @@ from benchmark.commands.options import (
     command,
     complain,
     console,
+    pairs_of,
     spacing_of,
 )
 from benchmark.commands.report import publish_report
@@ -35,6 +39,7 @@ from benchmark.metrics.asking import asked_metrics
 from benchmark.plan import CellPlan, Findings, Plan, build_plan
 from benchmark.protocol.cells import cells_of, select
 from benchmark.protocol.load import choose_profile, find_protocol, load_protocol
+from benchmark.run.engine import Site
 from benchmark.run.engines import engine_names, engine_of
 from vesselgan.errors import InputError
 from vesselgan.hub import local_weights
@@ -68,11 +73,19 @@ class RunOptions:
             metavar="ENGINE", help=f"What runs the stages: {', '.join(engine_names())}", autocompletion=engine_names
         ),
     ] = "local"
+    address: Address = None
+    maps: Maps = None
+    gpus: Gpus = None
     listing: Annotated[
         bool, typer.Option("--pair-by-listing", help="Let D6 give images the labels of other subjects")
     ] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop")] = False
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json at the end, and nothing else")] = False
+
+    @property
+    def site(self) -> Site:
+        """Where the engine computes. Raises InputError."""
+        return Site(self.gpus, self.address, pairs_of(self.maps or ()))
 
 
 @command
@@ -89,7 +102,7 @@ def run(asked: RunOptions) -> None:
         _refuse_mispairing(plan, chosen)
     refuse_other_data(plan, out)
     if asked.dry_run:
-        _show_plan(plan, chosen, store, as_json=as_json)
+        _show_plan(asked, plan, chosen, store)
         return
     if plan.profile.requires.data:
         _show_prediction(plan, chosen, store, PlainConsole(stderr=True) if as_json else console)
@@ -168,6 +181,7 @@ def _planner(asked: RunOptions) -> tuple[Path, Callable[[Findings], Plan], list[
     loaded = load_protocol(path)
     name, settings = choose_profile(loaded, asked.profile)
     engine = engine_of(asked.engine)
+    engine.check(asked.site, asked.engine)
     matrix = settings.matrix or loaded.matrix
     before = list(matrix.seed)
     if asked.seeds is not None:
@@ -190,7 +204,7 @@ def _planner(asked: RunOptions) -> tuple[Path, Callable[[Findings], Plan], list[
         scored=loaded.only != "costs",
     )
     externals = find_externals(loaded.include, path.parent, remember)
-    node = engine.node(asked.device)
+    node = engine.node(asked.device, asked.site)
     return path, lambda found: build_plan(loaded, name, settings, cells, source, node, externals, found), before
 
 
@@ -237,12 +251,13 @@ def _execute(
     """
     from benchmark.commands.progress import RunDisplay
     from benchmark.results.run_folder import load_run
+    from benchmark.run.forecast import weighed
     from benchmark.run.scheduler import execute, first_stages, needed_stages
 
     keys = needed_stages(plan, chosen)
     to_do = sum(not store.done(key) for key in keys)
     kind = engine_of(asked.engine)
-    workers = asked.workers or kind.default_workers(plan)
+    workers = asked.workers or kind.default_workers(plan, asked.site)
     target = PlainConsole(quiet=True) if asked.as_json else console
     target.print(
         f"{plan.name}: {len(chosen)} cells, {len(keys)} stages ({to_do} to do) on {plan.device}, {workers} at a time; "
@@ -250,7 +265,7 @@ def _execute(
         soft_wrap=True,
         highlight=False,
     )
-    engine = kind(store, workers)
+    engine = kind.open(store, workers, asked.site)
     try:
         first = first_stages(plan, chosen)
         with RunDisplay(plan, None, target, sum(len(cell.stages) for cell in first), 0) as display:
@@ -261,6 +276,8 @@ def _execute(
             complain("\n".join(outcome.bad_input))
             return outcome.exit_status
         plan, chosen = settle()
+        if kind.by_memory:
+            plan.resources |= weighed(plan, _left(chosen, store))
         to_do = sum(not store.done(key) for key in needed_stages(plan, chosen))
         with RunDisplay(plan, load_run(asked.out, plan.name, is_running=True), target, to_do, len(chosen)) as display:
             outcome = execute(plan, chosen, store, engine, display)
@@ -275,17 +292,25 @@ def _left(chosen: list[CellPlan], store: Store) -> set[str]:
     return {key for cell in chosen for key in cell.stages.values() if not store.done(key)}
 
 
-def _show_plan(plan: Plan, chosen: list[CellPlan], store: Store, *, as_json: bool) -> None:
-    if as_json:
+def _show_plan(asked: RunOptions, plan: Plan, chosen: list[CellPlan], store: Store) -> None:
+    left = _left(chosen, store)
+    keys = [key for key in plan.specs if key in left]
+    if engine_of(asked.engine).by_memory:
+        from benchmark.run.forecast import weighed
+
+        plan.resources |= weighed(plan, left)
+    places = engine_of(asked.engine).places(plan, keys, asked.site)
+    if asked.as_json:
         from benchmark.run.forecast import predict
 
-        left = _left(chosen, store)
         cells = [
             {
                 "id": cell.cell.id,
                 "label": cell.cell.label,
                 "stages": {
-                    role: {"key": key, "state": "to do" if key in left else "done"} for role, key in cell.stages.items()
+                    role: {"key": key, "state": "to do" if key in left else "done"}
+                    | ({"node": places[key]} if key in places else {})
+                    for role, key in cell.stages.items()
                 },
             }
             for cell in chosen
@@ -299,10 +324,11 @@ def _show_plan(plan: Plan, chosen: list[CellPlan], store: Store, *, as_json: boo
         }
         print(json.dumps(content, indent=1, allow_nan=False))
         return
-    table = Table("cell", "stage", "key", "state", box=None)
+    table = Table("cell", "stage", "key", "state", *(["node"] if places else []), box=None)
     for cell in chosen:
         for role, key in cell.stages.items():
-            table.add_row(cell.cell.id, role, key, "done" if store.done(key) else "to do")
+            state = "to do" if key in left else "done"
+            table.add_row(cell.cell.id, role, key, state, *([places.get(key, "")] if places else []))
     console.print(table)
     _show_prediction(plan, chosen, store, console)
 

@@ -1,26 +1,39 @@
 """What the scheduler asks of whatever runs stages, and of whoever watches."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import ClassVar, Literal, Protocol, Self, TypeVar
 
-from benchmark.artifacts.store import Store
+from benchmark.artifacts.store import Maps, Store
 from benchmark.environment import Node, choose_device, this_node, usable_cores
 from benchmark.plan import CellPlan, Plan, Resources
+from vesselgan.errors import InputError
 
-__all__ = ["ENGINES", "Engine", "Event", "Observer", "register"]
+__all__ = ["ENGINES", "HERE", "Engine", "Event", "Observer", "Site", "register"]
 
 
 @dataclass(frozen=True)
 class Event:
     """What a worker says about the stage that it was given."""
 
-    kind: Literal["progress", "done", "failed", "bad_input", "locked"]
+    kind: Literal["progress", "moved", "done", "failed", "bad_input", "locked"]
     key: str
     done: int = 0
     total: int = 0
     text: str = ""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where an engine computes, as far as a person says it; each field is an option of its name."""
+
+    gpus: int | None = None
+    address: str | None = None
+    map: Maps = ()
+
+
+HERE = Site()
 
 
 class Engine(ABC):
@@ -30,6 +43,9 @@ class Engine(ABC):
     The driver may be killed at any moment: what an engine started must then end by itself, or the next run waits for
     the locks that it holds.
     """
+
+    takes: ClassVar[frozenset[str]] = frozenset()  # the fields of a `Site` that it knows
+    by_memory: ClassVar[bool] = False  # whether it asks what memory a stage takes, which costs seconds to count
 
     @abstractmethod
     def __init__(self, store: Store, workers: int) -> None:
@@ -52,16 +68,33 @@ class Engine(ABC):
         """End what still runs; an unfinished stage is taken up by the next run."""
 
     @classmethod
-    def node(cls, device: str) -> Node:
+    def open(cls, store: Store, workers: int, site: Site) -> Self:
+        """The engine at a site, of which it was asked for its node. Raises InputError."""
+        return cls(store, workers)
+
+    @classmethod
+    def check(cls, site: Site, name: str) -> None:
+        """Raises InputError where a site says what this engine, of that name, does not know."""
+        for field in fields(site):
+            if getattr(site, field.name) != field.default and field.name not in cls.takes:
+                raise InputError(f"--{field.name}: --engine {name} has no such option; leave it out")
+
+    @classmethod
+    def node(cls, device: str, site: Site = HERE) -> Node:
         """The machine that computes, with the device that `--device` asks for: here, this one. Raises InputError."""
         return this_node(choose_device(device))
 
     @classmethod
-    def default_workers(cls, plan: Plan) -> int:
+    def places(cls, plan: Plan, keys: Sequence[str], site: Site) -> Mapping[str, str]:
+        """Where each of these stages would go, by key; empty where all go to this machine."""
+        return {}
+
+    @classmethod
+    def default_workers(cls, plan: Plan, site: Site = HERE) -> int:
         """How many stages at a time, if nobody says: here, what the cores carry. On a GPU one, to have its memory."""
         shared = [resources for resources in plan.resources.values() if not resources.exclusive]
         if any(resources.gpus for resources in shared):
-            return 1
+            return site.gpus or 1
         return max(1, usable_cores() // max((resources.cpus for resources in shared), default=1))
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -11,15 +11,16 @@ import torch
 from benchmark.artifacts.generators import step_config, trained_config
 from benchmark.artifacts.roles import Role
 from benchmark.artifacts.store import Spec
-from benchmark.plan import Plan
+from benchmark.plan import Plan, Resources
 from vesselgan.families import Family
 from vesselgan.profiling.step_counter import StepCost
 from vesselgan.profiling.timing import seconds_per_step
 from vesselgan.training import PrecisionName, choose_precision
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["Prediction", "predict", "weighed"]
 
 PROBE_STEPS, PROBE_SECONDS = 3, 2.5
+CUDA_MIB = 1024.0
 MOST_SIZES = 50  # of generators whose steps are counted: one takes about a second
 
 
@@ -101,6 +102,29 @@ def predict(plan: Plan, keys: Collection[str]) -> Prediction:
     return Prediction(
         len(trainings), hours_by_label, total_hours, peak / 2**30, disk, emulated=emulated, stages=len(specs)
     )
+
+
+def weighed(plan: Plan, keys: Collection[str]) -> dict[str, Resources]:
+    """What these stages take of a node, with the memory of those that train a generator; each size counted once.
+
+    On a card, what CUDA itself and its libraries keep comes on top.
+    """
+    specs = {key: plan.specs[key] for key in plan.specs if key in keys}
+    patches = plan.source.training_patches(plan.profile)
+    trainings = {spec.key: trained_config(spec.options, patches)[:2] for spec in _filling(plan, specs, Role.GAN)}
+    processes = {key: getattr(config, "processes", 1) for key, (_, config) in trainings.items()}
+    sizes = {
+        key: (family, family.sized(replace(config, batch=config.batch // processes[key])))
+        for key, (family, config) in trainings.items()
+    }
+    if len(set(sizes.values())) > MOST_SIZES:
+        return {}
+    taken = {}
+    for key, size in sizes.items():
+        mib = _cost(*size).peak_bytes / 2**20
+        memory = mib + CUDA_MIB if plan.device == "cuda" else mib * processes[key]
+        taken[key] = replace(plan.resources[key], memory_mib=memory)
+    return taken
 
 
 def _filling(plan: Plan, specs: Mapping[str, Spec], role: Role) -> list[Spec]:

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import resource
+import socket
 import sys
 import time
 import traceback
@@ -99,7 +100,7 @@ class _Log:
     def __init__(self, key: str, tell: Progress) -> None:
         self._tell = tell
         self._next = 0.0
-        self.say(f"{key} starts (process {os.getpid()})")
+        self.say(f"{key} starts (process {os.getpid()} on {socket.gethostname()})")
 
     def say(self, what: str) -> None:
         with contextlib.suppress(OSError):  # a log is no reason to fail

@@ -2,8 +2,9 @@
 
 import json
 import time
+from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from benchmark.artifacts.store import Store, canonical_json
 from benchmark.environment import environment
 from benchmark.plan import CellPlan, Plan
 from benchmark.results.run_folder import DataFacts, RunPlan
-from benchmark.run.engine import Engine, Observer
+from benchmark.run.engine import Engine, Event, Observer
 from vesselgan.errors import InputError
 from vesselgan.files import text_sha256, write_text
 
@@ -112,6 +113,7 @@ def first_stages(plan: Plan, cells: Sequence[CellPlan]) -> list[CellPlan]:
     which decide how the others compute.
     """
     keys = needed_stages(plan, cells)
+    keys |= {other for key in keys for other in plan.same_check.get(key, ())}
     first = [
         key
         for key, spec in plan.specs.items()
@@ -157,84 +159,129 @@ def _description(plan: Plan) -> RunPlan:
 
 
 def execute(plan: Plan, cells_wanted: Sequence[CellPlan], store: Store, engine: Engine, observer: Observer) -> Outcome:
-    """Compute every stage of these cells that is not done. A failed stage stops only what needs it."""
+    """Compute every stage of these cells that is not done. A failed stage stops only what needs it.
+
+    One that another run works on is asked for again now and then; meanwhile others have their turn.
+    """
     outcome = Outcome()
     cells = _CellWatch(cells_wanted, observer.cell_finished)
-    wanted = needed_stages(plan, cells_wanted)
-    waiting: list[str] = []
-    for key in (key for key in plan.specs if key in wanted):
+    queue = _Queue(plan, needed_stages(plan, cells_wanted))
+    for key in list(queue.waiting):
         if store.done(key):
             outcome.reused.append(key)
+            queue.done(key)
             cells.ended(key, "done")
-        else:
-            waiting.append(key)
-    finished = set(outcome.reused)
     running: set[str] = set()
-    while waiting or running:
-        for key in [key for key in waiting if plan.specs[key].needs <= finished]:
+    locked: dict[str, float] = {}  # by another run; when to ask again
+    while queue.waiting or running:
+        for key in queue.ready():
+            if locked.get(key, 0.0) > time.monotonic():
+                continue
             if not engine.free(plan.resources[key]):
                 break  # in the plan's order: one that waits to be alone would be overtaken for ever
-            waiting.remove(key)
+            queue.started(key)
             running.add(key)
-            observer.stage_started(key)
+            if locked.pop(key, None) is None:
+                observer.stage_started(key)
             engine.submit(key, plan.resources[key])
-        if not running:  # nothing would ever happen again
-            raise RuntimeError(f"{', '.join(waiting)}: what they need is not in the plan")
-        event = engine.next_event()
-        observer.stage_event(event)
-        if event.kind == "progress":
+        if not running and not locked:  # nothing would ever happen again
+            raise RuntimeError(f"{', '.join(queue.waiting)}: what they need is not in the plan")
+        if not running:
+            time.sleep(LOCK_WAIT_S)
             continue
-        if event.kind == "locked":
-            time.sleep(LOCK_WAIT_S)  # another run computes it, or just died and its worker is leaving
-            engine.submit(event.key, plan.resources[event.key])
+        event = engine.next_event()
+        if event.kind == "locked" and store.done(event.key):
+            event = Event("done", event.key)  # the other run was done in the meantime
+        observer.stage_event(event)
+        if event.kind in ("progress", "moved"):
             continue
         running.remove(event.key)
+        if event.kind == "locked":  # another run computes it, or just died and its worker is leaving
+            locked[event.key] = time.monotonic() + LOCK_WAIT_S
+            queue.again(event.key)
+            continue
         if event.kind == "done":
-            finished.add(event.key)
+            queue.done(event.key)
             outcome.computed.append(event.key)
             cells.ended(event.key, "done")
             continue
         if store.error(event.key) is None:  # the worker died before it could write one
             with suppress(OSError):  # or could not, and no more can this process
                 store.fail(event.key, event.text, "")
+        lost = queue.behind(event.key)
         if event.kind == "bad_input":  # a person has to act first: what runs may end, nothing else starts
             outcome.bad_input.append(event.text)
-            for key in waiting:
-                outcome.not_run.append(key)
-                cells.ended(key, "failed")
-            waiting.clear()
+            lost = list(queue.waiting)
         outcome.failed[event.key] = event.text
-        cells.ended(event.key, "failed")
-        for key in _behind(plan, event.key, waiting):
-            waiting.remove(key)
-            outcome.not_run.append(key)
+        for key in lost:
+            queue.started(key)
+            locked.pop(key, None)
+        outcome.not_run += lost
+        for key in (event.key, *lost):
             cells.ended(key, "failed")
     return outcome
 
 
-def _behind(plan: Plan, failed: str, waiting: Sequence[str]) -> list[str]:
-    """Stages that need the failed one, directly or not, in the plan's order."""
-    lost = {failed}
-    for key in waiting:
-        if lost & plan.specs[key].needs:
-            lost.add(key)
-    return [key for key in waiting if key in lost]
+class _Queue:
+    """The stages that wait, in the plan's order, and which of them have all that they need."""
+
+    def __init__(self, plan: Plan, keys: Collection[str]) -> None:
+        self._place = {key: place for place, key in enumerate(plan.specs)}
+        self.waiting = dict.fromkeys(sorted(keys, key=self._place.__getitem__))
+        self._missing = {key: set(plan.specs[key].needs) for key in self.waiting}
+        self._needed_by: dict[str, list[str]] = {}
+        for key in self.waiting:
+            for need in self._missing[key]:
+                self._needed_by.setdefault(need, []).append(key)
+        self._ready = [key for key in self.waiting if not self._missing[key]]
+
+    def ready(self) -> list[str]:
+        """A copy, since starting one changes it."""
+        return list(self._ready)
+
+    def started(self, key: str) -> None:
+        del self.waiting[key]
+        if not self._missing[key]:
+            self._ready.remove(key)
+
+    def again(self, key: str) -> None:
+        self.waiting[key] = None
+        insort(self._ready, key, key=self._place.__getitem__)
+
+    def done(self, key: str) -> None:
+        if key in self.waiting:
+            self.started(key)
+        for behind in self._needed_by.get(key, ()):
+            self._missing[behind].discard(key)
+            if not self._missing[behind] and behind in self.waiting:
+                insort(self._ready, behind, key=self._place.__getitem__)
+
+    def behind(self, key: str) -> list[str]:
+        """Those that need this one, directly or not, in the plan's order."""
+        found: set[str] = set()
+        left = {key}
+        while left:
+            left = {behind for one in left for behind in self._needed_by.get(one, ())} - found
+            found |= left
+        return sorted(found & self.waiting.keys(), key=self._place.__getitem__)
 
 
 class _CellWatch:
     """Tells once when all stages of a cell have ended."""
 
     def __init__(self, cells: Sequence[CellPlan], finished: Callable[[CellPlan, str], None]) -> None:
-        self._cells = cells
         self._finished = finished
+        self._cells_of: dict[str, list[CellPlan]] = {}
+        for cell in cells:
+            for key in set(cell.stages.values()):
+                self._cells_of.setdefault(key, []).append(cell)
         self._open = Counter({cell.cell.id: len(set(cell.stages.values())) for cell in cells})
         self._failed: set[str] = set()
 
     def ended(self, key: str, status: str) -> None:
-        for cell in self._cells:
-            if key in cell.stages.values():
-                if status == "failed":
-                    self._failed.add(cell.cell.id)
-                self._open[cell.cell.id] -= 1
-                if not self._open[cell.cell.id]:
-                    self._finished(cell, "failed" if cell.cell.id in self._failed else "done")
+        for cell in self._cells_of.get(key, ()):
+            if status == "failed":
+                self._failed.add(cell.cell.id)
+            self._open[cell.cell.id] -= 1
+            if not self._open[cell.cell.id]:
+                self._finished(cell, "failed" if cell.cell.id in self._failed else "done")

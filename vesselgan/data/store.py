@@ -131,7 +131,7 @@ class VolumeStore:
         self.patch_size = patch_size
         self.patch_table = table  # (N, 4): index into subjects, then the corner in voxels
         self.patch_ranges = ranges  # (N, 2): lowest and highest intensity, overhang included
-        self._folder = folder
+        self.folder = folder
         self._mapped: dict[str, NDArray[Any]] = {}
 
     def keys(self, split: str) -> list[str]:
@@ -230,7 +230,7 @@ class VolumeStore:
 
     def _map(self, name: str) -> NDArray[Any]:
         if name not in self._mapped:
-            self._mapped[name] = np.load(self._folder / "volumes" / f"{name}.npy", mmap_mode="r")
+            self._mapped[name] = np.load(self.folder / "volumes" / f"{name}.npy", mmap_mode="r")
         return self._mapped[name]
 
     def _plain(self, name: str) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -77,7 +78,7 @@ class WGAN(Family[WGANConfig]):
     recipe = (*STEP_RECIPE, "label_low", "intensity_scaling", "drop_last", "resume_state")
     sampling_recipe = ("generation_statistics", "label_threshold")
     shapeless = (
-        *("steps", "seed", "epochs", "flips", "max_bad_steps"),
+        *("steps", "seed", "epochs", "flips", "max_bad_steps", "processes", "batch_norm"),
         *("lr_generator", "lr_critic", "betas", "penalty_weight"),
     )
     stored_patches = True
@@ -104,18 +105,22 @@ class WGAN(Family[WGANConfig]):
     def train(self, config: WGANConfig, task: Task) -> Trained:
         """From the patches of the store, epoch by epoch; under differential privacy by chance, each apart from all."""
         from vesselgan.training import train_wgan
+        from vesselgan.training.processes import in_processes
 
+        config.check()
         store, recipe = task.store, config.recipe
         sampler = _sampler(len(store.patches("train")), config)
-        generator = train_wgan(
-            config,
-            _real_batches(config, store, sampler),
-            device=task.device,
-            checkpoint=task.checkpoint,
-            on_step=task.on_step,
-            observe=_observer(task, config),
-            observe_after={*task.look_after(config.steps), *task.keep_after},
-        )
+        shared = (config, store.folder, task.checkpoint)
+        with in_processes(config.processes, task.device, _train_along, *shared) as device:
+            generator = train_wgan(
+                config,
+                _real_batches(config, store, sampler),
+                device=device,
+                checkpoint=task.checkpoint,
+                on_step=task.on_step,
+                observe=_observer(task, config),
+                observe_after={*task.look_after(config.steps), *task.keep_after},
+            )
         facts: dict[str, Any] = {"epochs": config.steps / sampler.steps_per_epoch, "privacy": None}
         if config.privacy is not None:
             facts["privacy"] = _privacy_spent(config, config.privacy, sampler.batch / sampler.samples)
@@ -149,6 +154,16 @@ class WGAN(Family[WGANConfig]):
         from vesselgan.numerics import wgan_operations
 
         return wgan_operations(config, device, synthesis_batch=synthesis_batch)
+
+
+def _train_along(device: str, config: WGANConfig, folder: Path, checkpoint: Path | None) -> None:
+    """What the other processes of a training do: the same steps, of which the first one tells."""
+    from vesselgan.data import open_store
+    from vesselgan.training import train_wgan
+
+    store = open_store(folder)
+    batches = _real_batches(config, store, _sampler(len(store.patches("train")), config))
+    train_wgan(config, batches, device=device, checkpoint=checkpoint)
 
 
 def real_pairs(store: "VolumeStore", indices: NDArray[Any], recipe: Recipe) -> "Tensor":

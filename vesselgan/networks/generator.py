@@ -10,6 +10,7 @@ from vesselgan.errors import InputError
 from vesselgan.networks.folding import folded_conv3d
 from vesselgan.networks.last_block import last_block
 from vesselgan.networks.sizes import check_filters, check_patch_size
+from vesselgan.networks.synced import SyncedBatchNorm3d
 from vesselgan.networks.upsampling import UpsampleConv3d, Upsampling
 
 __all__ = ["Generator"]
@@ -72,6 +73,6 @@ class Generator(nn.Module):
         if self.upsampling == "plain":
             plain: Tensor = self.output(block(hidden))
             return plain
-        if self.training:
+        if self.training and not isinstance(block[1], SyncedBatchNorm3d):
             return last_block(hidden, cast(UpsampleConv3d, block[0]), cast(nn.BatchNorm3d, block[1]), self.output)
         return folded_conv3d(block(hidden), self.output)

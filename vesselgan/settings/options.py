@@ -11,6 +11,7 @@ from vesselgan.errors import InputError
 __all__ = [
     "LATER",
     "Axis",
+    "BatchNorm",
     "CriticNorm",
     "Decay",
     "Filters",
@@ -28,6 +29,7 @@ LATER = {"later": True}  # metadata of a setting that earlier versions did not h
 
 PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
 CriticNorm = Literal["instance", "spectral", "none"]
+BatchNorm = Literal["sync", "local"]  # over the batches of all processes, or of each
 Axis = Literal["x", "y", "z"]
 # Strict, since YAML's `true` is 1 to Python; bounded, so that a slip of the finger is told before memory runs out.
 Positive = Annotated[int, Field(gt=0, le=10**7, strict=True)]

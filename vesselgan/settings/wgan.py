@@ -10,6 +10,7 @@ from vesselgan.recipe import CORRECTED, Recipe
 from vesselgan.settings.options import (
     LATER,
     Axis,
+    BatchNorm,
     CriticNorm,
     Decay,
     Filters,
@@ -49,7 +50,9 @@ class WGANOptions:
     ``filters`` is the widest layer; ``betas`` and learning rates are Adam's. ``steps`` is None for as many as
     ``epochs`` take. ``ema`` is the decay of an average of the generator's weights, which is then what the training
     gives (the paper has none). Along each axis in ``flips`` half of the pairs are mirrored. Training stops after
-    ``max_bad_steps`` rejected ones in a row, or too many in all; see ``vesselgan.training.reporting``.
+    ``max_bad_steps`` rejected ones in a row, or too many in all; see ``vesselgan.training.reporting``. ``processes``
+    share each batch, on a GPU each; ``batch_norm`` says over what they take the generator's batch norms: over the
+    whole batch (``sync``, the same training but for rounding) or over each one's part of it (``local``, another one).
 
     A new option is LATER than the others: at its default it is in no specification, so that what was trained before is
     found again.
@@ -68,6 +71,8 @@ class WGANOptions:
     max_bad_steps: Positive = 20
     latent: Positive = field(default=128, metadata=LATER)
     betas: tuple[Share, Share] = field(default=(0.0, 0.9), metadata=LATER)
+    processes: Positive = field(default=1, metadata=LATER)
+    batch_norm: BatchNorm | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +107,37 @@ class WGANConfig(WGANOptions):
             raise InputError("privacy: clipping does not fit the loss scale of fp16; choose fp32, tf32 or bf16")
         if self.privacy is not None and self.loss != "wasserstein":
             raise InputError(f"privacy: has a loss of its own; leave out {self.loss!r}")
+        self._check_processes()
+
+    def _check_processes(self) -> None:
+        """What several processes would not compute as one does, and an explicit choice where they may differ."""
+        count, recipe = self.processes, self.recipe
+        if count == 1:
+            if self.batch_norm is not None:
+                raise InputError(f"batch_norm {self.batch_norm}: is a choice of several processes; leave it out")
+            return
+        if self.batch_norm is None:
+            raise InputError(
+                f"processes {count}: say batch_norm: sync (over all processes, as one would) or local (over each one's)"
+            )
+        if self.batch % count:
+            raise InputError(f"batch {self.batch} in {count} processes: give a multiple of {count}")
+        unfit = {
+            "privacy": self.privacy is not None,  # clips the gradients of samples, not of processes
+            "the paper's own step": self.plain,
+            "penalty_norm batch": recipe.penalty_norm == "batch" and self.loss == "wasserstein",
+            "interpolate attached": recipe.interpolate == "attached",
+            "drop_last off": not recipe.drop_last,
+        }
+        for what, asked in unfit.items():
+            if asked:
+                raise InputError(f"{what} does not fit a training in {count} processes; use one")
 
     def fingerprint(self) -> str:
         """What must be equal for a checkpoint to be continued; those of earlier versions know no loss."""
         settings = asdict(self)
         without = ["steps", "epochs", "flips", *(["loss", "loss_options"] if self.loss == "wasserstein" else [])]
+        without += ["processes", "batch_norm"] if self.processes == 1 else []
         for name in without:
             del settings[name]
         if settings["privacy"] is not None:

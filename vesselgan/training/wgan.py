@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vesselgan.errors import InputError
 from vesselgan.networks import Critic, Generator, initialise, place
@@ -59,6 +59,9 @@ class WGANTrainer:
         self._dtype = dtype
         for network in (self.generator, self.critic):
             place(network, self.device, self._layout, dtype)
+        # What is called where a network's gradients are wanted; see data_parallel.
+        self._learning_generator: nn.Module = self.generator
+        self._learning_critic: nn.Module = self.critic
         self._generator_optimiser = self._adam(self.generator, config.lr_generator)
         self._critic_optimiser = self._adam(self.critic, config.lr_critic)
         # The critic's forward moves its spectral norms, and the generator's, which it needs, running statistics.
@@ -131,6 +134,10 @@ class WGANTrainer:
             "outcome": outcome,
         }
 
+    def share(self, batch: Tensor) -> Tensor:
+        """The part of something (B, ...) of the whole batch that this trainer takes: here, all of it."""
+        return batch
+
     def update_critic(self, real: Tensor) -> tuple[Terms, Update]:
         """The critic's part of an iteration; every pass sees the same real pairs and fresh noise (as published)."""
         if self.config.privacy is not None:
@@ -170,7 +177,7 @@ class WGANTrainer:
         self.critic.requires_grad_(self.config.plain)
         with self.precision.autocast():
             # The fake pairs are not named, so that nothing of them outlives its part of the backward.
-            terms = self._loss.generator(self.critic, self.generator(self._noise(batch, "generator")), placed)
+            terms = self._loss.generator(self.critic, self._learning_generator(self._noise(batch, "generator")), placed)
         torch.autograd.backward(self.precision.scaler.scale(terms.loss))
         update = self._guarded_generator.step(terms.loss, *terms.readings.values(), held=held)
         self.critic.requires_grad_(True)
@@ -263,7 +270,7 @@ class WGANTrainer:
         with self.precision.autocast(), torch.set_grad_enabled(attached):
             fake = self.generator(self._noise(len(real), f"critic {index}"))
         with self.precision.autocast():
-            return self._loss.critic(self.critic, real, fake, partial(self._uniform, index))
+            return self._loss.critic(self._learning_critic, real, fake, partial(self._uniform, index))
 
     def _noise(self, batch: int, role: str) -> Tensor:
         rng = generator_for(self.config.seed, self.random_step, f"noise {role}")

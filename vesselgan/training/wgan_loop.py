@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vesselgan.networks import Generator
 from vesselgan.settings import WGANConfig
+from vesselgan.training.checkpoint import load_checkpoint
 from vesselgan.training.diagnosis import diagnose
 from vesselgan.training.loop import observed, run_training
 from vesselgan.training.reporting import OnStep
@@ -35,13 +36,17 @@ def train_wgan(
     values)`` gets the readings of every step that this call makes, counted from 0; after a crash, the steps
     since the last checkpoint come again. ``observe`` and ``observe_after`` are those of `observed`.
 
+    With ``config.processes`` all processes of ``torch.distributed``'s group must call this, with the same batches; only
+    the first writes the checkpoint, and only it should observe.
+
     Raises RuntimeError, with the reason and a remedy, where garbage had to be rejected too often: after
     ``config.max_bad_steps`` in a row or BAD_SHARE of all; InputError for a checkpoint of another configuration.
     """
-    trainer = WGANTrainer(config, device)
+    trainer = _trainer(config, device)
 
     def step(index: int) -> Mapping[str, Tensor]:
-        return trainer.step(real_batch(trainer.random_step))
+        real = real_batch(trainer.random_step)
+        return trainer.step(trainer.share(real) if isinstance(real, Tensor) else real)
 
     def explain(index: int, overflows: bool) -> str:
         real = real_batch(index - trainer.random_start)
@@ -53,6 +58,10 @@ def train_wgan(
             loss_scale=overflows,
         )
 
+    if checkpoint is not None and not _is_first(config):
+        if checkpoint.exists():
+            trainer.load_state_dict(load_checkpoint(checkpoint, trainer.device))
+        checkpoint = None
     run_training(
         trainer,
         step if observe is None else observed(trainer, step, observe, observe_after),
@@ -63,3 +72,15 @@ def train_wgan(
         explain=explain,
     )
     return trainer.generator_for_use
+
+
+def _trainer(config: WGANConfig, device: torch.device | str) -> WGANTrainer:
+    if config.processes == 1:
+        return WGANTrainer(config, device)
+    from vesselgan.training.data_parallel import DataParallelTrainer
+
+    return DataParallelTrainer(config, device)
+
+
+def _is_first(config: WGANConfig) -> bool:
+    return config.processes == 1 or torch.distributed.get_rank() == 0

@@ -12,31 +12,52 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 from benchmark.artifacts.store import Store, environment_for
+from benchmark.environment import gpu_names
 from benchmark.plan import Resources
-from benchmark.run.engine import Engine, Event, register
+from benchmark.run.engine import Engine, Event, Site, register
 
 __all__ = ["LocalEngine"]
+
+GPU = "CUDA_VISIBLE_DEVICES"
 
 
 @register("local")
 class LocalEngine(Engine):
-    """Run stages in `workers` processes of this machine, each started on first use."""
+    """Run stages in `workers` processes of this machine, each started on first use.
 
-    def __init__(self, store: Store, workers: int) -> None:
+    `gpus` are those that are shared out, a stage each; without, stages see what this process sees.
+    """
+
+    takes = frozenset({"gpus"})
+
+    def __init__(self, store: Store, workers: int, gpus: Sequence[str] = ()) -> None:
+        self._gpus = list(gpus)
         self._store = store
         self._workers = workers
         self._idle: list[_Worker] = []
         self._busy: dict[str, _Worker] = {}
         self._events: queue.Queue[tuple[_Worker, Event | None]] = queue.Queue()
 
+    @classmethod
+    def open(cls, store: Store, workers: int, site: Site) -> Self:
+        """With the GPUs that are asked for. Raises InputError."""
+        return cls(store, workers, gpu_names(site.gpus) if site.gpus else ())
+
     def free(self, resources: Resources) -> bool:
         """Whether a worker is left; all of them share this machine, so an exclusive stage waits until it is idle."""
         if resources.exclusive or any(worker.exclusive for worker in self._busy.values()):
             return not self._busy
+        if self._gpus and len(self._free_gpus()) < resources.gpus:
+            return False
         return len(self._busy) < self._workers
+
+    def _free_gpus(self) -> list[str]:
+        taken = {gpu for worker in self._busy.values() for gpu in worker.variables.get(GPU, "").split(",")}
+        return [gpu for gpu in self._gpus if gpu not in taken]
 
     def submit(self, key: str, resources: Resources) -> None:
         """Hand a planned stage to a worker."""
@@ -44,6 +65,8 @@ class LocalEngine(Engine):
             self._idle.remove(dead)
             dead.kill()
         variables = environment_for(self._store.spec(key))
+        if self._gpus and resources.gpus:
+            variables[GPU] = ",".join(self._free_gpus()[: resources.gpus])
         fitting = [worker for worker in self._idle if worker.variables == variables]
         worker = fitting[-1] if fitting else _Worker(self._store, self._events, variables)
         if fitting:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.artifacts.store import Spec, StageLockedError, Store
+from benchmark.artifacts.store import Spec, StageLockedError, Store, mapped
 from vesselgan.errors import InputError
 
 SPEC = Spec("prepare", 1, {"patch": [32, 32, 16]})
@@ -84,6 +84,14 @@ def test_places_below_the_folder_of_a_run_are_kept_relative_to_it(tmp_path: Path
     moved = Store(tmp_path / "there/runs").spec(spec.key)
     assert moved.where == {**where, "folder": str(tmp_path / "there/scans")}
     assert moved.key == SPEC.key
+
+
+def test_a_place_outside_of_the_folder_may_lie_under_another_mount_elsewhere(tmp_path: Path) -> None:
+    spec = replace(SPEC, where={"folder": "/home/me/data/scans", "weights": "/opt/w.pth", "layout": "/home/me/data"})
+    Store(tmp_path / "runs").plan(spec)
+    there = Store(tmp_path / "runs", maps=(("/home/me/data", "/mnt/data"),)).spec(spec.key)
+    assert there.where == {"folder": "/mnt/data/scans", "weights": "/opt/w.pth", "layout": "/home/me/data"}
+    assert mapped(Path("/home/me/database"), (("/home/me/data", "/mnt/data"),)) == "/home/me/database"
 
 
 def test_a_store_locks_by_whatever_locks_it_is_given(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """An engine is one file: one that is written here runs a whole protocol, and leaves what the local engine leaves."""
 
-import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from small_protocol import PROTOCOL, made, metrics
 from typer.testing import CliRunner
 
 from benchmark.artifacts.store import Store
@@ -13,30 +14,6 @@ from benchmark.commands import app
 from benchmark.plan import Resources
 from benchmark.run.engine import ENGINES, Engine, Event, register
 from benchmark.run.worker import outcome_of
-
-PROTOCOL = """
-protocol: small
-title: One generator
-default_profile: tiny
-profiles:
-  tiny:
-    recipe: corrected
-    phantom: {shape: [48, 48, 32]}
-    split: {train: 4, validation: 2, test: 2}
-    patch: [32, 32, 16]
-    patches: {grid: [1, 1, 1], vessel: 7}
-    filters: 16
-    batch: 4
-    steps: 4
-    precision: {full: fp32, mixed: bf16}
-    pairs: 16
-    score: {extractor: random_resnet10, samples: 16}
-    unet: {filters: [4, 8], batch: 8, steps: 4, validate_every: 4, learning_rate: 1.0e-2}
-    measure: {rounds: 3, steps: 1, warmup: 1, threads: 1}
-matrix: {variant: [SN], seed: [0]}
-metrics: {fid: {}, prd: {clusters: 4, runs: 2}}
-"""
-TIMED = {"step_time_ms", "patches_per_s"}
 
 
 class Queue(Engine):
@@ -88,32 +65,36 @@ def run(folder: Path, engine: str) -> None:
     assert result.exit_code == 0, result.output
 
 
-def made(folder: Path) -> dict[str, Any]:
-    """By key what each stage left, with the hashes of its files; of what is timed that it is there."""
-    results = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("runs/stages/*/result.json")}
-    return {
-        key: None if key.startswith(("measure-", "verify-")) else {"values": result["values"], "files": result["files"]}
-        for key, result in results.items()
-    }
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("engines") / "local"
+    run(folder, "local")
+    return folder
 
 
-def metrics(folder: Path) -> dict[str, Any]:
-    cells = json.loads((folder / "reports/small-tiny/results.json").read_text())["cells"]
-    return {cell["id"]: {name: entry for name, entry in cell["metrics"].items() if name not in TIMED} for cell in cells}
-
-
-def test_another_engine_gives_the_same_bytes_and_the_same_results(tmp_path: Path) -> None:
-    run(tmp_path / "local", "local")
+def test_another_engine_gives_the_same_bytes_and_the_same_results(local: Path, tmp_path: Path) -> None:
     run(tmp_path / "queue", "queue")
-    assert made(tmp_path / "queue") == made(tmp_path / "local")
+    assert made(tmp_path / "queue") == made(local)
     kinds = {key.rpartition("-")[0] for key in made(tmp_path / "queue")}
     assert {"prepare", "train_gan", "synthesise", "score", "train_unet", "evaluate", "measure"} <= kinds
-    assert metrics(tmp_path / "queue") == metrics(tmp_path / "local")
+    assert metrics(tmp_path / "queue") == metrics(local)
     assert {"fid", "dsc/all", "peak_memory_mib"} <= metrics(tmp_path / "queue")["SN_f16_s0"].keys()
     (engine,) = closed
     assert not opened
     assert engine.most > 1
     assert [key.rpartition("-")[0] for key in engine.exclusive] == ["measure"]
+
+
+def test_a_ray_cluster_of_this_machine_alone_gives_the_same_too(local: Path, tmp_path: Path) -> None:
+    """In a process of its own, as a person starts it; `test_ray_cluster.py` has several nodes."""
+    (tmp_path / "small.yaml").write_text(PROTOCOL)
+    command = [sys.executable, "-m", "benchmark", "run", "small.yaml", "--device", "cpu", "--engine", "ray"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "done SN_f16_s0: FID" in done.stdout
+    assert made(tmp_path) == made(local)
+    assert metrics(tmp_path) == metrics(local)
+    assert list((tmp_path / "runs/leases").iterdir()) == []
 
 
 def test_engines_are_told_by_help_and_errors_from_where_they_are_registered(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from paths import ROOT
 
 from benchmark.artifacts.store import Store, environment_for
 from benchmark.datasets.source import choose_source
-from benchmark.plan import CellPlan, Plan, Resources, build_plan
+from benchmark.environment import Node
+from benchmark.plan import CellPlan, Findings, Plan, Resources, build_plan
 from benchmark.protocol.cells import cells_of
 from benchmark.protocol.load import load_protocol
 from benchmark.run.engine import Engine, Event
+from benchmark.run.forecast import predict, weighed
 from benchmark.run.run_stage import run_stage
-from benchmark.run.scheduler import Outcome, execute, write_run_folder
+from benchmark.run.scheduler import Outcome, execute, first_stages, write_run_folder
 from vesselgan.errors import InputError
 from vesselgan.recipe import as_dict, resolve_recipe
 
@@ -133,6 +135,46 @@ def test_the_machine_in_a_key_is_the_one_that_computes(plan: Plan) -> None:
     assert machines == {"another"}
 
 
+def test_the_memory_of_trainings_is_counted_for_engines_that_place_by_it(plan: Plan) -> None:
+    keys = [key for key in plan.specs if key.startswith(("train_gan", "prepare"))]
+    taken = weighed(plan, keys)
+    assert taken.keys() == {key for key in keys if key.startswith("train_gan")}
+    most = max(resources.memory_mib for resources in taken.values())
+    assert most == pytest.approx(1024 * predict(plan, keys).memory_gib)
+    assert len({resources.memory_mib for resources in taken.values()}) > 1, "variants differ"
+    key = next(iter(taken))
+    assert replace(taken[key], memory_mib=0.0) == plan.resources[key]
+
+
+def test_a_training_in_several_processes_has_a_key_and_resources_of_its_own(plan: Plan) -> None:
+    cells = [cell.cell for cell in plan.cells if cell.cell.label == "SN"]
+
+    def planned(node: Node = plan.node, found: Findings | None = None, **settings: object) -> Plan:
+        profile = plan.profile.model_copy(update=settings)
+        return build_plan(plan.protocol, "smoke", profile, cells, plan.source, node, {}, found or {})
+
+    def training(built: Plan) -> str:
+        return next(key for key in built.specs if key.startswith("train_gan"))
+
+    both, local = planned(processes=2, batch_norm="sync"), planned(processes=2, batch_norm="local")
+    usual = {key for key in planned().specs if not key.startswith("measure")}  # which is of fewer cells
+    assert usual < plan.specs.keys(), "one process says nothing of it"
+    assert len({training(built) for built in (planned(), both, local)}) == 3
+    assert both.specs[training(both)].options["wgan"]["batch_norm"] == "sync"
+    check = both.specs[both.specs[training(both)].checks[0]]
+    assert check.options["batch"] == plan.profile.batch // 2, (
+        "kernels are checked at the size that each calls them with"
+    )
+    on_gpu = planned(replace(plan.node, device="cuda"), processes=2, batch_norm="sync")
+    assert on_gpu.resources[training(on_gpu)].gpus == 2
+    assert both.resources[training(both)].cpus == 2 * plan.profile.threads
+    with pytest.raises(InputError, match="processes 2: say batch_norm: sync"):
+        planned(processes=2)
+    wrong = {check.key: {"remedy": {"operations": {"convolution": "float32"}}}}
+    with pytest.raises(InputError, match="wrong kernels are got round in one process alone; use processes: 1"):
+        planned(found=wrong, processes=2, batch_norm="sync")
+
+
 def test_a_worker_refuses_what_is_about_another_machine(plan: Plan, tmp_path: Path) -> None:
     store, other = Store(tmp_path), elsewhere(plan, machine={**plan.node.machine, "cores": 999})
     write_run_folder(other, store, tmp_path, "")
@@ -178,6 +220,64 @@ def test_what_gets_round_a_wrong_kernel_is_in_the_key_of_what_computes_so(plan: 
     narrow = planned({key: {"remedy": {"instructions": name}} for key, name in zip(checks, ["AVX2"] * 9, strict=False)})
     trained = [spec for spec in narrow.specs.values() if spec.stage == "train_unet"]
     assert all(environment_for(spec) == {"ONEDNN_MAX_CPU_ISA": "AVX2"} for spec in trained)
+
+
+def test_what_another_run_works_on_is_left_to_it_while_others_have_their_turn(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run holds the first training, and is done with it once this one has done all that it could."""
+    monkeypatch.setattr("benchmark.run.scheduler.LOCK_WAIT_S", 0.01)
+    store = Store(tmp_path / "runs")
+    write_run_folder(plan, store, tmp_path, "")
+    theirs = next(key for key in plan.specs if key.startswith("train_gan"))
+
+    class Beside(PretendEngine):
+        refused = 0
+
+        def next_event(self) -> Event:
+            if self.running[0] != theirs:
+                return super().next_event()
+            self.refused += 1
+            self.running.popleft()
+            if not self.running and self.refused > 3:
+                store.finish(theirs, {}, {"seconds": 0.0})
+            return Event("locked", theirs)
+
+    engine, listener = Beside(store), Listener()
+    outcome = execute(plan, plan.cells, store, engine, listener)
+    assert outcome.exit_status == 0
+    assert theirs not in engine.order, "computed by the other run"
+    assert set(engine.order) == plan.specs.keys() - {theirs}
+    assert {key.rpartition("-")[0] for key in engine.order[-4:]} == {"synthesise", "score", "train_unet", "evaluate"}
+    assert set(listener.cells.values()) == {"done"}
+
+
+def test_nodes_of_another_kind_are_checked_too_and_compute_where_the_checks_agree(plan: Plan, tmp_path: Path) -> None:
+    cells = [cell.cell for cell in plan.cells]
+    other = replace(plan.node, machine={**plan.node.machine, "cpu": "another"})
+    both = replace(plan.node, others=[other])
+
+    def planned(found: dict[str, dict[str, object]]) -> Plan:
+        return build_plan(plan.protocol, "smoke", plan.profile, cells, plan.source, both, {}, found)
+
+    unknown = planned({})
+    assert unknown.specs.keys() > plan.specs.keys(), "the same keys, and more checks"
+    more = unknown.specs.keys() - plan.specs.keys()
+    assert {unknown.resources[key].machine["cpu"] for key in more} == {"another"}
+    assert len(more) == len(plan.checks)
+    assert more <= {key for cell in first_stages(unknown, unknown.cells) for key in cell.stages.values()}
+    training = next(key for key in plan.specs if key.startswith("train_gan"))
+    (check,) = plan.specs[training].checks
+    (same,) = unknown.same_check[check]
+    right, wrong = {"remedy": None}, {"remedy": {"operations": {"convolution": "float32"}}}
+    for theirs, nodes in (
+        ({}, [both]),
+        ({same: right}, [both, other]),
+        ({same: wrong}, [both]),
+        ({same: {"refused": "wrong"}}, [both]),
+    ):
+        assert planned({check: right, **theirs}).resources[training].checked == nodes
+    assert unknown.resources[next(key for key in plan.specs if key.startswith("measure"))].machine == both.machine
 
 
 def test_a_failed_stage_stops_only_what_needs_it(plan: Plan, tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 from benchmark.artifacts.store import Spec, Store
 from benchmark.artifacts.versions import STAGE_VERSIONS
+from benchmark.environment import gpu_names
 from benchmark.plan import Resources
-from benchmark.run.engine import Event
+from benchmark.run.engine import Event, Site
 from benchmark.run.engines.local import LocalEngine
+from vesselgan.errors import InputError
 from vesselgan.processor import INSTRUCTION_LIMIT
 
 
@@ -124,3 +126,44 @@ def test_workers_are_out_of_reach_of_ctrl_c_and_end_with_the_engine(tmp_path: Pa
     assert os.getpgid(worker.pid) != os.getpgid(0)
     engine.close()
     assert not worker.is_running()
+
+
+def test_stages_that_need_a_gpu_get_one_each_of_those_that_are_shared_out(tmp_path: Path) -> None:
+    store, on_gpu, without = Store(tmp_path), Resources(gpus=1), Resources()
+    engine = LocalEngine(store, workers=3, gpus=["3", "GPU-abc"])
+    try:
+        keys = [planned(store, seed) for seed in range(4)]
+        for key in keys[:2]:
+            assert engine.free(on_gpu)
+            engine.submit(key, on_gpu)
+        assert not engine.free(on_gpu), "both are taken"
+        assert engine.free(without), "a worker without one is left"
+        engine.submit(keys[2], without)
+        seen = {worker.environ().get("CUDA_VISIBLE_DEVICES") for worker in workers()}
+        assert {"3", "GPU-abc"} < seen
+        for _ in range(3):
+            assert outcome(engine).kind == "done"
+        engine.submit(keys[3], on_gpu)
+        assert outcome(engine).kind == "done"
+        assert len(workers()) == 3, "a warm one of its GPU takes it"
+    finally:
+        engine.close()
+
+
+def test_a_machine_is_asked_for_no_more_gpus_than_it_has(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--gpus 9: torch finds \d+ of them here; give as many as there are"):
+        LocalEngine.open(Store(tmp_path), 1, Site(gpus=9))
+
+
+@pytest.mark.parametrize(("visible", "found"), [("", ["0", "1"]), ("5,7,8", ["5", "7"])])
+def test_gpus_are_named_as_the_parent_sees_them(
+    visible: str, found: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A planted list of devices: this machine may have none."""
+    models = ["A", "A", "B"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: len(models))
+    monkeypatch.setattr("torch.cuda.get_device_name", models.__getitem__)
+    assert gpu_names(2) == found
+    with pytest.raises(InputError, match=r"--gpus 3: they differ \(A, B\); choose those of one model"):
+        gpu_names(3)
