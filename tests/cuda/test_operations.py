@@ -34,6 +34,8 @@ class LastBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # as the block before it gives its result
         return last_block(x, self.upsample, self.norm, self.output)
 
 
