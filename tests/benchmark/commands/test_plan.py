@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from benchmark.protocol.cells import cells_of
 from benchmark.protocol.load import choose_profile, find_protocol, load_protocol
 from benchmark.run import calibration as calibrating
 from benchmark.run.capacity import stage_memory
-from benchmark.run.forecast import counted
 from vesselgan.errors import InputError
 from vesselgan.families import FAMILIES
 from vesselgan.profiling.step_counter import predict_step
@@ -37,22 +37,13 @@ def plan() -> Asked:
 
 
 @pytest.fixture(scope="module")
-def papers(plan: Asked) -> dict[str, Any]:
-    started = time.process_time()
-    result = plan(
-        "paper",
-        "--profile",
-        "paper",
-        "-k",
-        "s0 and not GP and not real",
-        "--gpu-memory",
-        "16GiB",
-        "--device-tflops",
-        "10",
-        "--json",
-    )
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found | {"seconds": time.process_time() - started}
+def smoke(plan: Asked) -> dict[str, Any]:
+    """A device on which SN fits, but for what nobody has measured."""
+    needed = predict_step(WGANConfig(patch_size=(32, 32, 16), steps=1, seed=0, filters=16, batch=4)).peak_bytes
+    size = f"{1.05 * needed / 2**20:.3f}MiB"
+    chosen = ("--profile", "smoke", "-k", "SN or real", "--gpu-memory", size, "--device-tflops", "fp32=10,bf16=40")
+    found: dict[str, Any] = json.loads(plan("paper", *chosen, "--json").stdout)
+    return found | {"memory": 1.05 * needed}
 
 
 def step(found: dict[str, Any], label: str) -> dict[str, Any]:
@@ -60,70 +51,58 @@ def step(found: dict[str, Any], label: str) -> dict[str, Any]:
     return dict(one)
 
 
-def test_the_papers_profile_is_planned_without_data_weights_or_a_gpu(papers: dict[str, Any]) -> None:
-    assert papers["device"] == "cuda"
-    assert papers["training_patches"] == 2350
-    assert papers["data"].startswith("as many subjects as the profile splits")
-    wide = step(papers, "c-SN-MP")
+@pytest.mark.slow
+def test_the_papers_profile_is_planned_without_data_weights_or_a_gpu(plan: Asked) -> None:
+    started = time.process_time()
+    found = json.loads(
+        plan("paper", "--profile", "paper", "--gpu-memory", "16GiB", "--device-tflops", "10", "--json").stdout
+    )
+    assert time.process_time() - started < 40, "under 20 on a quiet machine"
+    assert found["device"] == "cuda"
+    assert found["training_patches"] == 2350
+    assert found["data"].startswith("as many subjects as the profile splits")
+    wide = step(found, "c-SN-MP")
     assert wide["cost"]["parameters"] == 289_123_714 + 18_850_433
     assert wide["steps"] == 100 * 588
-    assert papers["seconds"] < 60, "all of its cells take under 20 on a quiet machine"
+    full, mixed = found["widest"]
+    assert full["filters"] < mixed["filters"], "why the paper widened its model in mixed precision"
 
 
-def test_the_parts_of_the_memory_are_those_of_the_networks(papers: dict[str, Any]) -> None:
-    for each in papers["steps"]:
+def test_the_parts_of_the_memory_are_those_of_the_networks(smoke: dict[str, Any]) -> None:
+    for each in smoke["steps"]:
         memory = each["cost"]["memory"]
         assert sum(memory.values()) == each["peak_bytes"]
-        # Buffers are small beside weights; Adam has two moments.
-        assert memory["parameters"] == pytest.approx(4 * each["cost"]["parameters"], rel=1e-3)
-        assert memory["optimiser"] == pytest.approx(8 * each["cost"]["parameters"], rel=1e-3)
-    full, mixed = (step(papers, label)["cost"]["memory"]["activations"] for label in ("SN", "SN-MP"))
-    assert 0.5 < mixed / full < 0.7, "half the bytes, but for what stays in float32"
+        if each["network"] == "generator":  # beside buffers; Adam has two moments
+            assert memory["parameters"] == pytest.approx(4 * each["cost"]["parameters"], rel=0.1)
+            assert memory["optimiser"] == pytest.approx(8 * each["cost"]["parameters"], rel=0.1)
+    full, mixed = (step(smoke, label)["cost"]["memory"]["activations"] for label in ("SN", "SN-MP"))
+    assert 0.5 < mixed / full < 1, "half the bytes, but for what stays in float32"
 
 
-def test_hours_are_operations_over_the_speed_that_was_given(papers: dict[str, Any]) -> None:
-    narrow = step(papers, "SN-MP")
-    assert narrow["hours"] == pytest.approx(narrow["cost"]["flops"] * narrow["steps"] / 10e12 / 3600)
-    assert papers["hours"] == pytest.approx(
-        sum(one["hours"] * one["trainings"] for one in papers["steps"] if one["labels"])
-    )
+def test_hours_are_operations_over_the_speed_that_was_given(smoke: dict[str, Any]) -> None:
+    for label, speed in (("SN", 10e12), ("SN-MP", 40e12)):
+        own = step(smoke, label)
+        assert own["hours"] == pytest.approx(own["cost"]["flops"] * own["steps"] / speed / 3600)
+    of_all = sum(one["hours"] * one["trainings"] for one in smoke["steps"] if one["labels"])
+    assert smoke["hours"] == pytest.approx(of_all)
 
 
-def test_the_widest_that_fits_is_followed_by_one_that_does_not(papers: dict[str, Any]) -> None:
-    full, mixed = papers["widest"]
+def test_which_cells_fit_follows_the_memory(smoke: dict[str, Any], plan: Asked) -> None:
+    assert smoke["fitting"]["SN_f16_s0"] == "tight"
+    assert smoke["fitting"]["c-SN-MP_f32_s0"] == "no"
+    told = plan(*SMOKE_SN, "--gpu-memory", "0.01MiB").stdout
+    assert "widest WGAN (spectral) in 0.01MiB: none in fp32/tf32" in told
+    assert "fits no: SN_f16_s0" in told
+
+
+def test_the_widest_that_fits_is_followed_by_one_that_does_not(smoke: dict[str, Any]) -> None:
+    full, mixed = smoke["widest"]
     assert full["formats"] == ["fp32", "tf32"]
-    assert full["filters"] < mixed["filters"], "why the paper widened its model in mixed precision"
-    room = 0.85 * 16 * 2**30
-    recipe = load_protocol(find_protocol("paper")).profiles["paper"].recipe
-    assert recipe == "paper_code"
-    assert full["needed_bytes"] <= room
-    family = FAMILIES["wgan"]
-    config = family.configure(
-        {"patch_size": (128, 128, 64), "steps": 1, "seed": 0, "filters": full["filters"] + 8, "batch": 4},
-        cells_of(*_paper())[-1].recipe,
-        1,
-    )
-    assert counted(family, family.sized(config), "cuda").peak_bytes > room
-
-
-def _paper() -> tuple[Any, Any]:
-    loaded = load_protocol(find_protocol("paper"))
-    return loaded, choose_profile(loaded, "paper")[1]
-
-
-def test_which_cells_fit_follows_the_memory(plan: Asked) -> None:
-    def fitting(size: str) -> dict[str, str]:
-        found = json.loads(plan("paper", "--profile", "smoke", "--gpu-memory", size, "--json").stdout)
-        return dict(found["fitting"])
-
-    assert set(fitting("32MiB").values()) == {"yes"}
-    needed = predict_step(WGANConfig(patch_size=(32, 32, 16), steps=1, seed=0, filters=16, batch=4)).peak_bytes
-    between = fitting(f"{1.05 * needed / 2**20:.3f}MiB")
-    assert between["SN_f16_s0"] == "tight"
-    assert between["c-SN-MP_f32_s0"] == "no"
-    nothing = plan(*SMOKE_SN, "--gpu-memory", "0.01MiB").stdout
-    assert "widest WGAN (spectral) in 0.01MiB: none in fp32/tf32" in nothing
-    assert "fits no: SN_f16_s0" in nothing
+    assert full["filters"] <= mixed["filters"]
+    room = 0.85 * smoke["memory"]
+    config = WGANConfig(patch_size=(32, 32, 16), steps=1, seed=0, filters=full["filters"], batch=4)
+    assert full["needed_bytes"] == predict_step(config).peak_bytes <= room
+    assert predict_step(replace(config, filters=full["filters"] + 8)).peak_bytes > room
 
 
 def test_a_calibrated_plan_has_the_time_and_memory_that_were_measured(plan: Asked, tmp_path: Path) -> None:
@@ -165,6 +144,7 @@ def test_a_step_that_does_not_fit_is_a_result_and_the_others_go_on(monkeypatch: 
         return make(self, config, device)
 
     monkeypatch.setattr(type(family), "trainer", refuse)
+    monkeypatch.setattr(calibrating, "FORMATS", ("fp32",))
     found = calibrating.calibrate([("wide", family, wide), ("narrow", family, narrow)], "cpu")
     by_name = {one.what: one for one in found.steps}
     assert by_name["wide"].allocated_bytes is None
