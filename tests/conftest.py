@@ -4,7 +4,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import filelock
@@ -14,6 +15,7 @@ import torch
 
 from vesselgan.data import phantom_subjects, save_volume
 from vesselgan.networks import ResNet10
+from vesselgan.profiling.machine_load import OtherLoad, why_not_steady
 
 # A shell ignores SIGINT on behalf of what it starts in the background, and children inherit that: tests send them some.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -25,12 +27,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run statistical and long checks")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--benchmark") and not config.getoption("benchmark_autosave", None):
+        # For `--benchmark-compare`, the next time on this machine.
+        config.option.benchmark_autosave = datetime.now(UTC).strftime("%Y%m%d_%H%M%S")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Judge whether the machine was busy with something else while a timing was made; the saved JSON says so."""
+    benchmark = getattr(item, "funcargs", {}).get("benchmark")
+    others = OtherLoad() if benchmark is not None else None
+    yield
+    if others is not None and benchmark.stats is not None:
+        cores = others.cores()
+        busy = why_not_steady(benchmark.stats.stats.data, cores, torch.get_num_threads())
+        benchmark.extra_info.update(others_cores=round(cores, 2), busy=busy)
+        if busy:
+            item.add_report_section("call", "busy machine", busy)
+            BUSY.append(f"{item.name}: {busy}")
+
+
+BUSY: list[str] = []  # timings of this session that say nothing
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if BUSY:
+        terminalreporter.section("timings on a busy machine, which support no claim")
+        for line in BUSY:
+            terminalreporter.write_line(line)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     benchmarks, slow = config.getoption("--benchmark"), config.getoption("--slow")
+    cuda = "cuda" in config.getoption("-m")
 
     def wanted(item: pytest.Item) -> bool:
-        is_benchmark = item.get_closest_marker("benchmark") is not None
-        return is_benchmark == bool(benchmarks) and (slow or item.get_closest_marker("slow") is None)
+        is_benchmark, is_cuda, is_slow = (
+            item.get_closest_marker(name) is not None for name in ("benchmark", "cuda", "slow")
+        )
+        return is_benchmark == bool(benchmarks) and is_cuda == cuda and (slow or not is_slow)
 
     config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
     items[:] = [item for item in items if wanted(item)]

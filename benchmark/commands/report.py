@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,8 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
     """Start the MLflow UI on 127.0.0.1 and print the address of the page that compares a run's cells."""
+    if find_spec("mlflow") is None:
+        raise InputError("mlflow is not installed, which shows runs: pip install 'mlflow>=3.5,<4'")
     from benchmark.report.mlflow_mirror import compare_url, experiments_url, store_uri
     from benchmark.results.run_folder import load_run
 

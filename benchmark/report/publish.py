@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmark import __version__
@@ -25,13 +26,17 @@ def publish(out: Path, name: str, *, force: bool = False) -> Path:
         return page
     # Plots and pages take seconds to import: only a run with news pays for them.
     from benchmark.report.exports import write_tables
-    from benchmark.report.mlflow_mirror import sync
     from benchmark.report.run_page import render_report
 
     stamp.unlink(missing_ok=True)
     write_text(folder / "results.json", text)
     write_tables(results, folder)
     render_report(run, results, folder)
+    if find_spec("mlflow") is None:  # it is large, and machines with a GPU may do without
+        print("no mirror written: mlflow is not installed", file=sys.stderr)
+        return page
+    from benchmark.report.mlflow_mirror import sync
+
     try:
         sync(out, name, results)
     except Exception as error:  # whatever MLflow's database does, the files are there and the run has not failed
@@ -44,6 +49,8 @@ def publish(out: Path, name: str, *, force: bool = False) -> Path:
 
 def sync_run(out: Path, name: str) -> None:
     """Rebuild the MLflow mirror of a run from its files. Raises InputError."""
+    if find_spec("mlflow") is None:
+        raise InputError("mlflow is not installed, which writes the mirror: pip install 'mlflow>=3.5,<4'")
     from benchmark.report.mlflow_mirror import sync
 
     results = results_of(load_run(out, name))

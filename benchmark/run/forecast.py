@@ -13,11 +13,22 @@ from benchmark.artifacts.roles import Role
 from benchmark.artifacts.store import Spec
 from benchmark.plan import Plan, Resources
 from vesselgan.families import Family
+from vesselgan.networks.last_block import pieces_as_on
 from vesselgan.profiling.step_counter import StepCost
 from vesselgan.profiling.timing import seconds_per_step
 from vesselgan.training import PrecisionName, choose_precision
 
-__all__ = ["Prediction", "predict", "weighed"]
+__all__ = [
+    "MOST_SIZES",
+    "Prediction",
+    "counted",
+    "disk_bytes",
+    "hours_text",
+    "predict",
+    "probed",
+    "size_text",
+    "weighed",
+]
 
 PROBE_STEPS, PROBE_SECONDS = 3, 2.5
 CUDA_MIB = 1024.0
@@ -47,19 +58,21 @@ class Prediction:
                 f"predicted: {self.sizes} generators of different sizes are not counted, which would take minutes; "
                 "choose some cells with -k"
             ]
-        disk = f", {_size(self.disk_gib)} of disk" if self.disk_gib else ""
+        disk = f", {size_text(self.disk_gib)} of disk" if self.disk_gib else ""
         if self.measured:
-            what = f"to measure {self.measured} configurations, {_size(self.memory_gib)} of tensors in memory together"
+            what = (
+                f"to measure {self.measured} configurations, {size_text(self.memory_gib)} of tensors in memory together"
+            )
             rest = "this is an estimate from counted operations and a timed step here; nothing is trained"
         elif self.trainings:
-            each = ", ".join(f"{label} {_hours(hours)}" for label, hours in self.hours_by_label.items())
-            what = f"of training generators (each: {each}), {_size(self.memory_gib)} of tensors at the peak"
+            each = ", ".join(f"{label} {hours_text(hours)}" for label, hours in self.hours_by_label.items())
+            what = f"of training generators (each: {each}), {size_text(self.memory_gib)} of tensors at the peak"
             rest = (
                 "these are estimates from counted operations and a timed step here; U-Nets and evaluation come on top"
             )
         else:
             return [f"predicted: no generator is left to train{disk}; what is left are other stages, not estimated"]
-        lines = [f"predicted: {_hours(self.hours)} {what}{disk}", rest]
+        lines = [f"predicted: {hours_text(self.hours)} {what}{disk}", rest]
         if self.emulated:
             lines.append(
                 f"{' and '.join(self.emulated)} is emulated on this device, at many times the time of fp32: use a GPU, "
@@ -92,13 +105,13 @@ def predict(plan: Plan, keys: Collection[str]) -> Prediction:
             owners.setdefault(cell.stages[Role.GAN], cell.cell.label)
     total_hours, peak = 0.0, 0
     for key, (family, config) in trainings.items():
-        cost = _cost(family, family.sized(config))
-        hours = config.steps * _seconds(cost, *_probe(family, config.precision, plan.device)) / 3600
+        cost = counted(family, family.sized(config), plan.device)
+        hours = config.steps * _seconds(cost, *probed(family, config.precision, plan.device)) / 3600
         hours_by_label[owners[key]] = hours
         total_hours += hours
         peak = max(peak, cost.peak_bytes)
     emulated = _emulated((config.precision for _, config in trainings.values()), plan.device)
-    disk = _disk_bytes(plan, specs) / 2**30
+    disk = disk_bytes(plan, specs) / 2**30
     return Prediction(
         len(trainings), hours_by_label, total_hours, peak / 2**30, disk, emulated=emulated, stages=len(specs)
     )
@@ -121,7 +134,7 @@ def weighed(plan: Plan, keys: Collection[str]) -> dict[str, Resources]:
         return {}
     taken = {}
     for key, size in sizes.items():
-        mib = _cost(*size).peak_bytes / 2**20
+        mib = counted(*size, plan.device).peak_bytes / 2**20
         memory = mib + CUDA_MIB if plan.device == "cuda" else mib * processes[key]
         taken[key] = replace(plan.resources[key], memory_mib=memory)
     return taken
@@ -138,8 +151,8 @@ def _of_measurement(plan: Plan, spec: Spec) -> Prediction:
     seconds, state, working = 0.0, 0, 0
     configurations = _measured(spec)
     for family, config in configurations:
-        cost = _cost(family, family.sized(config))
-        seconds += steps * _seconds(cost, *_probe(family, config.precision, plan.device))
+        cost = counted(family, family.sized(config), plan.device)
+        seconds += steps * _seconds(cost, *probed(family, config.precision, plan.device))
         state += cost.state_bytes
         working = max(working, cost.peak_bytes - cost.state_bytes)
     emulated = _emulated((config.precision for _, config in configurations), plan.device)
@@ -153,13 +166,15 @@ def _measured(spec: Spec) -> list[tuple[Family[Any], Any]]:
 
 
 @cache
-def _cost(family: Family[Any], config: Any) -> StepCost:
-    return family.step_cost(config)
+def counted(family: Family[Any], config: Any, device: str) -> StepCost:
+    """What a step of a `sized` configuration takes on a `cpu` or `cuda`, which need not be there."""
+    with pieces_as_on(device):
+        return family.step_cost(config)
 
 
 @cache
-def _probe(family: Family[Any], precision: PrecisionName, device: str) -> tuple[int, float]:
-    """Operations and seconds of a small step."""
+def probed(family: Family[Any], precision: PrecisionName, device: str) -> tuple[int, float]:
+    """Operations and seconds of a small step, timed on this device."""
     config = family.probe(precision)
     cost = family.step_cost(config)
     trainer = family.trainer(config, device)
@@ -179,8 +194,8 @@ def _emulated(formats: Iterable[PrecisionName], device: str) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(formats) if not choose_precision(name, device).native)
 
 
-def _disk_bytes(plan: Plan, specs: Mapping[str, Spec]) -> float:
-    """Synthetic pairs (three bytes a voxel) are nearly all of it, beside the volumes themselves."""
+def disk_bytes(plan: Plan, specs: Mapping[str, Spec]) -> float:
+    """What these stages write: synthetic pairs (three bytes a voxel) are nearly all of it, beside the volumes."""
     profile = plan.profile
     made = {cell.stages[Role.PAIRS] for cell in plan.cells if cell.cell.has_generator and Role.PAIRS in cell.stages}
     sets = len(made & specs.keys())
@@ -190,12 +205,14 @@ def _disk_bytes(plan: Plan, specs: Mapping[str, Spec]) -> float:
     return sets * profile.pairs * math.prod(profile.patch) * 3 + volumes
 
 
-def _hours(hours: float) -> str:
+def hours_text(hours: float) -> str:
+    """For people."""
     minutes = hours * 60
     if hours >= 72:
         return f"{hours / 24:.0f} days"
     return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 1 else "under a minute"
 
 
-def _size(gib: float) -> str:
+def size_text(gib: float) -> str:
+    """For people."""
     return f"{gib:.1f} GiB" if gib >= 1 else f"{gib * 1024:.0f} MiB"

@@ -37,7 +37,7 @@ def small(command: str) -> list[str]:
     words = re.findall(r'"[^"]*"|\S+', command.removeprefix(PROGRAM))
     words = [word.strip('"').replace("-laptop", "-smoke").replace("SN_f64", "SN_f16") for word in words]
     words = ["20" if before == "--count" else word for before, word in zip(["", *words], words, strict=False)]
-    if words[0] == "run":
+    if words[0] in ("run", "plan"):
         if "--profile" in words:
             words[words.index("--profile") + 1] = "smoke"
         else:

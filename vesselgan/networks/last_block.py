@@ -7,6 +7,8 @@ backwards, in the form that is fast for it (``folding``, ``upsampling``). Same n
 gradient of the bias before BatchNorm: rounding error around zero elsewhere, exactly zero here.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,10 +19,11 @@ from torch.nn import functional as F
 from vesselgan.networks.folding import fold, folded_weight, folded_weight_gradient, unfold
 from vesselgan.networks.upsampling import UpsampleConv3d, transposed_weight, transposed_weight_gradient
 
-__all__ = ["last_block"]
+__all__ = ["last_block", "pieces_as_on"]
 
 # A piece's share of the upsampled tensor: small enough for a CPU's cache, large enough to keep a GPU busy.
-_PIECE_BYTES_CPU, _PIECE_BYTES_GPU = 2**22, 2**28
+_PIECE_BYTES = {"cpu": 2**22, "cuda": 2**28}
+_counted_on: list[str] = []
 
 _aten = torch.ops.aten
 
@@ -44,6 +47,16 @@ def last_block(hidden: Tensor, upsample: UpsampleConv3d, norm: nn.BatchNorm3d, o
         mean_before.lerp_(mean, norm.momentum)
         variance_before.lerp_(variance * (count / (count - 1)), norm.momentum)
     return result  # type: ignore[no-any-return]
+
+
+@contextmanager
+def pieces_as_on(device_type: str) -> Iterator[None]:
+    """Take pieces of the size that this device has, `cpu` or `cuda`: for whoever counts a GPU's memory without one."""
+    _counted_on.append(device_type)
+    try:
+        yield
+    finally:
+        _counted_on.pop()
 
 
 class _LastBlock(torch.autograd.Function):
@@ -140,8 +153,8 @@ class _LastBlock(torch.autograd.Function):
 def _split(hidden: Tensor, taps: Tensor) -> tuple[Tensor, ...]:
     """Samples in groups whose upsampled tensors are about a piece."""
     sample_bytes = hidden[0].numel() // hidden.shape[1] * 8 * taps.shape[1] * hidden.element_size()
-    piece_bytes = _PIECE_BYTES_CPU if hidden.device.type == "cpu" else _PIECE_BYTES_GPU
-    return torch.split(hidden, max(1, piece_bytes // sample_bytes))
+    device_type = _counted_on[-1] if _counted_on else hidden.device.type
+    return torch.split(hidden, max(1, _PIECE_BYTES[device_type] // sample_bytes))
 
 
 def _statistics(pieces: list[Tensor], like: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,20 +1,33 @@
 """Tensor memory and FLOPs of a training step, counted rather than sampled; also for sizes that do not fit here."""
 
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, replace
+from itertools import count
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from vesselgan.training import Precision, PrecisionName, WGANTrainer
+from vesselgan.training import Precision, PrecisionName, UNetConfig, UNetTrainer, WGANTrainer
 
-__all__ = ["MEMORY_DEFINITION", "StepCost", "StepCounter", "Trainer", "predict_step", "state_tensors"]
+__all__ = [
+    "MEMORY_DEFINITION",
+    "StepCost",
+    "StepCounter",
+    "StepMemory",
+    "Trainer",
+    "predict_step",
+    "predict_unet_step",
+    "state_tensors",
+    "watched_step",
+]
 
 MEMORY_DEFINITION = (
     "highest sum of live tensor bytes in one training step (weights, gradients, optimiser state, activations); "
@@ -22,21 +35,48 @@ MEMORY_DEFINITION = (
 )
 
 
-class Trainer(Protocol):
-    """What makes the training steps that are counted or timed."""
+Kind = Literal["parameters", "gradients", "optimiser"]
 
-    device: torch.device
-    precision: Precision
+
+class Stateful(Protocol):
+    """What has networks, and keeps something between the steps that it trains them with."""
 
     @property
     def networks(self) -> Sequence[nn.Module]:
         """What is trained."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, the optimisers' state, and whatever else stays between steps."""
+
+
+class Trainer(Stateful, Protocol):
+    """What makes the training steps that are counted or timed."""
+
+    device: torch.device
+    precision: Precision
+
     def step(self, real: Tensor) -> object:
         """Make one on real pairs (B, 2, X, Y, Z)."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, the optimisers' state, and whatever else stays between steps."""
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes of the tensors that are alive at the peak of a training step, by what they are.
+
+    ``parameters`` are weights and buffers. ``gradients`` are those that an optimiser was given later in the step.
+    ``optimiser`` is its moments, and averages of weights. ``activations`` is everything else: what the backward needs,
+    the patches, copies in another number format, results on their way.
+    """
+
+    parameters: int
+    gradients: int
+    optimiser: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """The peak."""
+        return sum(astuple(self))
 
 
 class StepCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -50,22 +90,52 @@ class StepCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
         self.peak = 0
+        self.state = 0  # alive before the step, where `watched_step` made it
         self.flops = 0
-        self._known: set[int] = set()
+        # Storages are numbered, since Python gives an id again.
+        self._numbers, self._known = count(), dict[int, int]()
+        self._bytes: dict[int, int] = {}
+        self._at_peak: dict[int, int] = {}
+        self._kinds: dict[int, Kind] = {}
 
-    def watch(self, *tensors: Tensor) -> None:
-        """Count the storages of these tensors from now until they die."""
+    def watch(self, *tensors: Tensor, kind: Kind | None = None) -> None:
+        """Count the storages of these tensors from now until they die; `kind` says what they are, also later."""
         for tensor in tensors:
             storage = tensor.untyped_storage()
-            name = id(storage)
+            name, nbytes = id(storage), storage.nbytes()
             if name not in self._known:
-                self._known.add(name)
-                self.live += storage.nbytes()
-                self.peak = max(self.peak, self.live)
-                weakref.finalize(storage, self._forget, name, storage.nbytes())
+                self._known[name] = number = next(self._numbers)
+                self._bytes[number] = nbytes
+                self.live += nbytes
+                if self.live > self.peak:
+                    self.peak, self._at_peak = self.live, self._bytes.copy()
+                weakref.finalize(storage, self._forget, name, nbytes)
+            if kind:
+                self._kinds[self._known[name]] = kind
+
+    def memory(self) -> StepMemory:
+        """What was alive at the peak. Gradients are told apart where `gradients_told` was around the step."""
+        sums = {"parameters": 0, "gradients": 0, "optimiser": 0, "activations": 0}
+        for number, nbytes in self._at_peak.items():
+            sums[self._kinds.get(number, "activations")] += nbytes
+        return StepMemory(**sums)
+
+    @contextmanager
+    def gradients_told(self) -> Iterator[None]:
+        """Take what optimisers are given for gradients, whenever it was made."""
+
+        def tell(optimiser: torch.optim.Optimizer, *_: Any) -> None:
+            weights = (weight for group in optimiser.param_groups for weight in group["params"])
+            self.watch(*(weight.grad for weight in weights if weight.grad is not None), kind="gradients")
+
+        handle = register_optimizer_step_pre_hook(tell)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def _forget(self, name: int, nbytes: int) -> None:
-        self._known.discard(name)
+        del self._bytes[self._known.pop(name)]
         self.live -= nbytes
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -81,11 +151,17 @@ class StepCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a training step takes: floating-point operations, bytes of live tensors at the peak and between steps."""
+    """What a training step takes: weights, operations, bytes of tensors at its peak and between steps."""
 
+    parameters: int
     flops: int
-    peak_bytes: int
+    memory: StepMemory
     state_bytes: int
+
+    @property
+    def peak_bytes(self) -> int:
+        """Live tensors at the peak."""
+        return self.memory.total
 
 
 def predict_step(config: Any, make: Callable[[Any, str], Trainer] = WGANTrainer) -> StepCost:
@@ -93,22 +169,52 @@ def predict_step(config: Any, make: Callable[[Any, str], Trainer] = WGANTrainer)
 
     ``make(config, device)`` gives the trainer of a configuration, which has `precision`, `batch` and `patch_size`.
     """
-    # Equal in bytes and products, and countable on a CPU: a GradScaler would have to read numbers that are not there.
-    countable: dict[str, PrecisionName] = {"fp16": "bf16", "tf32": "fp32"}
-    config = replace(config, precision=countable.get(config.precision, config.precision))
+    config = replace(config, precision=_countable(config.precision))
     with FakeTensorMode():
         trainer = make(config, "cpu")
-        real = torch.empty(config.batch, 2, *config.patch_size)
-        trainer.step(real)  # makes the optimisers' state
-        with StepCounter() as counter:
-            counter.watch(real, *state_tensors(trainer))
-            state = counter.live
-            trainer.step(real)
-    return StepCost(counter.flops, counter.peak, state)
+        return _predicted(trainer, trainer.step, torch.empty(config.batch, 2, *config.patch_size))
 
 
-def state_tensors(trainer: Trainer) -> list[Tensor]:
+def predict_unet_step(config: UNetConfig, patch_size: Sequence[int]) -> StepCost:
+    """The same for a step of a U-Net on patches (X, Y, Z)."""
+    with FakeTensorMode():
+        trainer = UNetTrainer(replace(config, precision=_countable(config.precision)), "cpu")
+        images, labels = torch.empty(2, config.batch, 1, *patch_size).unbind()
+        return _predicted(trainer, trainer.step, images.clone(), labels.clone())
+
+
+def watched_step(trainer: Stateful, step: Callable[..., object], *inputs: Tensor) -> StepCounter:
+    """Call `step(*inputs)`, which is not the first step of the trainer, and count it."""
+    counter = StepCounter()
+    with counter, counter.gradients_told():
+        counter.watch(*inputs)
+        weights = [tensor for network in trainer.networks for tensor in (*network.parameters(), *network.buffers())]
+        counter.watch(*weights, kind="parameters")
+        state = state_tensors(trainer)
+        given = {id(tensor.untyped_storage()) for tensor in weights}
+        counter.watch(*(one for one in state if id(one.untyped_storage()) not in given), kind="optimiser")
+        gradients = (weight.grad for weight in weights)
+        counter.watch(*(gradient for gradient in gradients if gradient is not None), kind="gradients")
+        counter.state = counter.live
+        step(*inputs)
+    return counter
+
+
+def state_tensors(trainer: Stateful) -> list[Tensor]:
     """Weights, buffers, gradients and optimiser state of a trainer."""
     parameters = [parameter for network in trainer.networks for parameter in network.parameters()]
     state = [leaf for leaf in tree_leaves(trainer.state_dict()) if isinstance(leaf, Tensor)]
     return state + [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def _predicted(trainer: Stateful, step: Callable[..., object], *inputs: Tensor) -> StepCost:
+    step(*inputs)  # makes the optimisers' state
+    counter = watched_step(trainer, step, *inputs)
+    parameters = sum(weight.numel() for network in trainer.networks for weight in network.parameters())
+    return StepCost(parameters, counter.flops, counter.memory(), counter.state)
+
+
+def _countable(precision: PrecisionName) -> PrecisionName:
+    """Equal in bytes and products. On a CPU, a GradScaler would have to read numbers that are not there."""
+    alike: dict[PrecisionName, PrecisionName] = {"fp16": "bf16", "tf32": "fp32"}
+    return alike.get(precision, precision)

@@ -139,6 +139,11 @@ class UNetTrainer:
         self._best: dict[str, Tensor] | None = None
 
     @property
+    def networks(self) -> tuple[UNet]:
+        """What is trained."""
+        return (self.unet,)
+
+    @property
     def finished(self) -> bool:
         """Whether the last step is done or patience has run out."""
         return self.stopping.stop or self.steps_done >= self.config.max_steps

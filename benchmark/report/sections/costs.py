@@ -52,6 +52,7 @@ def cost_view(results: Results, marks: Mapping[str, ArmMark]) -> CostView | None
             f"stage at its side{alone}: {plural(measurement['rounds'], 'round')} in which all configurations took "
             f"turns, {plural(measurement['steps_timed'], 'step')} each in all after a warm-up. One step trains a "
             "generator once, and a critic beside it, if there is one."
+            + (" Not yet measured on a GPU." if environment["device"] == "cpu" else "")
         ),
         memory_definition=measurement["memory_definition"],
         precision_note=(

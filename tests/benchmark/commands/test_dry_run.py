@@ -45,7 +45,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dry_run(counted: dict[Any, StepCost], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
     """The command, in this process. A step of each kind is counted once, at a small size; no speed is measured."""
 
-    def count(family: Family[Any], config: Any) -> StepCost:
+    def count(family: Family[Any], config: Any, device: str) -> StepCost:
         kind = replace(config, patch_size=(32, 32, 16), filters=16, batch=2, ema=config.ema and 0.9)
         kind = replace(kind, precision="fp32" if config.precision == "fp32" else "bf16")
         if isinstance(kind, WGANConfig):
@@ -54,8 +54,8 @@ def dry_run(counted: dict[Any, StepCost], monkeypatch: pytest.MonkeyPatch, tmp_p
             counted[kind] = family.step_cost(kind)
         return counted[kind]
 
-    monkeypatch.setattr(prediction, "_cost", count)
-    monkeypatch.setattr(prediction, "_probe", lambda family, precision, device: (10**9, 1.0))
+    monkeypatch.setattr(prediction, "counted", count)
+    monkeypatch.setattr(prediction, "probed", lambda family, precision, device: (10**9, 1.0))
 
     def run(*arguments: object) -> Result:
         command = ["run", *map(str, arguments), "--dry-run", "--out", str(tmp_path), "--device", "cpu"]

@@ -14,7 +14,7 @@ from run_folders import make_run
 
 from benchmark.report import mlflow_mirror
 from benchmark.report.mlflow_mirror import MlflowClient, database
-from benchmark.report.publish import sync_run
+from benchmark.report.publish import publish, sync_run
 from vesselgan.errors import InputError
 
 # MLflow makes its schema in some sixty steps; this one dies behind a column of one of them.
@@ -123,3 +123,15 @@ def test_a_database_that_is_in_use_stays_where_it_is(good: Path, out: Path, monk
         with pytest.raises(InputError, match=r"mlflow\.db: the MLflow mirror was not written \(database is locked\)"):
             sync_run(out, "r-p")
     assert not (out / "runs/mlflow.db.1").exists()
+
+
+def test_without_mlflow_a_report_says_so_in_one_line(
+    finished_smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished_smoke, tmp_path / "out")
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    page = publish(tmp_path / "out", "paper-smoke", force=True)
+    assert page.is_file()
+    assert capsys.readouterr().err == "no mirror written: mlflow is not installed\n"
+    with pytest.raises(InputError, match="mlflow is not installed, which writes the mirror: pip install"):
+        sync_run(tmp_path / "out", "paper-smoke")

@@ -75,7 +75,7 @@ def test_a_strided_convolution_has_the_gradients_of_a_gradient_penalty(size: tup
 def test_the_last_block_equals_its_four_layers_in_pieces_of_any_size(
     piece_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(last_block.__globals__, "_PIECE_BYTES_CPU", piece_bytes)
+    monkeypatch.setitem(last_block.__globals__["_PIECE_BYTES"], "cpu", piece_bytes)
     upsample, norm, output = UpsampleConv3d(6, 4), nn.BatchNorm3d(4), nn.Conv3d(4, 2, 3, padding=1)
     layers = nn.Sequential(upsample, norm, nn.ReLU(), output).double()
     torch.manual_seed(0)
