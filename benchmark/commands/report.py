@@ -37,7 +37,8 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
     """Start the MLflow UI on 127.0.0.1 and print the address of the page that compares a run's cells."""
-    from benchmark.report.mlflow_mirror import compare_url, experiments_url, store_uri
+    from benchmark.report.mlflow_mirror import run_urls, store_uri
+    from benchmark.report.mlflow_view import experiments_url
     from benchmark.results.run_folder import load_run
 
     runs = sorted(path.parent.name for path in (out / "runs").glob("*/run.json"))
@@ -48,9 +49,14 @@ def ui(
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise InputError(f"port {port} of 127.0.0.1 is taken; choose another with --port")
-    told = f"compare the cells: {compare_url(out, name, port)}" if name else f"all runs: {experiments_url(port)}"
+    if name:
+        table, side_by_side = run_urls(out, name, port)
+        told = f"compare the cells: {table}\nside by side: {side_by_side}"
+    else:
+        told = f"all runs: {experiments_url(port)}"
     console.print(told, soft_wrap=True, highlight=False)
     sys.stdout.flush()
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # nothing here needs its job runners, eight processes
     server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri(out)]
     os.execv(sys.executable, [*server, "--host", "127.0.0.1", "--port", str(port)])
 
