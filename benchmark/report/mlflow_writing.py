@@ -70,17 +70,17 @@ def write_all(client: MlflowClient, experiment_id: str, contents: Iterable[Conte
         _delete(client, experiment_id, run.info.run_id)
 
 
-def keep_artifacts_in(client: MlflowClient, experiment_id: str, folder: str) -> None:
-    """Let the artifacts of an experiment lie in this folder (an address): somebody may have moved what holds both."""
+def keep_artifacts_in(client: MlflowClient, experiment_id: str, folder: str | None) -> None:
+    """Let artifacts lie in this folder, which somebody may have moved; None leaves their place to a server."""
     store: Any = client._tracking_client.store
     old = client.get_experiment(experiment_id).artifact_location
-    if old == folder or not isinstance(store, SqlAlchemyStore):
+    if folder in (None, old) or not isinstance(store, SqlAlchemyStore):
         return
     with store.ManagedSessionMaker() as session:
         session.query(SqlExperiment).filter_by(experiment_id=int(experiment_id)).update({"artifact_location": folder})
         for table, column in ((SqlRun, "artifact_uri"), (SqlLoggedModel, "artifact_location")):
             for row in session.query(table).filter_by(experiment_id=int(experiment_id)):
-                setattr(row, column, folder + getattr(row, column).removeprefix(old))
+                setattr(row, column, f"{folder}{getattr(row, column).removeprefix(old)}")
 
 
 def mirrored_runs(client: MlflowClient, experiment_id: str) -> list[Run]:
