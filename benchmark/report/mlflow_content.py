@@ -67,7 +67,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Content:
-    """Of a cell, or of the whole run, which is no cell. `started` is in seconds since 1970, `seconds` what it took."""
+    """Of a cell, or of the whole run, which is no cell. `span`: when it began, and how long it took, in seconds."""
 
     cell: str
     name: str
@@ -76,8 +76,7 @@ class Content:
     tags: Mapping[str, str]
     note: str
     status: Status
-    started: float
-    seconds: float
+    span: tuple[float, float]
     data: Mapping[str, str]
     artifacts: Sequence[Artifact] = ()
     models: Sequence[Model] = field(default=())
@@ -97,6 +96,7 @@ def contents_of(run: Run, results: Results, report: Path) -> Iterator[Content]:
     cells = results["cells"]
     tags = _tags(results)
     times = [_times(run, record) for record in run.cells]
+    planned = (run.folder / "run.json").stat().st_mtime
     data = _data(results)
     drawn = [figure for figure in (_prd(run, results),) if figure]
     statuses = {cell["status"] for cell in cells}
@@ -108,7 +108,7 @@ def contents_of(run: Run, results: Results, report: Path) -> Iterator[Content]:
         tags=tags | _environment(results) | {"level": "run"},
         note=_run_note(results),
         status="failed" if "failed" in statuses else "unfinished" if "unfinished" in statuses else "done",
-        **_span([time for of_cell in times for time in of_cell]),
+        span=_span([time for of_cell in times for time in of_cell], planned),
         data=data,
         artifacts=[*(_copy(report / name, f"report/{name}") for name in REPORT if (report / name).is_file()), *drawn],
     )
@@ -121,7 +121,7 @@ def contents_of(run: Run, results: Results, report: Path) -> Iterator[Content]:
             tags=tags | {"level": "cell", "status": cell["status"], "variant": cell["variant"] or cell["label"]},
             note=_cell_note(cell, results),
             status=cell["status"],
-            **_span(of_cell),
+            span=_span(of_cell, planned),
             data=data,
             artifacts=[each for each in (_prd(replace(run, cells=[record]), results), _samples(run, record)) if each],
             models=list(_models(run, record, results["settings"].get("patch", ()))),
@@ -276,13 +276,13 @@ def _times(run: Run, record: CellRecord) -> list[tuple[str, float, float]]:
     return [(record["stages"][role], ends[role] - took, ends[role]) for role, took in seconds.items()]
 
 
-def _span(times: Sequence[tuple[str, float, float]]) -> dict[str, float]:
+def _span(times: Sequence[tuple[str, float, float]], planned: float) -> tuple[float, float]:
     """When it began, and for how long anything of it was computed: pauses, and what ran at once, count once."""
-    covered, until = 0.0, 0.0
+    covered, until = 0.0, planned if not times else 0.0
     for _, begin, end in sorted(set(times), key=lambda each: each[1]):
         covered += max(0.0, end - max(begin, until))
         until = max(until, end)
-    return {"started": until - covered, "seconds": covered}
+    return until - covered, covered
 
 
 def _copy(path: Path, place: str) -> Artifact:

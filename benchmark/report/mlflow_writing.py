@@ -112,7 +112,7 @@ def _write(
     same_links = all(before.get(key) == value for key, value in links.items())
     if old and same_links and before.get(CONTENT) == content.sha256:
         return str(old.info.run_id)
-    started_ms = int(1000 * content.started)
+    started_ms, took_ms = (round(1000 * seconds) for seconds in content.span)
     if old and _emptied(client, old.info.run_id, started_ms):
         run_id = str(old.info.run_id)
         if CONTENT in before:  # until all is written
@@ -125,7 +125,7 @@ def _write(
     params = [Param(key, str(value)) for key, value in content.params.items() if value is not None]
     for start in range(0, len(params), PARAMS):
         client.log_batch(run_id, params=params[start : start + PARAMS])
-    ended_ms = started_ms + int(1000 * content.seconds)
+    ended_ms = started_ms + took_ms
     for start in range(0, len(content.metrics), BATCH):
         part = content.metrics[start : start + BATCH]
         client.log_batch(run_id, metrics=[Metric(key, value, ended_ms, step) for key, value, step in part])

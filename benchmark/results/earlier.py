@@ -99,7 +99,7 @@ def find_results(source: str, out: Path) -> FoundResults:
     Raises InputError: nothing there, several, damaged, of a later format, or of something else than a run.
     """
     path = _path(source, out)
-    content = read_json(path, dict[str, object])  # type: ignore[arg-type]  # any JSON object
+    content = read_json(path, dict[str, object])
     number = content.get("format", 0)
     if not isinstance(number, int) or number > FORMAT:
         raise InputError(f"{path}: has format {number}, and this program reads up to {FORMAT}; update the program")
@@ -129,5 +129,5 @@ def _path(source: str, out: Path) -> Path:
 
 
 def _is_of_a_run(path: Path) -> bool:
-    content: Mapping[str, object] = read_json(path, dict[str, object])  # type: ignore[arg-type]
+    content: Mapping[str, object] = read_json(path, dict[str, object])
     return "profile" in content
