@@ -335,6 +335,6 @@ def _stated(
 
 
 def _with_holm(differences: Sequence[Difference]) -> list[Difference]:
-    tested = [each for each in differences if each.p is not None]
-    corrected = dict(zip(map(id, tested), holm([each.p for each in tested]), strict=True)) if tested else {}
-    return [replace(each, p_holm=float(corrected[id(each)])) if each.p is not None else each for each in differences]
+    tested = [p for each in differences if (p := each.p) is not None]
+    corrected = iter(holm(tested).tolist()) if tested else iter(())
+    return [each if each.p is None else replace(each, p_holm=next(corrected)) for each in differences]

@@ -98,7 +98,7 @@ def _tolerance(given: Sequence[str]) -> "Tolerance":
         if not 0 <= value < float("inf"):
             raise InputError(f"--tolerance {text!r}: give a limit such as 5%, dsc/all=0.01 or step_time_ms=20%")
         if metric and metric not in every():
-            raise InputError(f"--tolerance {text!r}: no metric {metric!r}{did_you_mean(metric, every())}")
+            raise InputError(f"--tolerance {text!r}: no metric {metric!r}{did_you_mean(metric, list(every()))}")
         if limit.endswith("%"):
             if metric:
                 shares[metric] = value / 100

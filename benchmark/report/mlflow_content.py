@@ -104,7 +104,7 @@ def contents_of(run: Run, results: Results, report: Path) -> Iterator[Content]:
         cell="",
         name=run.name,
         params={"data": results["data"]["description"]} | dict(_settings(results)),
-        metrics=[*answer_metrics(results), *_system(run)],
+        metrics=[*_run_metrics(results), *answer_metrics(results), *_system(run)],
         tags=tags | _environment(results) | {"level": "run"},
         note=_run_note(results),
         status="failed" if "failed" in statuses else "unfinished" if "unfinished" in statuses else "done",
@@ -137,21 +137,25 @@ def cell_params(cell: CellResult) -> dict[str, object]:
 
 
 def answer_metrics(results: Results) -> list[Point]:
-    """Verdict counts, the gap to real data, each label's share of the real gain and its distances from the floor."""
-    values: dict[str, float | None] = {}
-    for claim in results["claims"]:
-        name = f"claims/{claim['verdict']}"
-        values[name] = (values.get(name) or 0) + 1
-    for region in results["answer"]["regions"] if results["answer"] else []:
-        where = region["metric"].partition("/")[2]
-        values |= {f"gap/{where}": region["difference"], f"{GAIN}/{where}": region["share"]["value"]}
-    values |= {f"{GAIN}/{gain['metric'].partition('/')[2]}/{gain['label']}": gain["value"] for gain in results["gain"]}
+    """Each label's shares of the real gain and its distances from the floor, as metrics of the whole run."""
+    values = {f"{GAIN}/{gain['metric'].partition('/')[2]}/{gain['label']}": gain["value"] for gain in results["gain"]}
     for label, entry in (results["realism"]["labels"] if results["realism"] else {}).items():
         values |= {f"{name}/{label}": entry[name] for name in THRESHOLDS}
-    for cell in results["cells"]:
-        values[f"cells/{cell['status']}"] = (values.get(f"cells/{cell['status']}") or 0) + 1
     # MLflow takes letters, digits and few signs; a label may be `real n=1 + SN`.
     return [(re.sub(r"[^\w./: -]", "_", key), value, 0) for key, value in values.items() if value is not None]
+
+
+def _run_metrics(results: Results) -> Iterator[Point]:
+    """How many claims have which verdict and cells which status, and what the best label falls short by."""
+    for kind, words in (
+        ("claims", [claim["verdict"] for claim in results["claims"]]),
+        ("cells", [cell["status"] for cell in results["cells"]]),
+    ):
+        yield from ((f"{kind}/{word}", words.count(word), 0) for word in dict.fromkeys(words))
+    for region in results["answer"]["regions"] if results["answer"] else []:
+        where = region["metric"].partition("/")[2]
+        values = {f"gap/{where}": region["difference"], f"{GAIN}/{where}": region["share"]["value"]}
+        yield from ((name, value, 0) for name, value in values.items() if value is not None)
 
 
 def _values(cell: CellResult, results: Results) -> Iterator[Point]:

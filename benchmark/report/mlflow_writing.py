@@ -4,6 +4,7 @@ A cell keeps its MLflow run, with its id and what people wrote into it, also whe
 calls cannot have values of a run replaced: there a run that changed is made anew, with people's notes and tags.
 """
 
+import inspect
 import json
 import platform
 import tempfile
@@ -76,7 +77,7 @@ def keep_artifacts_in(client: MlflowClient, experiment_id: str, folder: str | No
     old = client.get_experiment(experiment_id).artifact_location
     if folder in (None, old) or not isinstance(store, SqlAlchemyStore):
         return
-    with store.ManagedSessionMaker() as session:
+    with _session(store) as session:
         session.query(SqlExperiment).filter_by(experiment_id=int(experiment_id)).update({"artifact_location": folder})
         for table, column in ((SqlRun, "artifact_uri"), (SqlLoggedModel, "artifact_location")):
             for row in session.query(table).filter_by(experiment_id=int(experiment_id)):
@@ -154,12 +155,18 @@ def _emptied(client: MlflowClient, run_id: str, started_ms: int) -> bool:
     store: Any = client._tracking_client.store
     if not isinstance(store, SqlAlchemyStore):
         return False
-    with store.ManagedSessionMaker() as session:
+    with _session(store) as session:
         for table in (SqlMetric, SqlLatestMetric, SqlParam):
             session.query(table).filter(table.run_uuid == run_id).delete()
         session.query(SqlInput).filter((SqlInput.destination_id == run_id) | (SqlInput.source_id == run_id)).delete()
         session.query(SqlRun).filter(SqlRun.run_uuid == run_id).update({"start_time": started_ms})
     return True
+
+
+def _session(store: SqlAlchemyStore) -> Any:
+    """One that may write, which later versions of MLflow have to be told."""
+    maker = store.ManagedSessionMaker
+    return maker(read_only=False) if "read_only" in inspect.signature(maker).parameters else maker()
 
 
 def _log_data(client: MlflowClient, run_id: str, data: Mapping[str, str]) -> None:
