@@ -147,10 +147,11 @@ def answer_metrics(results: Results) -> list[Point]:
 
 def _run_metrics(results: Results) -> Iterator[Point]:
     """How many claims have which verdict and cells which status, and what the best label falls short by."""
-    for kind, words in (
-        ("claims", [claim["verdict"] for claim in results["claims"]]),
-        ("cells", [cell["status"] for cell in results["cells"]]),
-    ):
+    told: dict[str, list[str]] = {
+        "claims": [claim["verdict"] for claim in results["claims"]],
+        "cells": [cell["status"] for cell in results["cells"]],
+    }
+    for kind, words in told.items():
         yield from ((f"{kind}/{word}", words.count(word), 0) for word in dict.fromkeys(words))
     for region in results["answer"]["regions"] if results["answer"] else []:
         where = region["metric"].partition("/")[2]
