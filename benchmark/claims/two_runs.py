@@ -38,7 +38,8 @@ class Tolerance:
     """How much worse a value may be: a share of the first run's, or an amount of its own for some metrics."""
 
     share: float = 0.05
-    shares: Mapping[str, float] = field(default_factory=dict)
+    # Of one code on one busy machine, two runs differed by 24 to 30 %; on a quiet one, less may be asked for.
+    shares: Mapping[str, float] = field(default_factory=lambda: {"step_time_ms": 0.5})
     amounts: Mapping[str, float] = field(default_factory=dict)
 
     def judges(self, metric: str) -> bool:

@@ -88,7 +88,8 @@ def _tolerance(given: Sequence[str]) -> "Tolerance":
     from benchmark.metrics.registry import every
     from vesselgan.errors import did_you_mean
 
-    share, shares, amounts = Tolerance().share, {}, {}
+    usual = Tolerance()
+    share, shares, amounts = usual.share, dict(usual.shares), {}
     for text in given:
         metric, _, limit = text.rpartition("=")
         try:
@@ -120,7 +121,7 @@ def _show(first: "FoundResults", second: "FoundResults", compared: "RunCompariso
     def say(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False)
 
-    for line in side_lines(first, second):
+    for line in [*side_lines(first, second), *compared.notes]:
         say(line)
     say("\nwhat changed")
     rows = change_rows(compared)
@@ -128,8 +129,7 @@ def _show(first: "FoundResults", second: "FoundResults", compared: "RunCompariso
     for group, name, before, after in rows:
         table.add_row(group, *map(escape, (name, before, after)))
     console.print(table)
-    for line in [stage_line(compared), *compared.notes]:
-        say(line)
+    say(stage_line(compared))
     for cell in compared.not_repeated:
         say(f"{cell}: all of its stages are the same, and its results are not")
     for what, cells in (("A", compared.only_first), ("B", compared.only_second)):

@@ -37,7 +37,7 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
     """Start the MLflow UI on 127.0.0.1 and print the address of the page that compares a run's cells."""
-    from benchmark.report.mlflow_mirror import run_urls, store_uri
+    from benchmark.report.mlflow_mirror import all_urls, run_urls, store_uri
     from benchmark.report.mlflow_view import experiments_url
     from benchmark.results.run_folder import load_run
 
@@ -53,7 +53,8 @@ def ui(
         table, side_by_side = run_urls(out, name, port)
         told = f"compare the cells: {table}\nside by side: {side_by_side}"
     else:
-        told = f"all runs: {experiments_url(port)}"
+        lines = [f"{run}: {url}" for run, url in all_urls(out, runs, port).items()]
+        told = "\n".join([f"all runs: {experiments_url(port)}", *lines])
     console.print(told, soft_wrap=True, highlight=False)
     sys.stdout.flush()
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # nothing here needs its job runners, eight processes

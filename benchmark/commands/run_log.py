@@ -107,6 +107,7 @@ class MachineWatch:
                 memory = psutil.virtual_memory()
                 reading = {
                     "step": step,
+                    "time": round(time.time(), 1),  # seconds since 1970
                     "cpu_utilization_percentage": psutil.cpu_percent(),
                     "system_memory_usage_megabytes": round((memory.total - memory.available) / 1e6),
                     "system_memory_usage_percentage": memory.percent,

@@ -79,7 +79,9 @@ class Content:
     span: tuple[float, float]
     data: Mapping[str, str]
     artifacts: Sequence[Artifact] = ()
-    models: Sequence[Model] = field(default=())
+    models: Sequence[Model] = ()
+    system: Sequence[Point] = ()
+    system_times: Mapping[int, float] = field(default_factory=dict)  # step -> seconds since 1970
 
     @property
     def sha256(self) -> str:
@@ -87,7 +89,7 @@ class Content:
         files = [[each.place, each.sha256] for each in self.artifacts] + [
             [each.kind, each.sha256] for each in self.models
         ]
-        values = [self.params, self.metrics, self.tags, self.note, self.status, self.data, files]
+        values = [self.params, self.metrics, self.system, self.tags, self.note, self.status, self.data, files]
         return text_sha256(canonical_json(values))
 
 
@@ -100,16 +102,19 @@ def contents_of(run: Run, results: Results, report: Path) -> Iterator[Content]:
     data = _data(results)
     drawn = [figure for figure in (_prd(run, results),) if figure]
     statuses = {cell["status"] for cell in cells}
+    system, times_of_system = _system(run)
     yield Content(
         cell="",
         name=run.name,
         params={"data": results["data"]["description"]} | dict(_settings(results)),
-        metrics=[*_run_metrics(results), *answer_metrics(results), *_system(run)],
+        metrics=[*_run_metrics(results), *answer_metrics(results)],
         tags=tags | _environment(results) | {"level": "run"},
         note=_run_note(results),
         status="failed" if "failed" in statuses else "unfinished" if "unfinished" in statuses else "done",
         span=_span([time for of_cell in times for time in of_cell], planned),
         data=data,
+        system=system,
+        system_times=times_of_system,
         artifacts=[*(_copy(report / name, f"report/{name}") for name in REPORT if (report / name).is_file()), *drawn],
     )
     for record, cell, of_cell in zip(run.cells, cells, times, strict=True):
@@ -179,11 +184,15 @@ def _courses(run: Run, record: CellRecord) -> Iterator[Point]:
         )
 
 
-def _system(run: Run) -> Iterator[Point]:
-    """What the whole machine did while the run went on here, as MLflow names it."""
+def _system(run: Run) -> tuple[Sequence[Point], Mapping[int, float]]:
+    """What the whole machine did while the run went on here, as MLflow names it, and when each step was."""
     path = run.folder / "system.jsonl"
-    if path.is_file():
-        yield from _thinned(read_steps(path), "system")
+    if not path.is_file():
+        return (), {}
+    rows = read_steps(path)
+    times = {int(row["step"] or 0): float(row["time"] or 0) for row in rows if "time" in row}
+    readings = [{name: value for name, value in row.items() if name != "time"} for row in rows]
+    return list(_thinned(readings, "system")), times
 
 
 def _thinned(rows: Sequence[Mapping[str, int | float | None]], prefix: str) -> Iterator[Point]:

@@ -6,6 +6,7 @@ Local files are the truth; the mirror is written from results.json by the parent
 import os
 import sqlite3
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +27,7 @@ from benchmark.results.run_folder import load_run
 from vesselgan.files import atomic_path
 
 __all__ = [
+    "all_urls",
     "database",
     "open_client",
     "run_urls",
@@ -138,3 +140,10 @@ def run_urls(out: Path, name: str, port: int) -> tuple[str, str]:
         return experiments_url(port), experiments_url(port)
     runs = [run.info.run_id for run in mirrored_runs(client, experiment.experiment_id) if run.data.tags[CELL]]
     return cells_url(port, experiment.experiment_id), side_by_side_url(port, experiment.experiment_id, runs)
+
+
+def all_urls(out: Path, names: Sequence[str], port: int) -> dict[str, str]:
+    """The table of each of these runs that is there: MLflow's own list leads to its pages for language models."""
+    client = open_client(out)
+    found = {name: client.get_experiment_by_name(name) for name in names}
+    return {name: cells_url(port, each.experiment_id) for name, each in found.items() if each is not None}

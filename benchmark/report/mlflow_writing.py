@@ -127,9 +127,11 @@ def _write(
     for start in range(0, len(params), PARAMS):
         client.log_batch(run_id, params=params[start : start + PARAMS])
     ended_ms = started_ms + took_ms
-    for start in range(0, len(content.metrics), BATCH):
-        part = content.metrics[start : start + BATCH]
-        client.log_batch(run_id, metrics=[Metric(key, value, ended_ms, step) for key, value, step in part])
+    metrics = [Metric(key, value, ended_ms, step) for key, value, step in content.metrics]
+    times = {step: round(1000 * seconds) for step, seconds in content.system_times.items()}
+    metrics += [Metric(key, value, times.get(step, ended_ms), step) for key, value, step in content.system]
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
     _log_data(client, run_id, content.data)
     _log_artifacts(client, run_id, content)
     _log_models(client, experiment_id, run_id, content.models)

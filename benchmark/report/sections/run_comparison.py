@@ -40,6 +40,7 @@ class RunComparisonView:
     sides: Sequence[str]
     regressions: Sequence[str]
     notes: Sequence[str]
+    stages: str
     changes: Table
     unchanged: str
     moved: Table
@@ -121,7 +122,8 @@ def run_comparison_view(first: FoundResults, second: FoundResults, compared: Run
     return RunComparisonView(
         sides=side_lines(first, second),
         regressions=compared.regressions,
-        notes=[stage_line(compared), *compared.notes],
+        notes=compared.notes,
+        stages=stage_line(compared),
         changes=Table(
             [Column("what", ""), Column("A", ""), Column("B", "")],
             [Row(None, [Entry(text) for text in row[1:]], row[0]) for row in changed],

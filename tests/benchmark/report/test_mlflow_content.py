@@ -118,11 +118,15 @@ def test_a_cell_has_the_courses_of_its_trainings_thinned_and_its_options(tmp_pat
 
 def test_a_long_course_is_thinned_to_its_last_step(tmp_path: Path) -> None:
     make_run(tmp_path, {"SN_f16_s0": {"gan": {"steps": 9}}})
-    lines = [json.dumps({"step": step, "cpu_utilization_percentage": step / 10}) for step in range(1, 1004)]
+    lines = [json.dumps({"step": step, "time": 1e9 + step, "cpu": step / 10}) for step in range(1, 1004)]
     (tmp_path / "runs/r-p/system.jsonl").write_text("\n".join(lines))
-    points = [point for point in contents(tmp_path)[""].metrics if point[0] == "system/cpu_utilization_percentage"]
-    assert CURVE_POINTS <= len(points) <= 2 * CURVE_POINTS
-    assert points[-1][2] == 1003
+    content = contents(tmp_path)[""]
+    assert {name for name, _, _ in content.system} == {"system/cpu"}
+    assert CURVE_POINTS <= len(content.system) <= 2 * CURVE_POINTS
+    assert content.system[-1][2] == 1003
+    sync_run(tmp_path, "r-p")
+    history = open_client(tmp_path).get_metric_history(mirrored(tmp_path)[""].info.run_id, "system/cpu")
+    assert {(metric.step, metric.timestamp) for metric in history} >= {(1003, 1000 * (10**9 + 1003))}
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")  # MLflow's of its own code
