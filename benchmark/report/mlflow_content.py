@@ -12,13 +12,12 @@ from benchmark.artifacts.reading import read_json, read_steps
 from benchmark.artifacts.roles import Role
 from benchmark.artifacts.store import canonical_json
 from benchmark.artifacts.values import StageResult, UNetValues
-from benchmark.claims.realism import THRESHOLDS, cell_warning, realism_of
+from benchmark.claims.realism import THRESHOLDS, realism_of
 from benchmark.metrics.gain import GAIN
-from benchmark.metrics.registry import every
 from benchmark.report.exports import flatten
+from benchmark.report.mlflow_words import cell_note, dataset_facts, environment_tags, filter_tags, run_note
 from benchmark.results.format import CellResult, Results
 from benchmark.results.run_folder import CellRecord, Run, Status
-from benchmark.words import plural
 from vesselgan.files import file_sha256, text_sha256
 from vesselgan.settings.wgan import WGANOptions
 
@@ -30,8 +29,6 @@ AXES = ("label", "family", "variant", "norm", "precision", "filters", "batch", "
 # Options of a profile that say how it is planned, or of arms that a cell is not.
 NOT_OF_A_CELL = ("about", "trial", "requires", "matrix", "arms", "baselines", "dp", "losses", "families", "recipe")
 OF_GENERATORS = {*(option.name for option in fields(WGANOptions)), "pairs"} - {"batch", "filters"}
-IN_NOTE = ("dsc/intracranial", "dsc/all", "fid", "step_time_ms")
-SENTENCES = 3  # of a note
 REPORT = (
     "index.html",
     "results.json",
@@ -96,10 +93,10 @@ class Content:
 def contents_of(run: Run, results: Results, report: Path) -> Iterator[Content]:
     """The whole run, then its cells; `report` is the folder of its page and tables."""
     cells = results["cells"]
-    tags = _tags(results)
+    tags = filter_tags(results)
     times = [_times(run, record) for record in run.cells]
     planned = (run.folder / "run.json").stat().st_mtime
-    data = _data(results)
+    data = dataset_facts(results)
     drawn = [figure for figure in (_prd(run, results),) if figure]
     statuses = {cell["status"] for cell in cells}
     system, times_of_system = _system(run)
@@ -108,8 +105,8 @@ def contents_of(run: Run, results: Results, report: Path) -> Iterator[Content]:
         name=run.name,
         params={"data": results["data"]["description"]} | dict(_settings(results)),
         metrics=[*_run_metrics(results), *answer_metrics(results)],
-        tags=tags | _environment(results) | {"level": "run"},
-        note=_run_note(results),
+        tags=tags | environment_tags(results) | {"level": "run"},
+        note=run_note(results),
         status="failed" if "failed" in statuses else "unfinished" if "unfinished" in statuses else "done",
         span=_span([time for of_cell in times for time in of_cell], planned),
         data=data,
@@ -124,7 +121,7 @@ def contents_of(run: Run, results: Results, report: Path) -> Iterator[Content]:
             params=cell_params(cell) | _options(cell, results),
             metrics=[*_values(cell, results), *_courses(run, record)],
             tags=tags | {"level": "cell", "status": cell["status"], "variant": cell["variant"] or cell["label"]},
-            note=_cell_note(cell, results),
+            note=cell_note(cell, results),
             status=cell["status"],
             span=_span(of_cell, planned),
             data=data,
@@ -219,68 +216,6 @@ def _options(cell: CellResult, results: Results) -> dict[str, object]:
     return {
         name: value for name, value in _settings(results) if name not in AXES and (trained or name not in OF_GENERATORS)
     } | {"data": results["data"]["description"]}
-
-
-def _tags(results: Results) -> dict[str, str]:
-    """What people filter by."""
-    environment = results["environment"]
-    machine = environment["machine"]
-    tags = {
-        "protocol": results["protocol"],
-        "profile": results["profile"],
-        "commit": environment["commit"] or "unknown",
-        "machine": f"{machine.get('gpu', machine['cpu'])}, {machine['cores']} cores",
-        "mlflow.source.type": "PROJECT",
-        "mlflow.source.name": f"python -m benchmark run {results['protocol']} --profile {results['profile']}",
-    }
-    return tags | ({"mlflow.source.git.commit": environment["commit"]} if environment["commit"] else {})
-
-
-def _environment(results: Results) -> dict[str, str]:
-    facts = {name: value for name, value in results["environment"].items() if name != "numerics"}
-    return {f"environment.{key}": str(value) for key, value in flatten(facts)} | {
-        "numerics": " ".join(results["numerics"])
-    }
-
-
-def _data(results: Results) -> dict[str, str]:
-    """The data as MLflow describes a dataset: its name, what its content hashes to, and where it is from."""
-    data = results["data"]
-    content = data.get("sha256") or text_sha256(canonical_json(data["description"]))
-    source = "simulated by this program" if data["phantom"] else "files given with --data"
-    profile = {f"{split}_subjects": count for split, count in results["split"].items()}
-    return {
-        "name": data["description"].partition(",")[0],
-        "digest": content[:32],
-        "source": canonical_json({"description": data["description"], "source": source}),
-        "profile": canonical_json(profile),
-    }
-
-
-def _run_note(results: Results) -> str:
-    """The answer, the bad news first."""
-    answer = results["answer"]
-    sentences = [*answer["warnings"], *answer["sentences"]] if answer else []
-    done = sum(cell["status"] == "done" for cell in results["cells"])
-    counts = f"{done} of {plural(len(results['cells']), 'cell')} done."
-    trial = " A trial: its numbers mean nothing." if results["is_trial"] else ""
-    return "\n\n".join(
-        [f"**{results['title']}**, profile {results['profile']}: {counts}{trial}", *sentences[:SENTENCES]]
-    )
-
-
-def _cell_note(cell: CellResult, results: Results) -> str:
-    known = every()
-    shown = [
-        f"{known[name].title_with_unit} {entry['value']:.{known[name].metric.decimals}f}"
-        for name in IN_NOTE
-        if name in known and (entry := cell["metrics"].get(name)) and entry["value"] is not None
-    ]
-    of_seed = "" if cell["kind"] == "untrained" else f", seed {cell['seed']}"
-    parts = [f"{cell['label']}{of_seed}: {'; '.join(shown) or cell['error'] or cell['status']}."]
-    if warning := cell_warning(cell, results["floor"]):
-        parts.append(f"{warning[:1].upper()}{warning[1:]}.")
-    return "\n\n".join(parts)
 
 
 def _times(run: Run, record: CellRecord) -> list[tuple[str, float, float]]:
