@@ -2,6 +2,7 @@
 
 import time
 from types import TracebackType
+from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from benchmark.artifacts.roles import Role
 from benchmark.artifacts.values import ReferenceValues
 from benchmark.claims.realism import cell_warning
+from benchmark.commands.run_log import RunLog
 from benchmark.plan import CellPlan, Plan
 from benchmark.results.rows import subject_rows
 from benchmark.results.run_folder import Run
@@ -25,10 +27,13 @@ class RunDisplay:
     While its files are read there is no `run` yet, and no cell to tell of.
     """
 
-    def __init__(self, plan: Plan, run: Run | None, console: Console, stages: int, cells: int) -> None:
+    def __init__(
+        self, plan: Plan, run: Run | None, console: Console, stages: int, cells: int, log: RunLog | None = None
+    ) -> None:
         self._plan = plan
         self._run = run
-        self._console = console
+        self._log = log or RunLog(console)
+        self._stages, self._stages_done = stages, 0
         self._cells, self._cells_done = cells, 0
         self._started = time.monotonic()
         self._progress = Progress(
@@ -38,7 +43,7 @@ class RunDisplay:
             TextColumn("{task.fields[what]}"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not console.is_terminal or self._log.level == "quiet",
         )
         self._all = self._progress.add_task(plan.name, total=stages, what="stages")
         self._bars: dict[str, TaskID] = {}
@@ -59,21 +64,25 @@ class RunDisplay:
         owner = cells[0] if len(cells) == 1 else "shared"
         stage = self._plan.specs[key].stage
         self._bars[key] = self._progress.add_task(f"  {stage} ({owner})", total=None, what="")
+        self._log.say(f"[dim]begins[/dim] {escape(key)} ({escape(owner)})", "detail")
 
     def stage_event(self, event: Event) -> None:
         """Move or remove the bar."""
         if event.kind == "progress":
             self._progress.update(self._bars[event.key], completed=event.done, total=event.total, what=event.text)
+            where = f"{escape(event.key)}: {escape(event.text)} {event.done} of {event.total}"
+            self._log.beat(f"{self._clock()} {self._stages_done} of {self._stages} stages; {where}")
         elif event.kind == "moved":
-            line = escape(f"{event.key}: {event.text}")
-            self._console.print(f"[yellow]moved[/yellow] {line}", soft_wrap=True, highlight=False, markup=True)
+            self._log.say(f"[yellow]moved[/yellow] {escape(event.key)}: {escape(event.text)}")
         elif event.kind != "locked":
             self._progress.remove_task(self._bars.pop(event.key))
             self._progress.advance(self._all)
+            self._stages_done += 1
             if event.kind == "done":
+                self._log.say(f"[dim]done[/dim] {escape(event.key)}", "detail")
                 self._warn(event.key)
             if event.kind == "failed":  # of bad input the command tells, in lines of its own
-                self._console.print(f"[red]failed[/red] {event.key}: {escape(event.text)}", soft_wrap=True, markup=True)
+                self._log.say(f"[red]failed[/red] {escape(event.key)}: {escape(event.text)}", "trouble")
 
     def _warn(self, key: str) -> None:
         """Tell of pairs that are far from real ones as soon as they are scored: their U-Net is still to come."""
@@ -84,29 +93,26 @@ class RunDisplay:
                 cell = cell_result(self._run, record, subject_rows(self._run, [record]))
                 if text := cell_warning(cell, self._run.values(record, Role.REFERENCE, ReferenceValues)):
                     line = escape(f"{cell['id']}: {text}")
-                    self._console.print(
-                        f"[yellow]warning[/yellow] {line}", soft_wrap=True, highlight=False, markup=True
-                    )
+                    self._log.say(f"[yellow]warning[/yellow] {line}", "trouble")
 
     def cell_finished(self, cell: CellPlan, status: str) -> None:
         """Print the cell's line; a reason that it shares with an earlier cell is not repeated."""
         if self._run is None:
             return
         self._cells_done += 1
-        minutes, seconds = divmod(round(time.monotonic() - self._started), 60)
-        place = f"[{self._cells_done}/{self._cells} {minutes}:{seconds:02d}]"
+        place = f"[{self._cells_done}/{self._cells} {self._clock()}]"
         colour = "green" if status == "done" else "red"
         line = cell_line(self._run, cell.cell.id)
         name, _, reason = line.partition(": ")
         if status != "done":
             line = f"{name}: for the same reason" if reason in self._told else line
             self._told.add(reason)
-        self._console.print(
-            f"{escape(place)} [{colour}]{status}[/{colour}] {escape(line)}",
-            soft_wrap=True,
-            highlight=False,
-            markup=True,
-        )
+        kind: Literal["usual", "trouble"] = "usual" if status == "done" else "trouble"
+        self._log.say(f"{escape(place)} [{colour}]{status}[/{colour}] {escape(line)}", kind)
+
+    def _clock(self) -> str:
+        minutes, seconds = divmod(round(time.monotonic() - self._started), 60)
+        return f"{minutes}:{seconds:02d}"
 
 
 def cell_line(run: Run, cell_id: str) -> str:

@@ -40,7 +40,8 @@ def ui(
     """Start the MLflow UI on 127.0.0.1 and print the address of the page that compares a run's cells."""
     if find_spec("mlflow") is None:
         raise InputError("mlflow is not installed, which shows runs: pip install 'mlflow>=3.5,<4'")
-    from benchmark.report.mlflow_mirror import compare_url, experiments_url, store_uri
+    from benchmark.report.mlflow_mirror import all_urls, run_urls, store_uri
+    from benchmark.report.mlflow_view import experiments_url
     from benchmark.results.run_folder import load_run
 
     runs = sorted(path.parent.name for path in (out / "runs").glob("*/run.json"))
@@ -51,9 +52,15 @@ def ui(
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise InputError(f"port {port} of 127.0.0.1 is taken; choose another with --port")
-    told = f"compare the cells: {compare_url(out, name, port)}" if name else f"all runs: {experiments_url(port)}"
+    if name:
+        table, side_by_side = run_urls(out, name, port)
+        told = f"compare the cells: {table}\nside by side: {side_by_side}"
+    else:
+        lines = [f"{run}: {url}" for run, url in all_urls(out, runs, port).items()]
+        told = "\n".join([f"all runs: {experiments_url(port)}", *lines])
     console.print(told, soft_wrap=True, highlight=False)
     sys.stdout.flush()
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # nothing here needs its job runners, eight processes
     server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri(out)]
     os.execv(sys.executable, [*server, "--host", "127.0.0.1", "--port", str(port)])
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -44,6 +44,9 @@ from benchmark.run.engines import engine_names, engine_of
 from vesselgan.errors import InputError
 from vesselgan.hub import local_weights
 
+if TYPE_CHECKING:
+    from benchmark.commands.run_log import Level
+
 __all__ = ["RunOptions", "list_cells", "run"]
 
 BAD_INPUT = 2
@@ -81,6 +84,18 @@ class RunOptions:
     ] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop")] = False
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json at the end, and nothing else")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Tell of what went wrong, and of nothing else")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell of every stage that begins and ends")] = False
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is printed of how it goes, but for what goes wrong."""
+        return self.quiet or self.as_json
+
+    @property
+    def level(self) -> "Level":
+        """How much is told."""
+        return "quiet" if self.is_silent else "verbose" if self.verbose else "usual"
 
     @property
     def site(self) -> Site:
@@ -94,6 +109,8 @@ def run(asked: RunOptions) -> None:
     from benchmark.run.scheduler import refuse_other_data, write_run_folder
 
     out, as_json = asked.out, asked.as_json
+    if asked.quiet and asked.verbose:
+        raise InputError("--quiet and --verbose: give one of them")
     path, plan_with, before = _planner(asked)
     store = Store(out / "runs")
     plan = _with_findings(plan_with, store)
@@ -105,7 +122,7 @@ def run(asked: RunOptions) -> None:
         _show_plan(asked, plan, chosen, store)
         return
     if plan.profile.requires.data:
-        _show_prediction(plan, chosen, store, PlainConsole(stderr=True) if as_json else console)
+        _show_prediction(plan, chosen, store, PlainConsole(stderr=True) if asked.is_silent else console)
 
     def settle() -> tuple[Plan, list[CellPlan]]:
         settled = _with_findings(plan_with, store)
@@ -119,7 +136,7 @@ def run(asked: RunOptions) -> None:
         if status == BAD_INPUT:  # an earlier report of good data stays
             raise typer.Exit(status)
         try:
-            page = publish_report(out, plan.name, quiet=as_json)
+            page = publish_report(out, plan.name, quiet=asked.is_silent)
             break
         except DamagedStageError as error:
             store.undo(error.key)
@@ -250,6 +267,7 @@ def _execute(
     Bad files leave an earlier run as it was.
     """
     from benchmark.commands.progress import RunDisplay
+    from benchmark.commands.run_log import MachineWatch, RunConsole, RunLog
     from benchmark.results.run_folder import load_run
     from benchmark.run.forecast import weighed
     from benchmark.run.scheduler import execute, first_stages, needed_stages
@@ -258,17 +276,16 @@ def _execute(
     to_do = sum(not store.done(key) for key in keys)
     kind = engine_of(asked.engine)
     workers = asked.workers or kind.default_workers(plan, asked.site)
-    target = PlainConsole(quiet=True) if asked.as_json else console
-    target.print(
-        f"{plan.name}: {len(chosen)} cells, {len(keys)} stages ({to_do} to do) on {plan.device}, {workers} at a time; "
-        f"data: {plan.source.description}",
-        soft_wrap=True,
-        highlight=False,
+    target = PlainConsole(quiet=True) if asked.is_silent else RunConsole(width=console.width)
+    log = RunLog(target, asked.level)
+    log.say(
+        f"{escape(plan.name)}: {len(chosen)} cells, {len(keys)} stages ({to_do} to do) on {plan.device}, "
+        f"{workers} at a time; data: {escape(plan.source.description)}"
     )
     engine = kind.open(store, workers, asked.site)
     try:
         first = first_stages(plan, chosen)
-        with RunDisplay(plan, None, target, sum(len(cell.stages) for cell in first), 0) as display:
+        with RunDisplay(plan, None, target, sum(len(cell.stages) for cell in first), 0, log) as display:
             for key in [key for cell in first for key in cell.stages]:
                 store.plan(plan.specs[key])
             outcome = execute(plan, first, store, engine, display)
@@ -278,8 +295,11 @@ def _execute(
         plan, chosen = settle()
         if kind.by_memory:
             plan.resources |= weighed(plan, _left(chosen, store))
+        folder = asked.out / "runs" / plan.name
+        log.open(folder)
         to_do = sum(not store.done(key) for key in needed_stages(plan, chosen))
-        with RunDisplay(plan, load_run(asked.out, plan.name, is_running=True), target, to_do, len(chosen)) as display:
+        run = load_run(asked.out, plan.name, is_running=True)
+        with MachineWatch(folder), RunDisplay(plan, run, target, to_do, len(chosen), log) as display:
             outcome = execute(plan, chosen, store, engine, display)
     finally:
         engine.close()

@@ -1,57 +1,41 @@
-"""The MLflow mirror: parent run = protocol run, child runs = cells. The only user of mlflow.
+"""The MLflow mirror: parent run = protocol run, child runs = cells. Here is the database, and who may write into it.
 
 Local files are the truth; the mirror is written from results.json by the parent process and can be rebuilt at any time.
 """
 
-import json
 import os
-import re
 import sqlite3
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what goes wrong is raised, too, and told in one line
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag, ViewType
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from benchmark.artifacts.locks import FileLocks
-from benchmark.artifacts.reading import read_steps
-from benchmark.artifacts.roles import Role
-from benchmark.artifacts.store import canonical_json
-from benchmark.claims.realism import THRESHOLDS
-from benchmark.metrics.gain import GAIN
-from benchmark.report.exports import flatten
-from benchmark.results.format import CellResult, Results
+from benchmark.report.mlflow_content import contents_of
+from benchmark.report.mlflow_view import cells_url, experiments_url, side_by_side_url
+from benchmark.report.mlflow_writing import CELL, keep_artifacts_in, mirrored_runs, write_all
+from benchmark.results.format import Results
 from benchmark.results.run_folder import load_run
-from vesselgan.files import atomic_path, text_sha256
+from vesselgan.files import atomic_path
 
 __all__ = [
-    "answer_metrics",
-    "cell_params",
-    "compare_url",
+    "all_urls",
     "database",
-    "experiments_url",
     "open_client",
+    "run_urls",
     "store_uri",
     "sync",
 ]
 
-CURVE_POINTS = 200  # per curve: enough to see it, few enough for a page that opens fast
-BATCH = 500  # metrics per request, below MLflow's limit
-AXES = ("label", "family", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
 _QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#"})  # signs that mean something in an address
-CELL, CONTENT = "benchmark.cell", "benchmark.content"
 BUSY_S = 20  # that another program may hold the database
 # What SQLite says of a file that no waiting and no permission would mend.
 UNUSABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}
@@ -142,120 +126,24 @@ def sync(out: Path, name: str, results: Results) -> None:
 def _sync(out: Path, name: str, results: Results) -> None:
     client = open_client(out)
     experiment = client.get_experiment_by_name(name)
-    artifacts = (out / "runs" / "mlflow-artifacts").resolve()
-    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts.as_uri())
-    known = {run.data.tags.get(CELL, ""): run for run in _runs(client, experiment_id)}
-    settings = {"protocol": results["protocol"], "profile": results["profile"], "data": results["data"]["description"]}
-    facts = {name: value for name, value in results["environment"].items() if name != "numerics"}
-    environment = {f"environment.{key}": str(value) for key, value in flatten(facts)}
-    environment["numerics"] = " ".join(results["numerics"])
-    parent = _Content("", name, settings, answer_metrics(results), environment)
-    parent_id = _mirror(client, experiment_id, known, parent)
-    run = load_run(out, name)
-    for record, cell in zip(run.cells, results["cells"], strict=True):
-        params = cell_params(cell)
-        metrics = [(key, entry["value"], 0) for key, entry in cell["metrics"].items() if entry["value"] is not None]
-        metrics += _curves(run.file(record, Role.GAN, "steps.jsonl"), "gan")
-        metrics += _curves(run.file(record, Role.UNET, "steps.jsonl"), "unet")
-        tags = {MLFLOW_PARENT_RUN_ID: parent_id, "status": cell["status"]}
-        content = _Content(cell["id"], cell["id"], params, metrics, tags, cell["status"], cell["seconds"])
-        _mirror(client, experiment_id, known, content)
-    gone = known.keys() - {cell["id"] for cell in results["cells"]} - {""}
-    for cell_id in gone:
-        client.delete_run(known[cell_id].info.run_id)
+    artifacts = (out / "runs" / "mlflow-artifacts").resolve().as_uri()
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts)
+    keep_artifacts_in(client, experiment_id, artifacts)
+    write_all(client, experiment_id, contents_of(load_run(out, name), results, out / "reports" / name))
 
 
-def cell_params(cell: CellResult) -> dict[str, object]:
-    """What a cell is: its axes, every option of its recipe, and what its privacy rests on."""
-    facts: Mapping[str, object] = cell
-    params = {key: facts[key] for key in AXES}
-    params |= {f"recipe.{key}": value for key, value in cell["recipe_options"].items()}
-    return params | {f"privacy.{key}": value for key, value in (cell["privacy"] or {}).items()}
-
-
-def answer_metrics(results: Results) -> list[tuple[str, float, int]]:
-    """Each label's shares of the real gain and its distances from the floor, as metrics of the whole run."""
-    values = {f"{GAIN}/{gain['metric'].partition('/')[2]}/{gain['label']}": gain["value"] for gain in results["gain"]}
-    for label, entry in (results["realism"]["labels"] if results["realism"] else {}).items():
-        values |= {f"{name}/{label}": entry[name] for name in THRESHOLDS}
-    # MLflow takes letters, digits and few signs; a label may be `real n=1 + SN`.
-    return [(re.sub(r"[^\w./: -]", "_", key), value, 0) for key, value in values.items() if value is not None]
-
-
-def experiments_url(port: int) -> str:
-    """The page that lists all runs."""
-    return f"http://127.0.0.1:{port}/#/experiments"
-
-
-def compare_url(out: Path, name: str, port: int) -> str:
-    """The page that compares the cells of a run."""
-    base = f"http://127.0.0.1:{port}/#"
+def run_urls(out: Path, name: str, port: int) -> tuple[str, str]:
+    """The table of a run's cells, and the page that has them side by side; the list of runs where it has none yet."""
     client = open_client(out)
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        return base
-    runs = [run.info.run_id for run in _runs(client, experiment.experiment_id) if run.data.tags.get(CELL)]
-    experiments = json.dumps([experiment.experiment_id])
-    return f"{base}/compare-runs?runs={quote(json.dumps(runs))}&experiments={quote(experiments)}"
+        return experiments_url(port), experiments_url(port)
+    runs = [run.info.run_id for run in mirrored_runs(client, experiment.experiment_id) if run.data.tags[CELL]]
+    return cells_url(port, experiment.experiment_id), side_by_side_url(port, experiment.experiment_id, runs)
 
 
-@dataclass(frozen=True)
-class _Content:
-    """What MLflow is to show of a cell, or of the whole run, which is no cell."""
-
-    cell: str
-    name: str
-    params: Mapping[str, Any]
-    metrics: list[tuple[str, float, int]]  # name, value, step
-    tags: Mapping[str, str]
-    status: str = "done"
-    seconds: float = 0.0
-
-    @property
-    def sha256(self) -> str:
-        """Of all that, if it changes, is written anew."""
-        return text_sha256(canonical_json([self.params, self.metrics, self.tags, self.status]))
-
-
-def _mirror(client: MlflowClient, experiment_id: str, known: Mapping[str, Run], content: _Content) -> str:
-    """Write one run, unless the same content is there; return its id."""
-    now_ms = int(time.time() * 1000)
-    old = known.get(content.cell)
-    if old and old.data.tags.get(CONTENT) == content.sha256:
-        return str(old.info.run_id)
-    if old and not content.cell:  # children point to their parent, so it is kept
-        run_id = str(old.info.run_id)
-    else:
-        if old:
-            client.delete_run(old.info.run_id)
-        run_tags = {MLFLOW_RUN_NAME: content.name, CELL: content.cell}
-        started_ms = now_ms - int(1000 * content.seconds)  # so that the duration is the cell's, not the mirror's
-        run_id = str(client.create_run(experiment_id, started_ms, run_tags).info.run_id)
-        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in content.params.items()])
-    for start in range(0, len(content.metrics), BATCH):
-        part = content.metrics[start : start + BATCH]
-        client.log_batch(run_id, metrics=[Metric(key, value, now_ms, step) for key, value, step in part])
-    # The hash comes last: a run that was cut short is written again.
-    tags = {**content.tags, CONTENT: content.sha256}
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-    client.set_terminated(run_id, "FINISHED" if content.status == "done" else "FAILED")
-    return run_id
-
-
-def _runs(client: MlflowClient, experiment_id: str) -> list[Run]:
-    runs: list[Run] = list(client.search_runs([experiment_id], run_view_type=ViewType.ACTIVE_ONLY, max_results=5000))
-    return [run for run in reversed(runs) if CELL in run.data.tags]  # in the order in which they were written
-
-
-def _curves(path: Path | None, prefix: str) -> list[tuple[str, float, int]]:
-    """About CURVE_POINTS evenly spaced points of every reading in a step record."""
-    if path is None:
-        return []
-    points: dict[str, list[tuple[str, float, int]]] = {}
-    for step in read_steps(path):
-        number = int(step["step"] or 0)
-        for key, value in step.items():
-            if key != "step" and value is not None:
-                points.setdefault(key, []).append((f"{prefix}/{key}", value, number))
-    # Some readings are taken at few of the steps, so each curve is thinned by itself.
-    return [point for curve in points.values() for point in curve[:: max(1, len(curve) // CURVE_POINTS)]]
+def all_urls(out: Path, names: Sequence[str], port: int) -> dict[str, str]:
+    """The table of each of these runs that is there: MLflow's own list leads to its pages for language models."""
+    client = open_client(out)
+    found = {name: client.get_experiment_by_name(name) for name in names}
+    return {name: cells_url(port, each.experiment_id) for name, each in found.items() if each is not None}

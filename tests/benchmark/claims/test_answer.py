@@ -25,7 +25,7 @@ from benchmark.datasets.source import choose_source
 from benchmark.plan import Plan, build_plan
 from benchmark.protocol.cells import cells_of, kind_of
 from benchmark.protocol.load import find_protocol, load_protocol
-from benchmark.report.mlflow_mirror import answer_metrics
+from benchmark.report.mlflow_content import answer_metrics
 from benchmark.results.run_folder import load_run
 from benchmark.run.engine import Event
 from benchmark.run.scheduler import write_run_folder

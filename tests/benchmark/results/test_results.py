@@ -164,7 +164,7 @@ def test_tables_hold_each_metric_and_survive_missing_ones(tmp_path: Path) -> Non
 
 
 def test_mlflow_gets_the_whole_recipe_and_what_privacy_rests_on(tmp_path: Path) -> None:
-    from benchmark.report.mlflow_mirror import cell_params
+    from benchmark.report.mlflow_content import cell_params
 
     spent = {"epsilon": 3.5, "delta": 1e-3, "noise_multiplier": 0.3, "clip_norm": 1.0, "sample_rate": 0.1}
     spent |= {"noisy_updates": 9, "accountant": "RDP", "unit": "one patch", "caveats": []}

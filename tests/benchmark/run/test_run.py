@@ -122,7 +122,7 @@ def test_results_hold_every_metric_of_every_cell(finished: Path) -> None:
 
 
 def test_mlflow_mirrors_the_run_as_parent_and_children(finished: Path) -> None:
-    from benchmark.report.mlflow_mirror import MlflowClient, compare_url, store_uri
+    from benchmark.report.mlflow_mirror import MlflowClient, run_urls, store_uri
     from benchmark.report.publish import sync_run
 
     results = json.loads((finished / "reports/paper-smoke/results.json").read_text())
@@ -142,7 +142,9 @@ def test_mlflow_mirrors_the_run_as_parent_and_children(finished: Path) -> None:
     assert child.data.params["precision"] == "bf16"
     assert child.data.params["recipe.penalty_norm"] == "sample"
     assert {"fid", "dsc/all", "step_time_ms", "gan/critic_loss", "unet/loss"} <= child.data.metrics.keys()
-    assert all(run.info.run_id in compare_url(finished, "paper-smoke", 5000) for run in children.values())
+    table, side_by_side = run_urls(finished, "paper-smoke", 5000)
+    assert f"/experiments/{experiment.experiment_id}/runs?" in table
+    assert all(run.info.run_id in side_by_side for run in children.values())
     sync_run(finished, "paper-smoke")
     again = {run.info.run_id for run in client.search_runs([experiment.experiment_id])}
     assert again == {run.info.run_id for run in runs}, "what is there already is left alone"

@@ -1,0 +1,126 @@
+"""MLflow as a person meets it: `ui` as it starts, its pages in Chromium, and a server that is only reached by http."""
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmark.report.mlflow_content import contents_of
+from benchmark.report.mlflow_mirror import MlflowClient
+from benchmark.report.mlflow_writing import write_all
+from benchmark.report.results_json import results_of
+from benchmark.results.run_folder import load_run
+
+CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
+COLUMNS = ("label", "precision", "filters", "seed", "dsc/intracranial", "dsc/all", "fid_over_floor", "step_time_ms")
+STARTS_S = 90
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def out(finished_smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(finished_smoke, tmp_path_factory.mktemp("ui") / "out"))
+
+
+@pytest.fixture(scope="module")
+def server(out: Path) -> Iterator[tuple[str, list[str]]]:
+    """The address of `ui`, and the lines that it printed. In the end it is stopped as Ctrl-C does."""
+    port = free_port()
+    command = [sys.executable, "-m", "benchmark", "ui", "paper-smoke", "--out", str(out), "--port", str(port)]
+    log = out / "ui.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    end = time.monotonic() + STARTS_S
+    while True:
+        with suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=5) as answer:
+            if answer.status == 200:
+                break
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.3)
+    started = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    assert not [each for each in started if any("job" in word for word in each.cmdline())], "which nothing here needs"
+    yield address, log.read_text().splitlines()
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=30)
+    _, alive = psutil.wait_procs(started, timeout=10)
+    for left in alive:
+        left.kill()
+    assert not alive, [left.cmdline() for left in alive]
+
+
+def test_a_server_that_is_only_reached_by_http_gets_all_of_a_run(server: tuple[str, list[str]], out: Path) -> None:
+    client = MlflowClient(server[0])
+    experiment = client.create_experiment("by http", artifact_location=(out / "elsewhere").as_uri())
+    run = load_run(out, "paper-smoke")
+    results = results_of(run)
+
+    def ids() -> dict[str, str]:
+        return {found.info.run_name: found.info.run_id for found in client.search_runs([experiment])}
+
+    write_all(client, experiment, contents_of(run, results, out / "reports/paper-smoke"))
+    first = ids()
+    assert len(first) == 8
+    client.set_tag(first["real_s0"], "mlflow.note.content", "my own words")
+    real = next(cell for cell in results["cells"] if cell["id"] == "real_s0")
+    real["metrics"]["dsc/all"]["value"] = 0.125
+    write_all(client, experiment, contents_of(run, results, out / "reports/paper-smoke"))
+    second = ids()
+    assert {name for name in second if second[name] == first[name]} == second.keys() - {"real_s0"}
+    changed = client.get_run(second["real_s0"])
+    assert changed.data.metrics["dsc/all"] == 0.125
+    assert changed.data.tags["mlflow.note.content"] == "my own words"
+    assert len(client.search_logged_models([experiment])) == 9
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM HERE: what MLflow shows is not looked at")
+def test_the_first_sight_of_a_run_has_the_columns_that_matter(server: tuple[str, list[str]], out: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    _, lines = server
+    table, side_by_side = (
+        next(line.split()[-1] for line in lines if line.startswith(start))
+        for start in ("compare the cells:", "side by side:")
+    )
+    results = json.loads((out / "reports/paper-smoke/results.json").read_text())
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        # At the very first visit MLflow opens a panel of its own over a quarter of the page.
+        page.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
+        page.goto(table)
+        page.get_by_text("c-SN-MP_f32_s0").first.wait_for(timeout=30_000)
+        for name in (*COLUMNS, "peak_memory_mib"):
+            heading = page.locator(".ag-header-cell").filter(has_text=re.compile(rf"^\s*{name}\s*$")).first
+            heading.wait_for(timeout=10_000)
+            box = heading.bounding_box()
+            assert box is not None, name
+            assert box["x"] + box["width"] <= 1440, f"{name} is beyond the window"
+        shown = page.get_by_role("row").all_inner_texts()
+        order = sorted(results["cells"], key=lambda cell: -cell["metrics"]["dsc/intracranial"]["value"])
+        names = [cell["id"] for cell in order]
+        found = [name for row in shown for name in names if name in row.split()]
+        assert list(dict.fromkeys(found)) == names, "a row is listed anew for the columns that stay"
+        assert page.get_by_text("paper-smoke").count() >= 1
+        assert page.get_by_text("Judges").count() == 0, "that is the page for language models"
+        page.goto("about:blank")  # the rest of an address after # does not load a page anew
+        page.goto(side_by_side)
+        page.get_by_text("Comparing 7 Runs from 1 Experiment").wait_for(timeout=30_000)
+        browser.close()
