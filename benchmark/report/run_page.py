@@ -32,6 +32,8 @@ from benchmark.report.sections.tables import (
 from benchmark.report.sections.text import arm_marks
 from benchmark.report.sections.training import rejected_steps
 from benchmark.report.sections.utility import utility_view
+from benchmark.report.sections.viewer import viewer
+from benchmark.report.table_formats import FORMATS
 from benchmark.results.format import Results
 from benchmark.results.run_folder import Run
 from benchmark.words import join
@@ -50,7 +52,7 @@ def render_report(run: Run, results: Results, folder: Path) -> None:
 
 def templates() -> Environment:
     """The page templates: whatever comes from data is escaped, and an unknown name is an error."""
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("benchmark.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -58,6 +60,8 @@ def templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["exports"] = lambda table, caption: {name: form(table, caption) for name, form in FORMATS.items()}
+    return environment
 
 
 def _page(run: Run, results: Results) -> Mapping[str, object]:
@@ -67,7 +71,7 @@ def _page(run: Run, results: Results) -> Mapping[str, object]:
     extractors = {
         entry["extractor"] for cell in results["cells"] for entry in cell["metrics"].values() if "extractor" in entry
     }
-    header = page_header(results, marks)
+    header, segmented = page_header(results, marks), segmented_subjects(run, results, marks)
     return {
         "title": f"{header.title} · {header.run_name}",
         "header": header,
@@ -94,7 +98,8 @@ def _page(run: Run, results: Results) -> Mapping[str, object]:
         "label_statistics": label_table(results, marks),
         "audits": audit_views(run, results, marks),
         "samples": sample_rows(run, marks),
-        "segmented": segmented_subjects(run, results, marks),
+        "segmented": segmented,
+        "viewer": viewer(run, results, marks, segmented),
         "overlay": {"found": FOUND, "missed": MISSED, "invented": INVENTED},
         "costs": cost_view(results, marks),
         "training_charts": training_figures(run, marks),

@@ -14,7 +14,7 @@ from typing import Any, Literal, NotRequired
 
 from benchmark.artifacts.values import MemorisationValues, PreparedValues, PrivacySpent, ReferenceValues, VesselLabels
 from benchmark.protocol.cells import Kind
-from benchmark.results.judgements import Answer, Best, ClaimResult, Gain, Part, Realism, UtilityCurve
+from benchmark.results.judgements import Answer, Best, ClaimResult, Gain, Leader, Part, Realism, UtilityCurve
 from benchmark.results.run_folder import DataFacts, PublishedValue, RunEnvironment, Status
 
 __all__ = [
@@ -246,6 +246,7 @@ class Results(Measured):
     """The whole file: what was measured, and what follows."""
 
     best: Best | None
+    leaders: list[Leader]
     gain: list[Gain]
     realism: Realism | None
     reference: dict[str, PublishedValue]

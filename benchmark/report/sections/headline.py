@@ -231,7 +231,7 @@ def _answer_table(regions: Sequence[AnswerRegion], marks: Mapping[str, ArmMark],
         Row(None, [_gap_entry(region) for region in regions], "real minus synthetic"),
         Row(None, [share_entry(region["share"], notes) for region in regions], "share of the real gain"),
     ]
-    return Table(columns, rows, notes.lines())
+    return Table(columns, rows, notes.lines(), "The answer in both regions", "trained on")
 
 
 def _gap_entry(region: AnswerRegion) -> Entry:
