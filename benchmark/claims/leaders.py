@@ -14,6 +14,7 @@ from benchmark.results.judgements import Leader
 
 __all__ = ["leaders_of"]
 
+
 def leaders_of(cells: Sequence[CellResult], rows: pd.DataFrame, groups: Sequence[GroupResult]) -> list[Leader]:
     """Of each metric that has a better side the arm of the best mean, and whether its lead is significant.
 

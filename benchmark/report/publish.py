@@ -10,7 +10,7 @@ from benchmark.results.run_folder import load_run
 from vesselgan.errors import InputError
 from vesselgan.files import text_sha256, write_text
 
-__all__ = ["publish", "sync_run"]
+__all__ = ["printed", "publish", "sync_run"]
 
 
 def publish(out: Path, name: str, *, force: bool = False) -> Path:
@@ -40,6 +40,18 @@ def publish(out: Path, name: str, *, force: bool = False) -> Path:
         return page
     write_text(stamp, content)
     return page
+
+
+def printed(out: Path, name: str, form: str) -> str:
+    """The tables of a run's page as `latex` or `md`, or its results.json as `json`. Raises InputError."""
+    results = results_of(load_run(out, name))
+    if form == "json":
+        return json.dumps(results, indent=1, allow_nan=False) + "\n"
+    from benchmark.report.run_page import tables_of
+    from benchmark.report.table_formats import as_latex, as_markdown
+
+    write = as_latex if form == "latex" else as_markdown
+    return "\n".join(write(table, table.caption) for table in tables_of(results))
 
 
 def sync_run(out: Path, name: str) -> None:

@@ -27,6 +27,7 @@ _LATEX = {
     "–": "--",
     "“": "``",
     "”": "''",
+    "∞": r"$\infty$",
     "ε": r"$\varepsilon$",
     "\N{THIN SPACE}": r"\,",
     "\N{NO-BREAK SPACE}": "~",

@@ -7,7 +7,8 @@ Format 1. What came before had no number, and lacks `format`, `about`, `only`, `
 `numerics`, `work_seconds`, `measurement`, `cost_ratios`, `real_labels`, `subject_ranking` and `median_patches`; of a
 cell `family`, `kind`, `trainings`, `memorisation` and `closest`; of a group `done`, `test_subjects`, `over_subjects`,
 `vessel_share` and `label_means`, and of its metrics `segmentations` and `empty_segmentations`; of a claim
-`by_factor`; of a region of the answer `difference`. Everything else is as it was.
+`by_factor`; of a region of the answer `difference`. Everything else is as it was. Later files of format 1 also
+have `leaders`, `reproduce` and `is_running`.
 """
 
 from typing import Any, Literal, NotRequired
@@ -32,6 +33,7 @@ __all__ = [
     "OverSubjects",
     "RankedSubject",
     "RealLabels",
+    "Reproduction",
     "Results",
     "Spread",
     "SubjectRow",
@@ -214,6 +216,13 @@ class MedianPatches(Part):
     nearest: MedianPatch  # the training patch nearest to the synthetic one
 
 
+class Reproduction(Part):
+    """What makes the run again: its command, and the text of its protocol where that was kept."""
+
+    command: str
+    protocol: str | None
+
+
 class Measured(Part):
     """The part that was measured."""
 
@@ -229,6 +238,8 @@ class Measured(Part):
     prepared: PreparedValues | None
     brain_masks: BrainMasks | None
     environment: RunEnvironment
+    reproduce: Reproduction
+    is_running: bool  # written while the run goes on: what is unfinished is still to come
     numerics: list[str]  # what the checks in `environment` found, in sentences
     settings: dict[str, Any]  # every option of the profile, see the JSON Schema of protocols
     work_seconds: float

@@ -249,7 +249,7 @@ class AnswerRegion(Part):
 
 
 class Leader(Part):
-    """The arm of a metric's best mean; `significant` where it beats every other arm, of which `rival` is the hardest."""
+    """The arm of a metric's best mean; `significant` where it beats every other one, `rival` the hardest of them."""
 
     metric: str
     label: str

@@ -23,11 +23,11 @@ RANKS = {"lowest": 0.0, "median": 0.5, "highest": 1.0}
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture with the arm that it belongs to and a line below it."""
+    """A picture with the arm that it belongs to and lines below it."""
 
     arm: ArmMark
     picture: Picture
-    caption: str
+    caption: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SegmentedSubject:
 def segmented_subjects(run: Run, results: Results, marks: Mapping[str, ArmMark]) -> Sequence[SegmentedSubject]:
     """The test subjects of the lowest, the median and the highest DSC, each under every arm's first finished seed.
 
-    The DSC that ranks them is the mean over these cells, so that every arm shows the same patients.
+    The DSC that ranks them is the mean over these cells, so that every arm shows the same subjects.
     """
     store = run_store(run)
     if store is None:
@@ -107,7 +107,12 @@ def _tiles(
         yield Tile(mark, picture, _caption(scores.get((record["cell"]["id"], subject.key), {})))
 
 
-def _caption(scores: Mapping[str, float]) -> str:
-    parts = [f"DSC {number(scores['dsc/all'], 3)}"] if "dsc/all" in scores else []
-    parts += [f"bAVD {number(scores['bavd_mm/all'], 2)} mm"] if "bavd_mm/all" in scores else []
-    return ", ".join(parts)
+def _caption(scores: Mapping[str, float]) -> Sequence[str]:
+    """A line per region, the brain's first, as in the answer."""
+    lines = []
+    for region, name in (("intracranial", "intracranial"), ("all", "all vessels")):
+        parts = [f"DSC {number(scores[dsc], 3)}"] if (dsc := f"dsc/{region}") in scores else []
+        parts += [f"bAVD {number(scores[bavd], 2)} mm"] if (bavd := f"bavd_mm/{region}") in scores else []
+        if parts:
+            lines.append(f"{name}: {', '.join(parts)}")
+    return lines

@@ -152,4 +152,5 @@ def _nifti(volume: NDArray[np.uint8], affine: NDArray[np.float64], factor: int) 
         centre = np.eye(4)
         centre[:3, 3] = (factor - 1) / 2
         affine = affine @ centre @ np.diag([factor, factor, factor, 1.0])
-    return gzip.compress(nib.Nifti1Image(volume, affine).to_bytes(), 9, mtime=0)
+    image = nib.Nifti1Image(volume, affine)  # type: ignore[no-untyped-call]
+    return gzip.compress(image.to_bytes(), 9, mtime=0)

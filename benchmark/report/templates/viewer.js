@@ -4,7 +4,7 @@
   if (!box) return;
   box.hidden = false;
   const COLOURS = {found: "#ffffff", missed: "#ffb000", invented: "#2f86ff"};  // as on the pictures
-  const DIMMED = 600;  // white of the image below a mask, as on the pictures; by itself it is 255
+  const DIMMED = 400;  // white of the image below a mask, as on the pictures; by itself it is 255
   const LAYERS = {
     errors: {errors: ["found", "missed", "invented"], truth: ["found", "missed"], prediction: ["found", "invented"], "scan alone": []},
     label: {label: ["found"], "image alone": []},
