@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from benchmark.artifacts.roles import Role
 from benchmark.artifacts.values import ReferenceValues
 from benchmark.claims.realism import cell_warning
+from benchmark.commands.page_so_far import PageSoFar
 from benchmark.plan import CellPlan, Plan
 from benchmark.results.rows import subject_rows
 from benchmark.results.run_folder import Run
@@ -25,9 +26,13 @@ class RunDisplay:
     While its files are read there is no `run` yet, and no cell to tell of.
     """
 
-    def __init__(self, plan: Plan, run: Run | None, console: Console, stages: int, cells: int) -> None:
+    def __init__(
+        self, plan: Plan, run: Run | None, console: Console, stages: int, cells: int, page: PageSoFar | None = None
+    ) -> None:
         self._plan = plan
         self._run = run
+        self._page = page
+        self._page_is_told = False
         self._console = console
         self._cells, self._cells_done = cells, 0
         self._started = time.monotonic()
@@ -104,6 +109,11 @@ class RunDisplay:
             highlight=False,
             markup=True,
         )
+        if self._page and self._cells_done < self._cells:
+            path = self._page.cell_finished()
+            if path and not self._page_is_told:
+                self._console.print(f"the page so far: {path}", soft_wrap=True, highlight=False)
+                self._page_is_told = True
 
 
 def cell_line(run: Run, cell_id: str) -> str:

@@ -235,6 +235,7 @@ def _execute(
 
     Bad files leave an earlier run as it was.
     """
+    from benchmark.commands.page_so_far import PageSoFar
     from benchmark.commands.progress import RunDisplay
     from benchmark.results.run_folder import load_run
     from benchmark.run.scheduler import execute, first_stages, needed_stages
@@ -262,7 +263,9 @@ def _execute(
             return outcome.exit_status
         plan, chosen = settle()
         to_do = sum(not store.done(key) for key in needed_stages(plan, chosen))
-        with RunDisplay(plan, load_run(asked.out, plan.name, is_running=True), target, to_do, len(chosen)) as display:
+        so_far = load_run(asked.out, plan.name, is_running=True)
+        page = PageSoFar(asked.out, plan.name)
+        with RunDisplay(plan, so_far, target, to_do, len(chosen), page) as display:
             outcome = execute(plan, chosen, store, engine, display)
     finally:
         engine.close()

@@ -183,7 +183,14 @@ def _notes(results: Results, seeds: Sequence[int], *, only_costs: bool) -> Itera
             f"Training is random. Below {LEAST_SEEDS} seeds nothing is concluded about a training procedure, and "
             "differences between variants may be chance.",
         )
-    not_done = [cell for cell in results["cells"] if cell["status"] != "done"]
+    coming = [cell["id"] for cell in results["cells"] if results["is_running"] and cell["status"] == "unfinished"]
+    if coming:
+        yield Note(
+            f"{len(coming)} of {len(results['cells'])} cells are still to come",
+            "The run goes on. This page is written again as cells finish, and what it says now may change.",
+            coming,
+        )
+    not_done = [cell for cell in results["cells"] if cell["status"] != "done" and cell["id"] not in coming]
     if not_done:
         yield Note(
             f"{len(not_done)} of {len(results['cells'])} cells are missing",

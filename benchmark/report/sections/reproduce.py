@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmark.report.sections.departures import deviations_in_force
 from benchmark.report.sections.methods_paragraph import methods_paragraph, references
-from benchmark.results.format import Results
+from benchmark.results.format import CellResult, Results
 from benchmark.words import plural
 
 __all__ = ["Reproduce", "reproduce_view"]
@@ -43,12 +43,18 @@ def reproduce_view(results: Results) -> Reproduce:
         requirements="\n".join(f"{name}=={text}" for name, text in versions.items()),
         facts=list(_facts(results)),
         missing=[
-            (cell["id"], cell["status"], cell["error"] or "") for cell in results["cells"] if cell["status"] != "done"
+            (cell["id"], _status(cell, is_running=results["is_running"]), cell["error"] or "")
+            for cell in results["cells"]
+            if cell["status"] != "done"
         ],
         cells=plural(len(results["cells"]), "cell"),
         methods=methods,
         references=references(methods),
     )
+
+
+def _status(cell: CellResult, *, is_running: bool) -> str:
+    return "still to come" if is_running and cell["status"] == "unfinished" else cell["status"]
 
 
 def _needs(command: str) -> str:

@@ -28,7 +28,7 @@ __all__ = ["Viewer", "ViewerCase", "viewer"]
 SUBJECTS = 2
 MOST_BYTES = 1_000_000  # of a packed scan; a larger one is reduced
 GREYS = 64  # as many as an eye tells apart, and packed they take half the bytes of 256
-BUNDLE = "vendor/niivue.umd.js.gz"
+BUNDLE = "niivue.umd.js.gz"
 
 Mask = Literal["errors", "label"]
 
@@ -44,12 +44,16 @@ class ViewerCase(TypedDict):
 
 @dataclass(frozen=True)
 class Viewer:
-    """The cases, their volumes as packed NIfTI in base 64, by how much the largest one was reduced, and NiiVue."""
+    """The cases, their volumes as packed NIfTI in base 64, by how much the largest one was reduced, and NiiVue.
+
+    `notice` is the licence under which the page may carry the bundle.
+    """
 
     cases: Sequence[ViewerCase]
     volumes: Mapping[str, str]
     reduced: int
     bundle: str
+    notice: str
 
 
 def viewer(
@@ -69,8 +73,9 @@ def viewer(
     ]
     if not cases:
         return None
-    bundle = (resources.files("benchmark.report") / BUNDLE).read_bytes()
-    return Viewer(cases, packed.volumes, packed.reduced, b64encode(bundle).decode())
+    vendor = resources.files("benchmark.report") / "vendor"
+    bundle, notice = (vendor / BUNDLE).read_bytes(), (vendor / "NOTICE.md").read_text(encoding="utf-8")
+    return Viewer(cases, packed.volumes, packed.reduced, b64encode(bundle).decode(), notice)
 
 
 def _segmentations(
