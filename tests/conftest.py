@@ -4,13 +4,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
 import numpy as np
 import pytest
 import torch
+from browser import started_chromium
+from playwright.sync_api import Browser
 
 from vesselgan.data import phantom_subjects, save_volume
 from vesselgan.networks import ResNet10
@@ -75,6 +77,13 @@ def smoke_runs(shared_folder: Path, finished_smoke: Path) -> Path:
         smoke_run(folder, "deviations", "-k", "real_corrected_s0")  # any other would measure the costs of all
 
     return made_once(shared_folder / "all", make)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A browser, started once."""
+    with started_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

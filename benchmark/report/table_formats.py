@@ -54,7 +54,8 @@ def as_csv(table: Table, caption: str) -> str:
         for has_detail, entry in zip(below, row.entries, strict=True):
             value = entry.text if entry.value is None else repr(entry.value)
             spread = entry.text.partition(" ")[2] if entry.value is not None and " ± " in entry.text else ""
-            line += [value, "; ".join(part for part in (spread, entry.detail) if part)] if has_detail else [value]
+            beside = "; ".join(part for part in (spread, *entry.detail.splitlines()) if part)
+            line += [value, beside] if has_detail else [value]
         lines.append(line)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
@@ -116,7 +117,6 @@ def _name(row: Row) -> str:
 
 def _bold(entry: Entry, pattern: str, escape: Callable[[str], str] = str) -> str:
     text = pattern.format(escape(entry.text)) if entry.is_best else escape(entry.text)
-    detail = f" ({escape(entry.detail)})" if entry.detail and not entry.detail.startswith("±") else ""
-    spread = f" {escape(entry.detail)}" if entry.detail.startswith("±") else ""
-    mark = f" [{escape(entry.mark)}]" if entry.mark else ""
-    return f"{text}{spread}{detail}{mark}"
+    # Brackets of an interval, a spread or a number of units stand as they are; other words get some.
+    below = [line if line[0] in "±([" else f"({line})" for line in entry.detail.splitlines()]
+    return " ".join([text, *map(escape, below), *([escape(f"[{entry.mark}]")] if entry.mark else [])])

@@ -13,7 +13,7 @@ __all__ = ["departures", "departures_note", "deviations_in_force"]
 
 
 def departures(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Each as a sentence without its full stop, for training options that the paper's code does not have."""
+    """Each as a part of a sentence, for training options that the paper's code does not have."""
     unet: Mapping[str, Any] = settings.get("unet") or {}
     threshold, augmentation = unet.get("threshold", 0.5), unet.get("augmentation")
     if threshold == "validation":
@@ -34,14 +34,10 @@ def departures(settings: Mapping[str, Any]) -> Iterator[str]:
 
 def departures_note(results: Results) -> Note | None:
     """For the head of the page; None where there are none, or nothing was trained."""
-    told = [f"{text[:1].upper()}{text[1:]}." for text in departures(results["settings"])]
+    told = list(departures(results["settings"]))
     if not told or results["only"] == "costs":
         return None
-    return Note(
-        "Not trained as in the paper",
-        "Beside sizes and budgets, which stand under “How it was made”, this profile departs from the paper in:",
-        told,
-    )
+    return Note("Not as in the paper", f"Beside sizes and budgets (see “How it was made”): {'; '.join(told)}.")
 
 
 def deviations_in_force(results: Results) -> list[str]:

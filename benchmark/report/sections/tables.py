@@ -42,7 +42,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """One number as text, a smaller line below it, and the letter of a footnote.
+    """One number as text, smaller lines below it, and the letter of a footnote.
 
     `value` is the number with every digit, by which a reader sorts. `is_best` where it beats every other one.
     """
@@ -201,7 +201,7 @@ def _mean_entry(
     few = f"n = {entry['n']}" if sd is not None and entry["n"] < LEAST_SEEDS else ""
     if stacked:
         return Entry(text, f"{plus_minus} {few and f'({few})'}".strip(), notes.mark(note), entry["value"])
-    below = ", ".join(part for part in (few, detail) if part)
+    below = "\n".join(part for part in (few and f"({few})", detail) if part)
     return Entry(f"{text} {plus_minus}".strip(), below, notes.mark(note), entry["value"])
 
 

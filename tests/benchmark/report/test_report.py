@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
@@ -372,6 +373,74 @@ def test_failed_cells_are_listed_with_their_error_and_the_others_are_shown(tmp_p
     assert "SN_f512_s0: failed (gan: ValueError: a loss was &lt;nan&gt;)" in page
     assert "no cell of this label has got this far" in page
     assert "found, missed and invented" in page
+
+
+def test_the_page_of_a_run_that_goes_on_says_what_is_to_come(tmp_path: Path) -> None:
+    run = make_run(tmp_path, failed="train_gan")
+    for key in {record["stages"][role] for record in run.cells for role in ("gan",) if role in record["stages"]}:
+        (run.store.folder(key) / "error.json").unlink(missing_ok=True)
+    goes_on = render(load_run(tmp_path, run.name, is_running=True), tmp_path / "page")
+    assert "4 of 8 cells are still to come" in goes_on
+    assert "<code>SN_f512_s0</code> still to come" in goes_on
+    assert "cells are missing" not in goes_on
+    assert "<body data-running>" in goes_on
+    ended = render(load_run(tmp_path, run.name), tmp_path / "page")
+    assert "4 of 8 cells are missing" in ended
+    assert "<body>" in ended
+
+
+def test_what_departs_from_the_paper_stands_before_the_numbers(run: Run, page: str, tmp_path: Path) -> None:
+    assert "Not as in the paper" not in page
+    settings = results_of(run)["settings"]
+    unet = settings["unet"] | {"threshold": "validation", "ema": 0.9, "augmentation": {"rotation": 15, "gamma": 1.5}}
+    changed = render(run, tmp_path, settings=settings | {"unet": unet, "ema": 0.99})
+    head = changed.partition('<section id="answer">')[0]
+    assert "chosen on the validation subjects (0.5 in the paper)" in head
+    assert "patches were turned and varied in intensity (not in the paper&#39;s code)" in head
+    assert "(EMA) of the weights of the generators and U-Nets" in head
+
+
+def test_a_spread_over_few_seeds_says_so(run: Run, page: str) -> None:
+    group = next(group for group in results_of(run)["groups"] if group["label"] == "SN")
+    fid = group["metrics"]["fid"]
+    assert fid["n"] == 2
+    assert fid["sd"] is not None
+    assert f"<small>± {fid['sd']:.3f} (n = 2)</small>" in page
+
+
+def test_only_what_beats_every_other_label_is_bold(run: Run, tmp_path: Path) -> None:
+    results = results_of(run)
+    assert all(not leader["significant"] for leader in results["leaders"] if leader["metric"].startswith("dsc"))
+    tables = render(run, tmp_path).partition('<section id="segmentation">')[2].partition("</section>")[0]
+    assert "<td><strong>" not in re.sub(' data-value="[^"]*"', "", tables)
+    leader = {"metric": "dsc/all", "label": "SN", "significant": True, "rival": "real", "p": 0.01, "reason": None}
+    told = render(run, tmp_path, leaders=[leader]).partition('<section id="segmentation">')[2].partition("</table>")[0]
+    assert re.sub(' data-value="[^"]*"', "", told).count("<td><strong>") == 1
+    row = next(row for row in told.split("<tr") if "</span>SN</span>" in row)
+    assert "<strong>" in row
+
+
+def test_captions_have_the_region_of_the_answer_first(page: str) -> None:
+    section = page[page.index('<section id="volume">') : page.index('<section id="cost">')]
+    lines = re.findall('<small class="line">(.*?)</small>', section)
+    assert [line.partition(":")[0] for line in lines[:2]] == ["intracranial", "all vessels"]
+    assert "patient" not in section
+
+
+MANY = PROTOCOL.partition("claims:")[0].replace(
+    "matrix: {variant: [SN, SN-MP], seed: [0, 1]}",
+    "matrix: {variant: [GP, SN, SN-MP, c-SN-MP], filters: [16, 32], batch: [2, 3, 4, 5, 6], seed: [0, 1, 2, 3, 4]}",
+)
+
+
+@pytest.mark.slow
+def test_the_page_of_two_hundred_cells_is_made_in_ten_seconds(tmp_path: Path) -> None:
+    run = make_run(tmp_path, protocol_text=MANY)
+    assert len(run.cells) > 200
+    started = time.process_time()
+    page = render(run, tmp_path / "page")
+    assert time.process_time() - started < 10
+    assert len(page) < 10_000_000
 
 
 @pytest.mark.parametrize("stage", ["prepare", "measure", "reference", "synthesise", "train_unet"])
