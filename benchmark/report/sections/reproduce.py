@@ -67,7 +67,8 @@ def _needs(command: str) -> str:
 def _facts(results: Results) -> Iterator[tuple[str, str]]:
     data, environment = results["data"], results["environment"]
     sha256 = data.get("sha256")
-    yield "data", data["description"] + (f"; SHA-256 of the files' hashes and options: {sha256}" if sha256 else "")
+    of = "its options" if data.get("phantom") else "the files' hashes and options"
+    yield "data", data["description"] + (f"; SHA-256 of {of}: {sha256}" if sha256 else "")
     commit = environment["commit"]
     dirty = ", with uncommitted changes" if environment["dirty"] else ""
     yield "code", f"commit {commit}{dirty}" if commit else "an installed package, whose commit is not known"

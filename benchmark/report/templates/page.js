@@ -93,7 +93,7 @@
   const SHOWN = 15;
   for (const table of document.querySelectorAll(".table table")) {
     const rows = table.tBodies[0].rows.length;
-    if (rows <= SHOWN + 3) continue;
+    if (rows <= 24) continue;
     const button = make("button", {type: "button", className: "more"});
     const fold = (folded) => {
       table.classList.toggle("folded", folded);

@@ -49,7 +49,7 @@
     button.disabled = true;
     button.textContent = "Opening …";
     const script = document.createElement("script");
-    script.textContent = new TextDecoder().decode(await unpacked(document.getElementById("niivue").textContent));
+    script.textContent = new TextDecoder().decode(await unpacked(document.getElementById("viewer-bundle").textContent));
     document.head.append(script);
     const canvas = document.createElement("canvas");
     canvas.tabIndex = 0;

@@ -689,6 +689,6 @@ def test_an_empty_prediction_is_drawn_as_all_missed(tmp_path: Path) -> None:
     assert '<section id="volume">' in render(run, tmp_path / "page")
     (shown, *_) = segmented_subjects(run, results_of(run), arm_marks(results_of(run)["cells"]))
     encoded = shown.tiles[0].picture.uri.partition(",")[2]
-    pixels = np.asarray(Image.open(BytesIO(b64decode(encoded))))
+    pixels = np.asarray(Image.open(BytesIO(b64decode(encoded))).convert("RGB"))
     missed = (pixels == [0xFF, 0xB0, 0x00]).all(axis=2)
     assert missed.sum() == 24  # the length of the only vessel
