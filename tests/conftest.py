@@ -4,7 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import filelock
 import numpy as np
 import pytest
 import torch
+from browser import started_chromium
+from playwright.sync_api import Browser
 
 from vesselgan.data import phantom_subjects, save_volume
 from vesselgan.networks import ResNet10
@@ -111,6 +113,13 @@ def smoke_runs(shared_folder: Path, finished_smoke: Path) -> Path:
         smoke_run(folder, "deviations", "-k", "real_corrected_s0")  # any other would measure the costs of all
 
     return made_once(shared_folder / "all", make)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A browser, started once."""
+    with started_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from benchmark.artifacts.roles import Role
 from benchmark.artifacts.values import ReferenceValues
 from benchmark.claims.realism import cell_warning
+from benchmark.commands.page_so_far import PageSoFar
 from benchmark.commands.run_log import RunLog
 from benchmark.plan import CellPlan, Plan
 from benchmark.results.rows import subject_rows
@@ -28,11 +29,13 @@ class RunDisplay:
     """
 
     def __init__(
-        self, plan: Plan, run: Run | None, console: Console, stages: int, cells: int, log: RunLog | None = None
+        self, plan: Plan, run: Run | None, log: RunLog, stages: int, cells: int, page: PageSoFar | None = None
     ) -> None:
         self._plan = plan
         self._run = run
-        self._log = log or RunLog(console)
+        self._log = log
+        self._page = page
+        self._page_is_told = False
         self._stages, self._stages_done = stages, 0
         self._cells, self._cells_done = cells, 0
         self._started = time.monotonic()
@@ -42,8 +45,8 @@ class RunDisplay:
             MofNCompleteColumn(),
             TextColumn("{task.fields[what]}"),
             TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal or self._log.level == "quiet",
+            console=log.console,
+            disable=not log.console.is_terminal or self._log.level == "quiet",
         )
         self._all = self._progress.add_task(plan.name, total=stages, what="stages")
         self._bars: dict[str, TaskID] = {}
@@ -109,6 +112,11 @@ class RunDisplay:
             self._told.add(reason)
         kind: Literal["usual", "trouble"] = "usual" if status == "done" else "trouble"
         self._log.say(f"{escape(place)} [{colour}]{status}[/{colour}] {escape(line)}", kind)
+        if self._page and self._cells_done < self._cells:
+            path = self._page.cell_finished()
+            if path and not self._page_is_told:
+                self._log.say(f"the page so far: {escape(str(path))}")
+                self._page_is_told = True
 
     def _clock(self) -> str:
         minutes, seconds = divmod(round(time.monotonic() - self._started), 60)

@@ -3,8 +3,7 @@
 import os
 import socket
 import sys
-from importlib.util import find_spec
-from pathlib import Path
+bafrom pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,10 +14,31 @@ from vesselgan.errors import InputError
 __all__ = ["publish_report", "report", "sync", "ui"]
 
 
+class Format(StrEnum):
+    """What `report` makes."""
+
+    html = "html"
+    latex = "latex"
+    md = "md"
+    json = "json"
+
+
 @app.command()
-def report(name: RunName, out: Out = Path()) -> None:
-    """Write a run's tables, results.json and page again from its files."""
-    publish_report(out, name, force=True)
+def report(
+    name: RunName,
+    out: Out = Path(),
+    form: Annotated[
+        Format,
+        typer.Option("--format", help="html writes the page and its files; latex, md and json are printed instead"),
+    ] = Format.html,
+) -> None:
+    """Write a run's tables, results.json and page again from its files; or print its tables, for a paper."""
+    if form is Format.html:
+        publish_report(out, name, force=True)
+    else:
+        from benchmark.report.publish import printed
+
+        print(printed(out, name, form.value), end="")
 
 
 @app.command()

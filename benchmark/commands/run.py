@@ -266,6 +266,7 @@ def _execute(
 
     Bad files leave an earlier run as it was.
     """
+    from benchmark.commands.page_so_far import PageSoFar
     from benchmark.commands.progress import RunDisplay
     from benchmark.commands.run_log import MachineWatch, RunConsole, RunLog
     from benchmark.results.run_folder import load_run
@@ -285,7 +286,7 @@ def _execute(
     engine = kind.open(store, workers, asked.site)
     try:
         first = first_stages(plan, chosen)
-        with RunDisplay(plan, None, target, sum(len(cell.stages) for cell in first), 0, log) as display:
+        with RunDisplay(plan, None, log, sum(len(cell.stages) for cell in first), 0) as display:
             for key in [key for cell in first for key in cell.stages]:
                 store.plan(plan.specs[key])
             outcome = execute(plan, first, store, engine, display)
@@ -299,7 +300,8 @@ def _execute(
         log.open(folder)
         to_do = sum(not store.done(key) for key in needed_stages(plan, chosen))
         run = load_run(asked.out, plan.name, is_running=True)
-        with MachineWatch(folder), RunDisplay(plan, run, target, to_do, len(chosen), log) as display:
+        page = PageSoFar(asked.out, plan.name)
+        with MachineWatch(folder), RunDisplay(plan, run, log, to_do, len(chosen), page) as display:
             outcome = execute(plan, chosen, store, engine, display)
     finally:
         engine.close()

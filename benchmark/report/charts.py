@@ -171,7 +171,8 @@ def subject_chart(
             if heights:
                 mean = float(np.mean(heights))
                 axes.plot([x - 0.28, x + 0.28], [mean, mean], color=colours[name], linewidth=2.2, zorder=3)
-        axes.set_xticks(range(len(names)), names, rotation=0 if len(names) < 7 else 30)
+        rotation = 0 if len(names) < 7 else 30 if len(names) < 13 else 90
+        axes.set_xticks(range(len(names)), names, rotation=rotation, fontsize=8 if rotation < 90 else 4)
         axes.set(xlim=(-0.5, len(names) - 0.5), ylabel=ylabel, title=title)
         axes.margins(y=0.08)
         axes.tick_params(axis="x", length=0)

@@ -6,6 +6,7 @@ Arrays are (X, Y) in canonical (RAS) orientation; pictures have the patient's fr
 from base64 import b64encode
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,13 @@ __all__ = [
     "grey_values",
     "mask_picture",
     "overlay_picture",
+    "reduced",
 ]
 
 # Told apart by their lightness too, so that a colour-blind reader or a grey print loses nothing.
 FOUND, MISSED, INVENTED = "#ffffff", "#ffb000", "#2f86ff"
 _DIMMED = 0.42  # the image under an overlay
+MOST_PIXELS = 384  # on a side: more than a page shows of one picture among several
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,16 @@ def error_picture(
     return _picture(pixels, spacing_mm, alt)
 
 
+def reduced(projection: NDArray[Any]) -> NDArray[Any]:
+    """A projection (X, Y) of at most MOST_PIXELS a side, each the highest value of a block."""
+    side = -(-max(projection.shape) // MOST_PIXELS)
+    if side == 1:
+        return projection
+    padded = np.pad(projection, [(0, -size % side) for size in projection.shape])
+    blocks = padded.reshape(padded.shape[0] // side, side, padded.shape[1] // side, side)
+    return np.asarray(blocks.max(axis=(1, 3)))
+
+
 def _dimmed(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.repeat((grey_values(image, unit=False) * _DIMMED).astype(np.uint8)[..., None], 3, axis=2)
 
@@ -106,5 +119,18 @@ def _picture(pixels: NDArray[np.uint8], spacing_mm: tuple[float, float], alt: st
     # Rows run from front to back, columns from the patient's right to left: both against the RAS axes.
     shown = np.ascontiguousarray(pixels.swapaxes(0, 1)[::-1, ::-1])
     buffer = BytesIO()
-    Image.fromarray(shown).save(buffer, "PNG", optimize=True)
+    _with_palette(shown).save(buffer, "PNG", optimize=True)
     return Picture(f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}", f"{width:.4g} / {height:.4g}", alt)
+
+
+def _with_palette(shown: NDArray[np.uint8]) -> Image.Image:
+    """The same picture; one of few colours, such as a dimmed scan with marks, takes half the bytes by a palette."""
+    if shown.ndim == 2:
+        return Image.fromarray(shown)
+    packed = shown.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    colours, index = np.unique(packed, return_inverse=True)
+    if len(colours) > 256:
+        return Image.fromarray(shown)
+    image = Image.fromarray(index.reshape(packed.shape).astype(np.uint8)).convert("P")
+    image.putpalette([int(colour) >> shift & 255 for colour in colours for shift in (16, 8, 0)])
+    return image

@@ -11,7 +11,7 @@ from benchmark.results.run_folder import load_run
 from vesselgan.errors import InputError
 from vesselgan.files import text_sha256, write_text
 
-__all__ = ["publish", "sync_run"]
+__all__ = ["printed", "publish", "publish_so_far", "sync_run"]
 
 
 def publish(out: Path, name: str, *, force: bool = False) -> Path:
@@ -45,6 +45,33 @@ def publish(out: Path, name: str, *, force: bool = False) -> Path:
         return page
     write_text(stamp, content)
     return page
+
+
+def publish_so_far(out: Path, name: str) -> Path:
+    """Write what a run has while it goes on, without its mirror; return the page's path."""
+    from benchmark.report.exports import write_tables
+    from benchmark.report.run_page import render_report
+
+    run = load_run(out, name, is_running=True)
+    results = results_of(run)
+    folder = out / "reports" / name
+    (folder / ".stamp").unlink(missing_ok=True)
+    write_text(folder / "results.json", json.dumps(results, indent=1, allow_nan=False))
+    write_tables(results, folder)
+    render_report(run, results, folder)
+    return folder / "index.html"
+
+
+def printed(out: Path, name: str, form: str) -> str:
+    """The tables of a run's page as `latex` or `md`, or its results.json as `json`. Raises InputError."""
+    results = results_of(load_run(out, name))
+    if form == "json":
+        return json.dumps(results, indent=1, allow_nan=False) + "\n"
+    from benchmark.report.run_page import tables_of
+    from benchmark.report.table_formats import as_latex, as_markdown
+
+    write = as_latex if form == "latex" else as_markdown
+    return "\n".join(write(table, table.caption) for table in tables_of(results))
 
 
 def sync_run(out: Path, name: str) -> None:

@@ -10,6 +10,7 @@ from benchmark.claims.answer import answer_of
 from benchmark.claims.best_label import best_synthetic, with_choice
 from benchmark.claims.comparability import why_not_comparable
 from benchmark.claims.gain import add_gains, gains_of
+from benchmark.claims.leaders import leaders_of
 from benchmark.claims.realism import realism_of
 from benchmark.claims.utility import utility_of
 from benchmark.claims.verdicts import judge_claims
@@ -36,6 +37,7 @@ def results_of(run: Run) -> Results:
     return {
         **measured,
         "best": best,
+        "leaders": leaders_of(cells, rows, measured["groups"]),
         "gain": gain,
         "realism": realism,
         "reference": run.plan["reference"],

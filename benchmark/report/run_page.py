@@ -1,6 +1,7 @@
 """A run and its results -> one HTML page that needs nothing else: no network, no script, no other file."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,6 +11,7 @@ from benchmark.report.pictures import FOUND, INVENTED, MISSED
 from benchmark.report.sections.budget import budget_view
 from benchmark.report.sections.claims import claim_views
 from benchmark.report.sections.costs import cost_view
+from benchmark.report.sections.departures import departures_note
 from benchmark.report.sections.figures import (
     course_rows,
     prd_figure,
@@ -23,8 +25,10 @@ from benchmark.report.sections.headline import headline, page_header, published_
 from benchmark.report.sections.labels_and_audit import audit_views, label_table
 from benchmark.report.sections.median_patches import median_patches
 from benchmark.report.sections.methods import methods_view
+from benchmark.report.sections.reproduce import reproduce_view
 from benchmark.report.sections.segmentations import segmented_subjects
 from benchmark.report.sections.tables import (
+    Table,
     distance_table,
     distance_warnings,
     other_segmentation_table,
@@ -33,12 +37,14 @@ from benchmark.report.sections.tables import (
 from benchmark.report.sections.text import arm_marks
 from benchmark.report.sections.training import rejected_steps
 from benchmark.report.sections.utility import utility_view
+from benchmark.report.sections.viewer import viewer
+from benchmark.report.table_formats import FORMATS
 from benchmark.results.format import Results
 from benchmark.results.run_folder import Run
 from benchmark.words import join
 from vesselgan.files import write_text
 
-__all__ = ["render_report", "templates"]
+__all__ = ["render_report", "tables_of", "templates"]
 
 
 def render_report(run: Run, results: Results, folder: Path) -> None:
@@ -49,9 +55,28 @@ def render_report(run: Run, results: Results, folder: Path) -> None:
     write_text(folder / "index.html", templates().get_template("report.html.j2").render(_page(run, results)))
 
 
+def tables_of(results: Results) -> list[Table]:
+    """The tables of results on the page, in its order, each with its caption."""
+    marks = arm_marks(results["cells"])
+    answer, utility, costs = headline(results, marks), utility_view(results, marks), cost_view(results, marks)
+    tables = (
+        answer.table if answer else None,
+        segmentation_table(results, marks, "bavd_voxel"),
+        segmentation_table(results, marks, "bavd_mm"),
+        other_segmentation_table(results),
+        gain_table(results, marks),
+        utility.table if utility else None,
+        distance_table(results, marks),
+        label_table(results, marks),
+        costs.table if costs else None,
+        costs.ratios if costs else None,
+    )
+    return [table for table in tables if table]
+
+
 def templates() -> Environment:
     """The page templates: whatever comes from data is escaped, and an unknown name is an error."""
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("benchmark.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -59,6 +84,10 @@ def templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["exports"] = lambda table, caption: {
+        name: form(table, caption) for name, form in FORMATS.items()
+    }
+    return environment
 
 
 def _page(run: Run, results: Results) -> Mapping[str, object]:
@@ -68,8 +97,11 @@ def _page(run: Run, results: Results) -> Mapping[str, object]:
     extractors = {
         entry["extractor"] for cell in results["cells"] for entry in cell["metrics"].values() if "extractor" in entry
     }
-    header = page_header(results, marks)
+    header, note = page_header(results, marks), departures_note(results)
+    header = replace(header, notes=[*header.notes, *([note] if note else [])])
+    segmented = segmented_subjects(run, results, marks)
     return {
+        "is_running": results["is_running"],
         "title": f"{header.title} · {header.run_name}",
         "header": header,
         "headline": headline(results, marks),
@@ -96,13 +128,15 @@ def _page(run: Run, results: Results) -> Mapping[str, object]:
         "label_statistics": label_table(results, marks),
         "audits": audit_views(run, results, marks),
         "samples": sample_rows(run, marks),
-        "segmented": segmented_subjects(run, results, marks),
+        "segmented": segmented,
+        "viewer": viewer(run, results, marks, segmented),
         "overlay": {"found": FOUND, "missed": MISSED, "invented": INVENTED},
         "costs": cost_view(results, marks),
         "training_charts": training_figures(run, marks),
         "rejected_steps": rejected_steps(results["cells"]),
         "course": course_rows(run, marks),
         "only_costs": results["only"] == "costs",
+        "reproduce": reproduce_view(results),
         "methods": methods_view(run.name, results),
         "glossary": glossary(results),
     }

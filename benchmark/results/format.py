@@ -7,14 +7,15 @@ Format 1. What came before had no number, and lacks `format`, `about`, `only`, `
 `numerics`, `work_seconds`, `measurement`, `cost_ratios`, `real_labels`, `subject_ranking` and `median_patches`; of a
 cell `family`, `kind`, `trainings`, `memorisation` and `closest`; of a group `done`, `test_subjects`, `over_subjects`,
 `vessel_share` and `label_means`, and of its metrics `segmentations` and `empty_segmentations`; of a claim
-`by_factor` and `at`; of a cell `course`; of a region of the answer `difference`. Everything else is as it was.
+`by_factor` and `at`; of a cell `course`; of a region of the answer `difference`. Everything else is as it was. Later
+files of format 1 also have `leaders`, `reproduce` and `is_running`.
 """
 
 from typing import Any, Literal, NotRequired
 
 from benchmark.artifacts.values import MemorisationValues, PreparedValues, PrivacySpent, ReferenceValues, VesselLabels
 from benchmark.protocol.cells import Kind
-from benchmark.results.judgements import Answer, Best, ClaimResult, Gain, Part, Realism, UtilityCurve
+from benchmark.results.judgements import Answer, Best, ClaimResult, Gain, Leader, Part, Realism, UtilityCurve
 from benchmark.results.run_folder import DataFacts, PublishedValue, RunEnvironment, Status
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "OverSubjects",
     "RankedSubject",
     "RealLabels",
+    "Reproduction",
     "Results",
     "Spread",
     "SubjectRow",
@@ -231,6 +233,13 @@ class MedianPatches(Part):
     nearest: MedianPatch  # the training patch nearest to the synthetic one
 
 
+class Reproduction(Part):
+    """What makes the run again: its command, and the text of its protocol where that was kept."""
+
+    command: str
+    protocol: str | None
+
+
 class Measured(Part):
     """The part that was measured."""
 
@@ -246,6 +255,8 @@ class Measured(Part):
     prepared: PreparedValues | None
     brain_masks: BrainMasks | None
     environment: RunEnvironment
+    reproduce: Reproduction
+    is_running: bool  # written while the run goes on: what is unfinished is still to come
     numerics: list[str]  # what the checks in `environment` found, in sentences
     settings: dict[str, Any]  # every option of the profile, see the JSON Schema of protocols
     work_seconds: float
@@ -263,6 +274,7 @@ class Results(Measured):
     """The whole file: what was measured, and what follows."""
 
     best: Best | None
+    leaders: list[Leader]
     gain: list[Gain]
     realism: Realism | None
     reference: dict[str, PublishedValue]

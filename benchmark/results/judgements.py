@@ -21,6 +21,7 @@ __all__ = [
     "CurvePoint",
     "Gain",
     "Gap",
+    "Leader",
     "Missing",
     "Needed",
     "PairRow",
@@ -247,6 +248,17 @@ class AnswerRegion(Part):
     share: Share
     synthetic_gain: float | None
     real_gain: float | None
+
+
+class Leader(Part):
+    """The arm of a metric's best mean; `significant` where it beats every other one, `rival` the hardest of them."""
+
+    metric: str
+    label: str
+    significant: bool
+    rival: str
+    p: float | None
+    reason: str | None
 
 
 class Answer(Part):

@@ -31,6 +31,7 @@ from benchmark.results.format import (
 )
 from benchmark.results.metrics import over_seeds, score_metrics, segmentation_metrics
 from benchmark.results.numerics import numerics_sentences
+from benchmark.results.reproduction import reproduction_of
 from benchmark.results.rows import over_subjects, plain_rows, ranking, sample_sd
 from benchmark.results.run_folder import CellRecord, Run
 
@@ -57,6 +58,8 @@ def summarise(run: Run, rows: pd.DataFrame) -> Measured:
         "prepared": prepared,
         "brain_masks": _brain_masks(prepared),
         "environment": run.environment,
+        "reproduce": reproduction_of(run),
+        "is_running": run.is_running,
         "numerics": numerics_sentences(run.environment.get("numerics", [])),
         "settings": plan["settings"],
         "work_seconds": sum(cell["seconds"] for cell in cells),

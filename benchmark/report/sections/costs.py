@@ -1,10 +1,10 @@
 """What a training step costs, and mixed precision against full."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.metrics.registry import names
-from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table, column
+from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table, column, winners
 from benchmark.report.sections.text import ArmMark, interval, number, unit_of
 from benchmark.results.costs import BUSY, EMULATED
 from benchmark.results.format import CellResult, CostRatio, MetricValue, Results
@@ -33,8 +33,8 @@ def cost_view(results: Results, marks: Mapping[str, ArmMark]) -> CostView | None
     cells = {cell["label"]: cell for cell in results["cells"] if "step_time_ms" in cell["metrics"]}
     if measurement is None or not cells:
         return None
-    notes = Footnotes()
-    rows = [Row(marks[label], list(_entries(cell, notes))) for label, cell in cells.items()]
+    notes, best = Footnotes(), winners(results)
+    rows = [Row(marks[label], list(_entries(cell, notes, best))) for label, cell in cells.items()]
     columns = [
         Column("critic", "norm"),
         Column("precision"),
@@ -45,7 +45,7 @@ def cost_view(results: Results, marks: Mapping[str, ArmMark]) -> CostView | None
     environment, others = results["environment"], measurement["others_cores"]
     alone = "" if others is None else f", while other programs used {number(others, 2)} cores"
     return CostView(
-        table=Table(columns, rows, notes.lines()),
+        table=Table(columns, rows, notes.lines(), "Time, throughput and memory of one training step"),
         ratios=_ratios(ratios) if ratios else None,
         measured_on=(
             f"Measured on {_machine(environment)} with {plural(measurement['threads'], 'thread')}, no other "
@@ -64,12 +64,12 @@ def cost_view(results: Results, marks: Mapping[str, ArmMark]) -> CostView | None
     )
 
 
-def _entries(cell: CellResult, notes: Footnotes) -> Iterator[Entry]:
+def _entries(cell: CellResult, notes: Footnotes, best: Collection[tuple[str, str]]) -> Iterator[Entry]:
     yield Entry(str(cell["norm"] or "–"))  # not every generator has a critic
     emulated = bool(cell["metrics"]["step_time_ms"].get("emulated"))
     yield Entry(str(cell["precision"]), "emulated" if emulated else "", notes.mark(EMULATED if emulated else None))
-    yield Entry(str(cell["filters"]))
-    yield Entry(str(cell["batch"]))
+    yield Entry(str(cell["filters"]), value=cell["filters"])
+    yield Entry(str(cell["batch"]), value=cell["batch"])
     for metric in names("cost"):
         entry = cell["metrics"].get(metric)
         if entry is None:
@@ -78,7 +78,8 @@ def _entries(cell: CellResult, notes: Footnotes) -> Iterator[Entry]:
         decimals, value = unit_of(metric)[0], entry["value"]
         assert value is not None  # every measurement has it
         mark = notes.mark(f"{BUSY}: {entry['busy']}" if entry.get("busy") else None)
-        yield Entry(number(value, decimals), interval(entry["ci_low"], entry["ci_high"], decimals), mark)
+        bounds, is_best = interval(entry["ci_low"], entry["ci_high"], decimals), (metric, cell["label"]) in best
+        yield Entry(number(value, decimals), bounds, mark, value, is_best)
 
 
 def _machine(environment: RunEnvironment) -> str:
@@ -99,14 +100,15 @@ def _ratios(ratios: Sequence[CostRatio]) -> Table:
         Column("step time", "mixed / full", "↓", "below 1 is faster"),
         Column("peak tensor memory", "mixed / full", "↓", "below 1 is smaller"),
     ]
-    return Table(columns, rows, notes.lines())
+    return Table(columns, rows, notes.lines(), "Mixed over full precision, round by round", "pair")
 
 
 def _time_ratio(ratio: MetricValue, notes: Footnotes) -> Entry:
     if ratio["value"] is None:
         return Entry("n/a", "", notes.mark(ratio.get("reason")))
-    return Entry(number(ratio["value"], 2), interval(ratio["ci_low"], ratio["ci_high"], 2))
+    bounds = interval(ratio["ci_low"], ratio["ci_high"], 2)
+    return Entry(number(ratio["value"], 2), bounds, value=ratio["value"])
 
 
 def _memory_ratio(ratio: CostRatio) -> Entry:
-    return Entry(number(ratio["peak_memory"], 2), "exact count")
+    return Entry(number(ratio["peak_memory"], 2), "exact count", value=ratio["peak_memory"])

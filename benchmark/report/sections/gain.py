@@ -31,7 +31,8 @@ def gain_table(results: Results, marks: Mapping[str, ArmMark]) -> Table | None:
     for metric in DSC_METRICS:
         where = REGION_NAMES[metric.partition("/")[2]]
         columns += [Column("share", where, "↑", "higher is better"), Column("over the rule")]
-    return Table(columns, rows, notes.lines())
+    caption = "Share of the real gain of every label whose U-Nets saw no real patch"
+    return Table(columns, rows, notes.lines(), caption)
 
 
 def share_entry(share: Share | Gain, notes: Footnotes) -> Entry:
@@ -40,7 +41,7 @@ def share_entry(share: Share | Gain, notes: Footnotes) -> Entry:
     if share["value"] is None:
         return Entry("n/a", "", mark)
     bounds = interval(share["ci_low"], share["ci_high"], DECIMALS)
-    return Entry(number(share["value"], DECIMALS), bounds, mark)
+    return Entry(number(share["value"], DECIMALS), bounds, mark, share["value"])
 
 
 def _rule(gain: Gain) -> Entry:

@@ -183,7 +183,14 @@ def _notes(results: Results, seeds: Sequence[int], *, only_costs: bool) -> Itera
             f"Training is random. Below {LEAST_SEEDS} seeds nothing is concluded about a training procedure, and "
             "differences between variants may be chance.",
         )
-    not_done = [cell for cell in results["cells"] if cell["status"] != "done"]
+    coming = [cell["id"] for cell in results["cells"] if results["is_running"] and cell["status"] == "unfinished"]
+    if coming:
+        yield Note(
+            f"{len(coming)} of {len(results['cells'])} cells are still to come",
+            "The run goes on. This page is written again as cells finish, and what it says now may change.",
+            coming,
+        )
+    not_done = [cell for cell in results["cells"] if cell["status"] != "done" and cell["id"] not in coming]
     if not_done:
         yield Note(
             f"{len(not_done)} of {len(results['cells'])} cells are missing",
@@ -231,7 +238,7 @@ def _answer_table(regions: Sequence[AnswerRegion], marks: Mapping[str, ArmMark],
         Row(None, [_gap_entry(region) for region in regions], "real minus synthetic"),
         Row(None, [share_entry(region["share"], notes) for region in regions], "share of the real gain"),
     ]
-    return Table(columns, rows, notes.lines())
+    return Table(columns, rows, notes.lines(), "The answer in both regions", "trained on")
 
 
 def _gap_entry(region: AnswerRegion) -> Entry:

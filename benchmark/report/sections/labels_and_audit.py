@@ -41,7 +41,7 @@ def label_table(results: Results, marks: Mapping[str, ArmMark]) -> Table | None:
     means = results["real_labels"]["means"] if results["real_labels"] else None
     if means is None:
         return None
-    rows = [Row(None, [Entry(_shown(means.get(name), name)) for name in STATISTICS], "real")]
+    rows = [Row(None, [Entry(_shown(means.get(name), name), value=means.get(name)) for name in STATISTICS], "real")]
     for group in results["groups"]:
         of_arm = group["label_means"]
         if of_arm is None:
@@ -50,9 +50,10 @@ def label_table(results: Results, marks: Mapping[str, ArmMark]) -> Table | None:
         for name in STATISTICS:
             distance = group["metrics"].get(f"label_{name}")
             w1 = f"W1 {_shown(distance['value'] if distance else None, name)}"
-            entries.append(Entry(_shown(of_arm.get(name), name), w1))
+            entries.append(Entry(_shown(of_arm.get(name), name), w1, value=of_arm.get(name)))
         rows.append(Row(marks[group["label"]], entries))
-    return Table([Column(statistic.title, statistic.about) for statistic in STATISTICS.values()], rows)
+    columns = [Column(statistic.title, statistic.about) for statistic in STATISTICS.values()]
+    return Table(columns, rows, caption="Vessel labels of real and of synthetic patches")
 
 
 def audit_views(run: Run, results: Results, marks: Mapping[str, ArmMark]) -> Sequence[AuditView]:

@@ -46,12 +46,11 @@ class DeviationRow:
 
 @dataclass(frozen=True)
 class SettingRow:
-    """A setting that differs from its default; `origin` says whose the default is."""
+    """A setting that differs from the paper's, or from the usual one here where the paper does not say."""
 
     name: str
     here: str
-    default: str
-    origin: str
+    paper: str
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,8 @@ def _settings(settings: Mapping[str, Any], *, phantom: bool) -> Iterator[Setting
         if irrelevant or defaults.get(name) == value:
             continue
         ours = name in NOT_PUBLISHED or name.startswith((*HARNESS_OPTIONS, *families))
-        origin = "ours, the paper does not say" if ours else "paper"
-        yield SettingRow(name, _shown(value), _shown(defaults.get(name)), origin)
+        usual = _shown(defaults.get(name))
+        yield SettingRow(name, _shown(value), f"does not say; usual here: {usual}" if ours else usual)
 
 
 def _warnings(results: Results) -> Iterator[str]:

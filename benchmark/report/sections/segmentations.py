@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmark.artifacts.error_maps import FOUND_CODE, INVENTED_CODE, MISSED_CODE, load_error_map
 from benchmark.artifacts.roles import Role
-from benchmark.report.pictures import Picture, error_picture, grey_picture, mask_picture
+from benchmark.report.pictures import Picture, error_picture, grey_picture, mask_picture, reduced
 from benchmark.report.sections.figures import first_files, in_plane, run_store
 from benchmark.report.sections.text import ArmMark, number
 from benchmark.results.format import RankedSubject, Results
@@ -23,11 +23,11 @@ RANKS = {"lowest": 0.0, "median": 0.5, "highest": 1.0}
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture with the arm that it belongs to and a line below it."""
+    """A picture with the arm that it belongs to and lines below it."""
 
     arm: ArmMark
     picture: Picture
-    caption: str
+    caption: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SegmentedSubject:
 def segmented_subjects(run: Run, results: Results, marks: Mapping[str, ArmMark]) -> Sequence[SegmentedSubject]:
     """The test subjects of the lowest, the median and the highest DSC, each under every arm's first finished seed.
 
-    The DSC that ranks them is the mean over these cells, so that every arm shows the same patients.
+    The DSC that ranks them is the mean over these cells, so that every arm shows the same subjects.
     """
     store = run_store(run)
     if store is None:
@@ -56,8 +56,8 @@ def segmented_subjects(run: Run, results: Results, marks: Mapping[str, ArmMark])
         tiles = list(_tiles(run, store, store.subject(key), cells, scores))
         if tiles:
             spacing = in_plane(store.subject(key).spacing_mm)
-            image = grey_picture(store.image(key).max(axis=2), spacing, f"{key}: image")
-            truth = mask_picture(np.asarray(store.label(key).any(axis=2)), spacing, "#ffffff", f"{key}: truth")
+            image = grey_picture(reduced(store.image(key).max(axis=2)), spacing, f"{key}: image")
+            truth = mask_picture(reduced(store.label(key).any(axis=2)), spacing, "#ffffff", f"{key}: truth")
             shown.append(SegmentedSubject(key, rank, image, truth, tiles))
     return shown
 
@@ -90,7 +90,7 @@ def _tiles(
     cells: Sequence[tuple[ArmMark, CellRecord]],
     scores: Scores,
 ) -> Iterator[Tile]:
-    image = store.image(subject.key).max(axis=2)
+    image = reduced(store.image(subject.key).max(axis=2))
     voxel_mm = float(np.linalg.norm(subject.spacing_mm))  # its diagonal: as far as neighbours can be
     for mark, record in cells:
         name = f"{subject.key}.nii.gz"
@@ -100,14 +100,21 @@ def _tiles(
         codes, far_mm = load_error_map(errors, distances)
         # Without distances there is nothing to be near to: every error is far.
         far = np.where(codes, np.float32(np.inf), np.float32(0)) if far_mm is None else far_mm
-        missed, invented = (np.where(codes == code, far, 0).max(axis=2) for code in (MISSED_CODE, INVENTED_CODE))
-        found = np.asarray((codes == FOUND_CODE).any(axis=2))
+        missed, invented = (
+            reduced(np.where(codes == code, far, 0).max(axis=2)) for code in (MISSED_CODE, INVENTED_CODE)
+        )
+        found = reduced((codes == FOUND_CODE).any(axis=2))
         alt = f"{subject.key}, {mark.name}: found, missed and invented vessels"
         picture = error_picture(image, found, missed, invented, 1.001 * voxel_mm, in_plane(subject.spacing_mm), alt)
         yield Tile(mark, picture, _caption(scores.get((record["cell"]["id"], subject.key), {})))
 
 
-def _caption(scores: Mapping[str, float]) -> str:
-    parts = [f"DSC {number(scores['dsc/all'], 3)}"] if "dsc/all" in scores else []
-    parts += [f"bAVD {number(scores['bavd_mm/all'], 2)} mm"] if "bavd_mm/all" in scores else []
-    return ", ".join(parts)
+def _caption(scores: Mapping[str, float]) -> Sequence[str]:
+    """A line per region, the brain's first, as in the answer."""
+    lines = []
+    for region, name in (("intracranial", "intracranial"), ("all", "all vessels")):
+        parts = [f"DSC {number(scores[dsc], 3)}"] if (dsc := f"dsc/{region}") in scores else []
+        parts += [f"bAVD {number(scores[bavd], 2)} mm"] if (bavd := f"bavd_mm/{region}") in scores else []
+        if parts:
+            lines.append(f"{name}: {', '.join(parts)}")
+    return lines

@@ -1,9 +1,10 @@
 """The result tables: segmentation, distances between distributions, and cost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from benchmark.artifacts.values import ReferenceValues
+from benchmark.claims.statistics import LEAST_SEEDS
 from benchmark.metrics.registry import REGION_NAMES, every, measurements, names
 from benchmark.report.sections.text import ArmMark, deviation, number, unit_of
 from benchmark.results.format import GroupResult, MetricValue, Results, Spread
@@ -19,6 +20,7 @@ __all__ = [
     "distance_warnings",
     "other_segmentation_table",
     "segmentation_table",
+    "winners",
 ]
 
 ARROWS = {"lower": "↓", "higher": "↑", None: ""}
@@ -40,11 +42,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """One number as text, a smaller line below it, and the letter of a footnote."""
+    """One number as text, smaller lines below it, and the letter of a footnote.
+
+    `value` is the number with every digit, by which a reader sorts. `is_best` where it beats every other one.
+    """
 
     text: str
     detail: str = ""
     mark: str = ""
+    value: float | None = None
+    is_best: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,16 +65,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, rows and lettered footnotes."""
+    """Columns, rows and lettered footnotes. `caption` and `corner`, the heading of the first column, name it."""
 
     columns: Sequence[Column]
     rows: Sequence[Row]
     footnotes: Sequence[tuple[str, str]] = ()
+    caption: str = ""
+    corner: str = "label"
 
     @property
     def is_wide(self) -> bool:
         """Whether its columns have to stand close to fit on a desk's screen."""
         return len(self.columns) > WIDE
+
+    @property
+    def has_best(self) -> bool:
+        """Whether a number of it beats every other one of its column, or of its line."""
+        return any(entry.is_best for row in self.rows for entry in row.entries)
 
 
 @dataclass
@@ -100,12 +114,17 @@ def column(metric: str) -> Column:
     )
 
 
+def winners(results: Results) -> frozenset[tuple[str, str]]:
+    """Metrics, each with the label that beats every other one by more than chance."""
+    return frozenset((leader["metric"], leader["label"]) for leader in results["leaders"] if leader["significant"])
+
+
 def segmentation_table(results: Results, marks: Mapping[str, ArmMark], distance: str) -> Table | None:
     """Arms x DSC and bAVD (`bavd_voxel` or `bavd_mm`) x all and intracranial, or None without any value."""
     metrics = [f"{name}/{region}" for name in ("dsc", distance) for region in ("all", "intracranial")]
     if not any(metric in group["metrics"] for group in results["groups"] for metric in metrics):
         return None
-    notes = Footnotes()
+    notes, best = Footnotes(), winners(results)
     rows = []
     for group in results["groups"]:
         mark, entries = marks[group["label"]], []
@@ -114,12 +133,15 @@ def segmentation_table(results: Results, marks: Mapping[str, ArmMark], distance:
             sd = over["sd"] if over else None
             detail = f"subjects ± {deviation(sd, unit_of(metric)[0])}" if sd is not None else ""
             note = _empty_predictions(mark.name, entry) if entry else None
-            entries.append(_mean_entry(entry, metric, notes, detail=detail, note=note))
+            shown = _mean_entry(entry, metric, notes, detail=detail, note=note)
+            entries.append(replace(shown, is_best=(metric, mark.name) in best))
         subjects = group["test_subjects"]
         counts = [_seeds_entry(group, mark), Entry("–" if subjects is None else str(subjects))]
         rows.append(Row(mark, [*entries, *counts]))
     columns = [*(column(metric) for metric in metrics), Column("seeds"), Column("test subjects")]
-    return Table(columns, rows, notes.lines())
+    unit = ", in millimetres" if distance == "bavd_mm" else ""
+    caption = f"DSC and balanced average Hausdorff distance on the test subjects{unit}"
+    return Table(columns, rows, notes.lines(), caption, "U-Net learned from")
 
 
 def other_segmentation_table(results: Results) -> Table | None:
@@ -132,21 +154,28 @@ def other_segmentation_table(results: Results) -> Table | None:
     ]
     if not known:
         return None
-    notes = Footnotes()
+    notes, best = Footnotes(), winners(results)
     rows = []
     for name in known:
         heading = column(name)
         title = f"{heading.title} ({heading.detail})" if heading.detail else heading.title
-        entries = [_mean_entry(group["metrics"].get(name), name, notes, stacked=True) for group in groups]
+        entries = [
+            replace(
+                _mean_entry(group["metrics"].get(name), name, notes, stacked=True),
+                is_best=(name, group["label"]) in best,
+            )
+            for group in groups
+        ]
         rows.append(Row(None, entries, f"{title} {heading.arrow}".strip()))
-    return Table([Column(group["label"]) for group in groups], rows, notes.lines())
+    caption = "Mean of each metric over the test subjects, ± SD over seeds"
+    return Table([Column(group["label"]) for group in groups], rows, notes.lines(), caption, "metric")
 
 
 def _seeds_entry(group: GroupResult, mark: ArmMark) -> Entry:
     if mark.kind == "untrained":
         return Entry("–", "nothing drawn")
     done, seeds = group["done"], len(group["seeds"])
-    return Entry(str(done), f"of {seeds}" if done < seeds else "")
+    return Entry(str(done), f"of {seeds}" if done < seeds else "", value=done)
 
 
 def _mean_entry(
@@ -167,10 +196,13 @@ def _mean_entry(
     decimals = unit_of(metric)[0]
     sd = entry.get("sd")
     text = number(entry["value"], decimals)
-    plus_minus = f"± {deviation(sd, decimals)}" if sd is not None else ""
+    plus_minus = "" if sd is None else f"± {deviation(sd, decimals)}"
+    # A spread over so few says little about the next seed, and must not look like any other.
+    few = f"n = {entry['n']}" if sd is not None and entry["n"] < LEAST_SEEDS else ""
     if stacked:
-        return Entry(text, plus_minus, notes.mark(note))
-    return Entry(f"{text} {plus_minus}".strip(), detail, notes.mark(note))
+        return Entry(text, f"{plus_minus} {few and f'({few})'}".strip(), notes.mark(note), entry["value"])
+    below = "\n".join(part for part in (few and f"({few})", detail) if part)
+    return Entry(f"{text} {plus_minus}".strip(), below, notes.mark(note), entry["value"])
 
 
 def _empty_predictions(arm: str, entry: MetricValue) -> str | None:
@@ -198,7 +230,7 @@ def distance_table(results: Results, marks: Mapping[str, ArmMark]) -> Table | No
     known = known or [name for name in distance_names() if name in of_floor]
     if not known:
         return None
-    notes = Footnotes()
+    notes, best = Footnotes(), winners(results)
     rows = []
     if floor:
         entries = [_floor_entry(floor, name, notes) for name in known]
@@ -207,24 +239,31 @@ def distance_table(results: Results, marks: Mapping[str, ArmMark]) -> Table | No
     for group in results["groups"]:
         mark = marks[group["label"]]
         if mark.is_synthetic:
-            entries = [_mean_entry(group["metrics"].get(name), name, notes, stacked=True) for name in known]
+            entries = [
+                replace(
+                    _mean_entry(group["metrics"].get(name), name, notes, stacked=True),
+                    is_best=(name, mark.name) in best,
+                )
+                for name in known
+            ]
             rows.append(Row(mark, [*entries, _share_entry(group["vessel_share"])]))
     columns = [*(column(name) for name in known), Column("vessels", "% of label")]
-    return Table(columns, rows, notes.lines())
+    return Table(columns, rows, notes.lines(), "Distances between real and synthetic patches")
 
 
 def _floor_entry(floor: ReferenceValues, metric: str, notes: Footnotes) -> Entry:
     value, sd, decimals = floor["metrics"].get(metric), floor.get("sd", {}).get(metric), unit_of(metric)[0]
     if value is None:
         return Entry("n/a", "", notes.mark("no value"))
-    return Entry(number(value, decimals), "" if sd is None else f"± {deviation(sd, decimals)}")
+    return Entry(number(value, decimals), "" if sd is None else f"± {deviation(sd, decimals)}", value=value)
 
 
 def _share_entry(share: Spread | None) -> Entry:
     if share is None:
         return Entry("–")
     sd = share["sd"]
-    return Entry(number(100 * share["value"], 2), "" if sd is None else f"± {deviation(100 * sd, 2)}")
+    spread = "" if sd is None else f"± {deviation(100 * sd, 2)}"
+    return Entry(number(100 * share["value"], 2), spread, value=100 * share["value"])
 
 
 def distance_warnings(results: Results) -> Sequence[str]:

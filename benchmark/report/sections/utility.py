@@ -135,12 +135,13 @@ def _table(results: Results, marks: Mapping[str, ArmMark]) -> Table:
         Column("U-Net steps", "over seeds"),
         *(column(entry["metric"]) for entry in entries),
     ]
-    return Table(columns, rows)
+    caption = "What each U-Net learned from, and what it reached: mean ± SD over seeds"
+    return Table(columns, rows, caption=caption, corner="learned from")
 
 
 def _reached(row: CurvePoint | UtilityArm) -> Entry:
     sd = f"± {deviation(row['sd'], DECIMALS)}" if row["sd"] is not None else ""
-    return Entry(f"{number(row['value'], DECIMALS)} {sd}".strip())
+    return Entry(f"{number(row['value'], DECIMALS)} {sd}".strip(), value=row["value"])
 
 
 def _range(values: Sequence[int]) -> str:

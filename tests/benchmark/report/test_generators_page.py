@@ -50,6 +50,6 @@ def test_the_page_names_both_kinds_and_shows_the_readings_of_each(page: str) -> 
     for title in ("AR: −log p, level 0 of its pyramid", "AR: gradient", "WGAN: gradient penalty"):
         assert title in page
     assert "2 × AR minus c-SN-MP" in page
-    row = "<code>autoregressive.filters</code></th><td><strong>8</strong></td><td>64</td><td>ours"
+    row = "<code>autoregressive.filters</code></th><td><strong>8</strong></td><td>does not say; usual here: 64</td>"
     assert row in page, "a setting that is not the default"
     assert "autoregressive.lr" not in page

@@ -32,7 +32,7 @@ def numbers(text: str) -> list[str]:
 
 
 class Shown(HTMLParser):
-    """The text of a page without its charts, apart for the tables of results and all the rest."""
+    """The text of a page without its charts and scripts, apart for the tables of results and all the rest."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -43,12 +43,12 @@ class Shown(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._hidden += tag in ("svg", "style")
+        self._hidden += tag in ("svg", "style", "script")
         if tag == "table":  # settings and recipes are told in words
             self._in_table = "texts" not in (dict(attrs).get("class") or "")
 
     def handle_endtag(self, tag: str) -> None:
-        self._hidden -= tag in ("svg", "style")
+        self._hidden -= tag in ("svg", "style", "script")
         self._in_table &= tag != "table"
 
     def handle_data(self, data: str) -> None:
@@ -72,7 +72,8 @@ def leaves(tree: Any) -> Iterator[Any]:
 
 def written_in_the_program() -> set[str]:
     """Numbers in the words of templates, sections and claims, and the values that settings and recipes depart from."""
-    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "benchmark/report/templates").glob("*.j2")]
+    templates = ROOT / "benchmark/report/templates"
+    texts = [path.read_text(encoding="utf-8") for path in (*templates.glob("*.j2"), *templates.glob("*.bib"))]
     for folder in ("report/sections", "claims", "scoring"):
         for path in (ROOT / "benchmark" / folder).glob("*.py"):
             nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))

@@ -37,7 +37,7 @@ def test_an_overlay_paints_each_kind_of_voxel_in_its_colour_and_in_radiological_
     truth, prediction = np.zeros((2, 3), dtype=bool), np.zeros((2, 3), dtype=bool)
     truth[0, 0] = prediction[0, 0] = truth[0, 2] = prediction[1, 0] = True
     picture = overlay_picture(np.zeros((2, 3), dtype=np.float32), truth, prediction, (2.0, 1.0), "alt")
-    pixels = np.asarray(Image.open(BytesIO(b64decode(picture.uri.split(",")[1]))))
+    pixels = np.asarray(Image.open(BytesIO(b64decode(picture.uri.split(",")[1]))).convert("RGB"))
     assert pixels.shape == (3, 2, 3)  # rows of Y, columns of X
     colours = {place: "#" + bytes(pixels[place]).hex() for place in ((2, 1), (0, 1), (2, 0))}
     # X grows to the patient's right, which is on the left; Y to the front, which is at the top.
