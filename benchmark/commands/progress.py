@@ -4,7 +4,6 @@ import time
 from types import TracebackType
 from typing import Literal
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 

@@ -3,7 +3,9 @@
 import os
 import socket
 import sys
-bafrom pathlib import Path
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer

@@ -21,6 +21,7 @@ from benchmark.claims.evidence import Evidence
 from benchmark.claims.gain import gains_of
 from benchmark.claims.realism import THRESHOLDS, cell_warning, realism_of, realism_sentence
 from benchmark.commands.progress import RunDisplay
+from benchmark.commands.run_log import RunLog
 from benchmark.datasets.source import choose_source
 from benchmark.plan import Plan, build_plan
 from benchmark.protocol.cells import cells_of, kind_of
@@ -371,7 +372,7 @@ def test_the_terminal_warns_as_soon_as_pairs_are_scored(tmp_path: Path) -> None:
     facts = {"samples": 4, "extractor": "random_resnet10", "reference": "held_out"}
     store.finish(stages["score"], {"metrics": {"fid": 0.29, "prd_auc": 0.7}, "facts": facts}, {"seconds": 1.0})
     text = io.StringIO()
-    display = RunDisplay(plan, load_run(tmp_path, plan.name), Console(file=text, width=200), 1, 1)
+    display = RunDisplay(plan, load_run(tmp_path, plan.name), RunLog(Console(file=text, width=200)), 1, 1)
     display.stage_started(stages["score"])
     display.stage_event(Event("done", stages["score"]))
     assert "warning SN_f16_s0: not yet realistic: FID 29 times that of real against real" in text.getvalue()

@@ -118,7 +118,7 @@ def counted_autoregressive() -> tuple[StepCost, Any, tuple[torch.Tensor, ...]]:
     return family.step_cost(config), family.trainer(config, "cpu"), (torch.zeros(4, 2, 32, 32, 16),)
 
 
-# Where kernels take memory for themselves: convolutions that no fast one serves on this CPU unfold their input, for one.
+# Where kernels take memory for themselves: convolutions that no fast one serves on this CPU unfold their input.
 WITH_WORKSPACES = ("GP fp16", "SN fp16", "large patches", "U-Net", "U-Net bf16", "autoregressive")
 
 
