@@ -153,4 +153,4 @@ def test_a_training_without_finite_likelihood_stops() -> None:
         return torch.full((2, 2, *CONFIG.patch_size), float("nan")), torch.zeros(2, PLACE)
 
     with pytest.raises(RuntimeError):
-        train_autoregressive(replace(CONFIG, steps=50, max_bad_steps=3), broken, device="cpu")
+        train_autoregressive(replace(CONFIG, steps=50, max_bad_steps=3), broken, atlas, device="cpu")
