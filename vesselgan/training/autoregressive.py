@@ -114,7 +114,8 @@ class AutoregressiveTrainer:
         norm = gradient_norm(self.generator) / scale
         gradients = [parameter.grad for parameter in self.generator.parameters() if parameter.grad is not None]
         torch._foreach_mul_(gradients, (_LARGEST_GRADIENT / norm).clamp(max=1.0))
-        update = self._guarded.step(*terms, norm)
+        # One that is not finite makes NaN of the gradients, by which the guard tells whether that is routine.
+        update = self._guarded.step(*terms, norm.nan_to_num(0.0, posinf=0.0))
         update_scale(scaler, update.outcome, self.device)
         self.steps_done += 1
         if self._average is not None:

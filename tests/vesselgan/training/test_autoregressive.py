@@ -15,7 +15,7 @@ from vesselgan.networks.atlas import ATLAS_SHAPE
 from vesselgan.networks.autoregressive import AutoregressiveGenerator
 from vesselgan.networks.places import PLACE
 from vesselgan.training.autoregressive import AutoregressiveConfig, AutoregressiveTrainer, train_autoregressive
-from vesselgan.training.guard import Outcome
+from vesselgan.training.guard import Outcome, loss_scale
 
 CONFIG = AutoregressiveConfig(patch_size=(32, 16, 16), steps=12, seed=5, filters=8, batch=8)
 
@@ -148,9 +148,20 @@ def test_a_rejected_step_changes_nothing_and_a_training_that_diverges_is_told(pr
         train_autoregressive(diverging, real_batch, atlas, device="cpu")
 
 
+def test_a_loss_scale_that_is_too_large_is_lowered_and_the_step_left_out() -> None:
+    trainer = AutoregressiveTrainer(replace(CONFIG, precision="fp16"), "cpu")
+    loss_scale(trainer.precision.scaler, trainer.device)  # it has none before its first use
+    trainer.precision.scaler.update(2.0**60)
+    before = [parameter.detach().clone() for parameter in trainer.generator.parameters()]
+    log = trainer.step(*real_batch(0))
+    assert int(log["outcome"]) == Outcome.LOSS_SCALE
+    assert loss_scale(trainer.precision.scaler, trainer.device) == 2.0**59
+    assert all(map(torch.equal, trainer.generator.parameters(), before))
+
+
 def test_a_training_without_finite_likelihood_stops() -> None:
     def broken(step: int) -> tuple[Tensor, Tensor]:
         return torch.full((2, 2, *CONFIG.patch_size), float("nan")), torch.zeros(2, PLACE)
 
     with pytest.raises(RuntimeError):
-        train_autoregressive(replace(CONFIG, steps=50, max_bad_steps=3), broken, device="cpu")
+        train_autoregressive(replace(CONFIG, steps=50, max_bad_steps=3), broken, atlas, device="cpu")
