@@ -182,7 +182,8 @@ def train_autoregressive(
     def step(index: int) -> Mapping[str, Tensor]:
         if index == 0:
             first = [real_batch(step) for step in range(-(-PLACES // config.batch))]
-            trainer.calibrate(*(torch.cat(parts) for parts in zip(*first, strict=True)), atlas())
+            pairs, places = (torch.cat(parts) for parts in zip(*first, strict=True))
+            trainer.calibrate(pairs, places, atlas())
         return trainer.step(*real_batch(index))
 
     def explain(index: int, overflows: bool) -> str:

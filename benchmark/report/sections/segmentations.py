@@ -57,7 +57,9 @@ def segmented_subjects(run: Run, results: Results, marks: Mapping[str, ArmMark])
         if tiles:
             spacing = in_plane(store.subject(key).spacing_mm)
             image = grey_picture(reduced(store.image(key).max(axis=2)), spacing, f"{key}: image")
-            truth = mask_picture(reduced(np.asarray(store.label(key)).any(axis=2)), spacing, "#ffffff", f"{key}: truth")
+            truth = mask_picture(
+                reduced(np.asarray(np.any(store.label(key), axis=2))), spacing, "#ffffff", f"{key}: truth"
+            )
             shown.append(SegmentedSubject(key, rank, image, truth, tiles))
     return shown
 
