@@ -87,7 +87,8 @@ class Recipe:
         "D9",
         paper_code="noise",
         corrected="none",
-        about="zero voxels, found mostly in real patches, become N(0, 1) noise before feature extraction",
+        about="zero voxels, found mostly in real patches, become N(0, 1) noise before feature extraction, and nearly "
+        "empty patches, which noise then fills, count; without it they enter no distance and no audit",
     )
     critic_init: Literal["after_norm", "before_norm"] = _deviation(
         "D10",

@@ -37,7 +37,7 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
     """Start the MLflow UI on 127.0.0.1 and print the address of the page that compares a run's cells."""
-    from benchmark.report.mlflow_mirror import compare_url, experiments_url, store_uri
+    from benchmark.report.mlflow_mirror import compare_url, database, experiments_url
     from benchmark.results.run_folder import load_run
 
     runs = sorted(path.parent.name for path in (out / "runs").glob("*/run.json"))
@@ -51,7 +51,9 @@ def ui(
     told = f"compare the cells: {compare_url(out, name, port)}" if name else f"all runs: {experiments_url(port)}"
     console.print(told, soft_wrap=True, highlight=False)
     sys.stdout.flush()
-    server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri(out)]
+    path = database(out)
+    os.chdir(path.parent)  # of an address with quoted signs MLflow would make the folder as it is written
+    server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{path.name}"]
     os.execv(sys.executable, [*server, "--host", "127.0.0.1", "--port", str(port)])
 
 
