@@ -64,6 +64,9 @@ class RunDisplay:
         """Move or remove the bar."""
         if event.kind == "progress":
             self._progress.update(self._bars[event.key], completed=event.done, total=event.total, what=event.text)
+        elif event.kind == "notice":
+            line = escape(f"{event.key}: {event.text}")
+            self._console.print(f"[yellow]warning[/yellow] {line}", soft_wrap=True, highlight=False, markup=True)
         elif event.kind != "locked":
             self._progress.remove_task(self._bars.pop(event.key))
             self._progress.advance(self._all)

@@ -182,7 +182,7 @@ def execute(plan: Plan, cells_wanted: Sequence[CellPlan], store: Store, engine: 
             raise RuntimeError(f"{', '.join(waiting)}: what they need is not in the plan")
         event = engine.next_event()
         observer.stage_event(event)
-        if event.kind == "progress":
+        if event.kind in ("progress", "notice"):
             continue
         if event.kind == "locked":
             time.sleep(LOCK_WAIT_S)  # another run computes it, or just died and its worker is leaving
