@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from benchmark.commands.options import Out, RunName, app, console
+from benchmark.words import printable
 from vesselgan.errors import InputError
 
 __all__ = ["publish_report", "report", "sync", "ui"]
@@ -38,11 +39,15 @@ def ui(
 ) -> None:
     """Start the MLflow UI on 127.0.0.1 and print the address of the page that compares a run's cells."""
     from benchmark.report.mlflow_mirror import compare_url, database, experiments_url
+    from benchmark.report.tracking import TRACKER, named_tracker, without_password
     from benchmark.results.run_folder import load_run
 
     runs = sorted(path.parent.name for path in (out / "runs").glob("*/run.json"))
     if not runs:
         raise InputError(f"{out / 'runs'}: no run there to show; --out names another folder")
+    if named := named_tracker():
+        shown = without_password(named)
+        raise InputError(f"{TRACKER} is set: runs are shown at {shown}; unset it to see those of this folder")
     if name is not None or len(runs) == 1:
         name = load_run(out, name or runs[0]).name
     with socket.socket() as probe:
@@ -63,7 +68,7 @@ def publish_report(out: Path, name: str, *, force: bool = False, quiet: bool = F
 
     page = publish(out, name, force=force)
     if not quiet:
-        print((page.parent / "summary.txt").read_text(encoding="utf-8"))
+        print(printable((page.parent / "summary.txt").read_text(encoding="utf-8")))
         console.print(
             f"report: {page}\nMLflow: python -m benchmark ui {name} --out {out}", soft_wrap=True, highlight=False
         )

@@ -19,6 +19,8 @@ from urllib.parse import quote
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what goes wrong is raised, too, and told in one line
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds; by default a dead server takes many minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
@@ -32,6 +34,7 @@ from benchmark.artifacts.store import canonical_json
 from benchmark.claims.realism import THRESHOLDS
 from benchmark.metrics.gain import GAIN
 from benchmark.report.exports import flatten
+from benchmark.report.tracking import named_tracker
 from benchmark.results.format import CellResult, Results
 from benchmark.results.run_folder import load_run
 from vesselgan.files import atomic_path, text_sha256
@@ -52,7 +55,7 @@ BATCH = 500  # metrics per request, below MLflow's limit
 AXES = ("label", "family", "variant", "norm", "precision", "filters", "batch", "seed", "recipe")
 _QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#"})  # signs that mean something in an address
 CELL, CONTENT = "benchmark.cell", "benchmark.content"
-BUSY_S = 20  # that another program may hold the database
+BUSY_S = 5  # that another program may hold the database
 # What SQLite says of a file that no waiting and no permission would mend.
 UNUSABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}
 
@@ -63,8 +66,8 @@ def store_uri(out: Path) -> str:
 
 
 def open_client(out: Path) -> MlflowClient:
-    """MLflow on the database under `out`."""
-    return _client(database(out))
+    """MLflow on the server or database that the environment names, or else on the database under `out`."""
+    return MlflowClient(named) if (named := named_tracker()) else _client(database(out))
 
 
 def _client(path: Path) -> MlflowClient:
@@ -142,8 +145,9 @@ def sync(out: Path, name: str, results: Results) -> None:
 def _sync(out: Path, name: str, results: Results) -> None:
     client = open_client(out)
     experiment = client.get_experiment_by_name(name)
-    artifacts = (out / "runs" / "mlflow-artifacts").resolve()
-    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts.as_uri())
+    # A server keeps them where it likes.
+    artifacts = None if named_tracker() else (out / "runs" / "mlflow-artifacts").resolve().as_uri()
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts)
     known = {run.data.tags.get(CELL, ""): run for run in _runs(client, experiment_id)}
     settings = {"protocol": results["protocol"], "profile": results["profile"], "data": results["data"]["description"]}
     facts = {name: value for name, value in results["environment"].items() if name != "numerics"}

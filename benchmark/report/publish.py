@@ -1,16 +1,22 @@
 """Run folder -> reports/NAME: results.json, tables, the page; and the MLflow mirror."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 from benchmark import __version__
 from benchmark.report.results_json import results_of
+from benchmark.report.tracking import first_line, named_tracker, without_password
+from benchmark.results.format import Results
 from benchmark.results.run_folder import load_run
+from benchmark.words import printable
 from vesselgan.errors import InputError
 from vesselgan.files import text_sha256, write_text
 
 __all__ = ["publish", "sync_run"]
+
+PATIENCE_S, SHARE = 10.0, 0.02  # how long a run waits for a server, and of a longer run this share of its work
 
 
 def publish(out: Path, name: str, *, force: bool = False) -> Path:
@@ -25,21 +31,41 @@ def publish(out: Path, name: str, *, force: bool = False) -> Path:
         return page
     # Plots and pages take seconds to import: only a run with news pays for them.
     from benchmark.report.exports import write_tables
-    from benchmark.report.mlflow_mirror import sync
     from benchmark.report.run_page import render_report
 
     stamp.unlink(missing_ok=True)
     write_text(folder / "results.json", text)
     write_tables(results, folder)
     render_report(run, results, folder)
-    try:
-        sync(out, name, results)
-    except Exception as error:  # whatever MLflow's database does, the files are there and the run has not failed
-        reason = _first_line(error)
-        print(f"warning: the MLflow mirror was not written ({reason}); rebuild it with 'sync {name}'", file=sys.stderr)
+    if reason := _mirror(out, name, results):
+        told = f"warning: the MLflow mirror was not written ({reason}); rebuild it with 'sync {name}'"
+        print(printable(told), file=sys.stderr)
         return page
     write_text(stamp, content)
     return page
+
+
+def _mirror(out: Path, name: str, results: Results) -> str | None:
+    """Show a run in its tracker; the reason where that could not be done. Nothing of the run depends on it.
+
+    A server may be dead, slow or hang, so a process of its own talks to it, which is ended after a while.
+    """
+    if (tracker := named_tracker()) is None:
+        from benchmark.report.mlflow_mirror import sync
+
+        try:
+            sync(out, name, results)
+        except Exception as error:  # whatever MLflow's database does, the files are there and the run has not failed
+            return first_line(error)
+        return None
+    patience_s = max(PATIENCE_S, SHARE * results["work_seconds"])
+    command = [sys.executable, "-m", "benchmark", "sync", name, "--out", str(out)]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience_s, check=False)
+    except subprocess.TimeoutExpired:
+        return f"{without_password(tracker)} was not done within {patience_s:.0f} s"
+    lines = done.stderr.decode(errors="replace").splitlines()
+    return None if done.returncode == 0 else (lines or [f"exit status {done.returncode}"])[-1].removeprefix("error: ")
 
 
 def sync_run(out: Path, name: str) -> None:
@@ -50,9 +76,5 @@ def sync_run(out: Path, name: str) -> None:
     try:
         sync(out, name, results)
     except Exception as error:  # of many kinds, SQLite's and MLflow's
-        reason = _first_line(error)
-        raise InputError(f"{out / 'runs/mlflow.db'}: the MLflow mirror was not written ({reason})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+        place = without_password(named_tracker() or str(out / "runs/mlflow.db"))
+        raise InputError(f"{place}: the MLflow mirror was not written ({first_line(error)})") from error
