@@ -7,7 +7,7 @@ Format 1. What came before had no number, and lacks `format`, `about`, `only`, `
 `numerics`, `work_seconds`, `measurement`, `cost_ratios`, `real_labels`, `subject_ranking` and `median_patches`; of a
 cell `family`, `kind`, `trainings`, `memorisation` and `closest`; of a group `done`, `test_subjects`, `over_subjects`,
 `vessel_share` and `label_means`, and of its metrics `segmentations` and `empty_segmentations`; of a claim
-`by_factor`; of a region of the answer `difference`. Everything else is as it was.
+`by_factor`; of a region of the answer `difference`. Everything else is as it was. Later came `conditions`.
 """
 
 from typing import Any, Literal, NotRequired
@@ -230,6 +230,7 @@ class Measured(Part):
     brain_masks: BrainMasks | None
     environment: RunEnvironment
     numerics: list[str]  # what the checks in `environment` found, in sentences
+    conditions: list[str]  # versions and processors that computed, with numbers of stages; several are no good sign
     settings: dict[str, Any]  # every option of the profile, see the JSON Schema of protocols
     work_seconds: float
     cells: list[CellResult]

@@ -17,6 +17,7 @@ from benchmark.artifacts.values import (
     VesselLabels,
 )
 from benchmark.protocol.cells import kind_of
+from benchmark.results.conditions import conditions
 from benchmark.results.costs import cost_metrics, cost_ratios, measurement_of
 from benchmark.results.format import (
     BrainMasks,
@@ -57,6 +58,7 @@ def summarise(run: Run, rows: pd.DataFrame) -> Measured:
         "brain_masks": _brain_masks(prepared),
         "environment": run.environment,
         "numerics": numerics_sentences(run.environment.get("numerics", [])),
+        "conditions": conditions(run),
         "settings": plan["settings"],
         "work_seconds": sum(cell["seconds"] for cell in cells),
         "cells": cells,
