@@ -110,6 +110,8 @@ class Plan:
         runtime: dict[str, Any] = dict(facts)
         if threads is not None:
             runtime |= {"device": self.device, "threads": threads, "torch": self.node.torch}
+            if self.profile.deterministic:  # later than the first runs, whose keys say nothing of it
+                runtime["deterministic"] = self.profile.deterministic
         if remedy := self._remedy(checks):
             runtime["remedy"] = remedy
         spec = Spec(stage, STAGE_VERSIONS[stage], options, needs, runtime, dict(where), sorted(checks))

@@ -2,7 +2,16 @@
 
 from collections.abc import Iterable
 
-__all__ = ["join", "p_words", "plural"]
+__all__ = ["join", "p_words", "plural", "printable"]
+
+# What a terminal obeys in place of showing it: but for line breaks and tabs, and signs that turn the writing round.
+_OBEYED = [*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029]
+_SHOWN = {code: ascii(chr(code))[1:-1] for code in _OBEYED if chr(code) not in "\n\t"}
+
+
+def printable(text: str) -> str:
+    """Text with names of files and datasets in it, of which a terminal shows all signs and obeys none."""
+    return text.translate(_SHOWN)
 
 
 def p_words(p: float) -> str:

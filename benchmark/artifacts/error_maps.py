@@ -1,14 +1,18 @@
 """Where a segmentation goes wrong, as volumes that any NIfTI viewer lays over the scan."""
 
 from pathlib import Path
+from typing import Any
 
+import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from vesselgan.data import load_volume, save_volume
+from vesselgan.data import as_in_file, load_volume, save_volume
 from vesselgan.metrics import distance_map
 
 __all__ = ["FOUND_CODE", "INVENTED_CODE", "MISSED_CODE", "ErrorMap", "error_codes", "load_error_map", "save_maps"]
+
+nib: Any = nibabel  # half of it carries no types
 
 FOUND_CODE, MISSED_CODE, INVENTED_CODE = 1, 2, 3
 
@@ -23,19 +27,27 @@ def save_maps(
     prediction: NDArray[np.bool_],
     affine: NDArray[np.float64],
     spacing_mm: tuple[float, float, float],
+    placement: Path | None = None,
 ) -> None:
     """Write `predictions/NAME`, `errors/NAME` and `distances/NAME` (.nii.gz) with this affine.
+
+    With `placement` (`VolumeStore.placement`), in the scan's own order of voxels, and with its forms and codes.
 
     Errors are 1 found, 2 missed, 3 invented, 0 elsewhere. Distances are those of each missed or invented voxel to the
     other mask, in millimetres (float32), and 0 elsewhere. Where truth or prediction is empty there is no distance, and
     no such file.
     """
-    save_volume(folder / "predictions" / f"{name}.nii.gz", prediction, affine, "prediction: 1 vessel")
-    errors = error_codes(truth, prediction)
-    save_volume(folder / "errors" / f"{name}.nii.gz", errors, affine, "1 found, 2 missed, 3 invented")
+    stored = None if placement is None else nib.load(placement).affine
+
+    def save(kind: str, data: NDArray[Any], description: str) -> None:
+        path = folder / kind / f"{name}.nii.gz"
+        turned = data if stored is None else as_in_file(stored, data)
+        save_volume(path, turned, affine, description, placed_as=placement)
+
+    save("predictions", prediction, "prediction: 1 vessel")
+    save("errors", error_codes(truth, prediction), "1 found, 2 missed, 3 invented")
     if truth.any() and prediction.any():
-        distances = distance_map(truth, prediction, spacing_mm)
-        save_volume(folder / "distances" / f"{name}.nii.gz", distances, affine, "mm from an error to the other mask")
+        save("distances", distance_map(truth, prediction, spacing_mm), "mm from an error to the other mask")
 
 
 def error_codes(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> NDArray[np.uint8]:

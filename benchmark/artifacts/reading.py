@@ -1,6 +1,7 @@
 """Files of a run, read with their types. What is torn, changed or of another type is told in one line."""
 
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
@@ -21,7 +22,10 @@ T = TypeVar("T")
 Step = Mapping[str, int | float | None]  # of a training: its number and its readings, null where one was no number
 
 REMEDY = "the same 'run' command makes it anew"
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError, RuntimeError),
+    *(MemoryError, zipfile.BadZipFile, zlib.error, struct.error),
+)
 REMEMBERED_BYTES = 2**23  # the hash of a smaller file is quicker computed than looked up
 
 

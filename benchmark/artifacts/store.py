@@ -33,10 +33,11 @@ __all__ = [
     "mapped",
 ]
 
-KEPT_ON_RETRY = {"spec.json", "lock", "log.txt", "checkpoint.pt", "steps.jsonl", "course.npz", "at"}
+CHECKPOINTS = {"checkpoint.pt", "checkpoint.previous.pt"}
+KEPT_ON_RETRY = {"spec.json", "lock", "log.txt", "steps.jsonl", "course.npz", "at", *CHECKPOINTS}
 Maps = Sequence[tuple[str, str]]  # where a folder lies for whoever plans, and where for whoever computes
 PLACES = ("folder", "weights")  # what is a path in a spec's `where`
-NOT_HASHED = {"lock", "log.txt", "result.json", "error.json", "checkpoint.pt"}
+NOT_HASHED = {"lock", "log.txt", "result.json", "error.json", *CHECKPOINTS}
 SHARED = "shared.json"  # in the folder of a store on which several machines work; from then on leases lock it
 
 
@@ -86,7 +87,10 @@ class Spec:
 def environment_for(spec: Spec) -> dict[str, str]:
     """Environment variables that a process must start with to compute this stage."""
     instructions = spec.runtime.get("remedy", {}).get("instructions")
-    return {INSTRUCTION_LIMIT: instructions} if instructions else {}
+    variables = {INSTRUCTION_LIMIT: instructions} if instructions else {}
+    if spec.runtime.get("deterministic") and spec.runtime.get("device") == "cuda":
+        variables["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it, cuBLAS computes in no order
+    return variables
 
 
 class Store:
@@ -100,6 +104,7 @@ class Store:
         self.stages = root / "stages"
         self._own_locks = locks
         self._maps = maps
+        self._read: dict[str, tuple[tuple[int, int, int], StageResult]] = {}  # with what told that a file is the same
 
     @property
     def shared_id(self) -> str | None:
@@ -167,13 +172,18 @@ class Store:
     def sound_result(self, key: str) -> StageResult | None:
         """The same for whoever makes nothing anew: what is torn or of another size is told. Raises InputError."""
         folder = self.folder(key)
-        if not (folder / "result.json").is_file():
+        try:
+            facts = (folder / "result.json").stat()
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        result = read_json(folder / "result.json", StageResult)
-        for name, facts in result["files"].items():
+        state = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        known = self._read.get(key)
+        result = known[1] if known and known[0] == state else read_json(folder / "result.json", StageResult)
+        self._read[key] = (state, result)
+        for name, entry in result["files"].items():
             if not (folder / name).is_file():
                 return None
-            if (folder / name).stat().st_size != facts["bytes"]:
+            if (folder / name).stat().st_size != entry["bytes"]:
                 raise InputError(f"{folder / name}: changed since its stage wrote it; {REMEDY}")
         return result
 
@@ -233,7 +243,8 @@ class Store:
         }
         result = {"values": values, "facts": facts, "files": files}
         write_text(folder / "result.json", json.dumps(result, indent=1, sort_keys=True, allow_nan=False))
-        (folder / "checkpoint.pt").unlink(missing_ok=True)  # the finished stage needs it no more
+        for name in CHECKPOINTS:  # the finished stage needs them no more
+            (folder / name).unlink(missing_ok=True)
 
     def fail(self, key: str, message: str, traceback: str) -> None:
         """Write `error.json`; a re-run retries."""

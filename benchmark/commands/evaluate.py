@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,49 +10,64 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmark.commands.options import Name, Out, app, console, log_console, report_folder, tell_results
+from benchmark.commands.options import Name, Out, command, console, log_console, report_folder, tell_results
 from vesselgan.errors import InputError
 
-__all__ = ["evaluate"]
+__all__ = ["EvaluateOptions", "evaluate"]
 
 
-@app.command()
-def evaluate(
-    truth: Annotated[Path, typer.Option("--truth", help="Folder of true masks: scan files, npy or npz (array label)")],
-    prediction: Annotated[Path, typer.Option("--prediction", help="Folder of predicted masks with the same names")],
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What `evaluate` is asked for."""
+
+    truth: Annotated[Path, typer.Option("--truth", help="Folder of true masks: scan files, npy or npz (array label)")]
+    prediction: Annotated[Path, typer.Option("--prediction", help="Folder of predicted masks with the same names")]
     mask: Annotated[
         Path | None, typer.Option("--mask", help="Folder of brain masks with the same names, for intracranial values")
-    ] = None,
+    ] = None
     both_empty: Annotated[
         Literal["leave-out", "perfect"],
         typer.Option("--both-empty", help="Where neither mask has a vessel: no value, or that of a perfect one"),
-    ] = "leave-out",
+    ] = "leave-out"
     labels: Annotated[
         str | None,
         typer.Option("--labels", help="Of label maps, the values that are vessels: 1,2,5-7, or nonzero for all but 0"),
-    ] = None,
-    out: Out = Path(),
-    name: Name = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json, and nothing else")] = False,
-) -> None:
+    ] = None
+    contours: Annotated[
+        int | None,
+        typer.Option("--contours", help="Also ASSD, and HD95, of contours by 6 or 26 neighbours (TopCoW: 26)"),
+    ] = None
+    out: Out = Path()
+    name: Name = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json, and nothing else")] = False
+
+
+@command
+def evaluate(asked: EvaluateOptions) -> None:
     """Score segmentations: overlap, distances, centrelines and topology, per subject and over subjects."""
+    if asked.contours not in (None, 6, 26):
+        raise InputError(
+            f"--contours {asked.contours}: give 6 or 26, the neighbours of a voxel that decide about a contour"
+        )
     from benchmark.scoring.mask_folders import evaluate_folders
 
-    folder = report_folder(out, "evaluate", {"truth": truth, "prediction": prediction}, name)
+    folders = {"truth": asked.truth, "prediction": asked.prediction}
+    folder = report_folder(asked.out, "evaluate", folders, asked.name)
     with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
         task = progress.add_task("subjects")
         evaluation = evaluate_folders(
-            truth,
-            prediction,
-            mask,
+            asked.truth,
+            asked.prediction,
+            asked.mask,
             lambda done, total: progress.update(task, completed=done, total=total),
-            both_empty,
-            label_values(labels) if labels else None,
+            asked.both_empty,
+            label_values(asked.labels) if asked.labels else None,
+            asked.contours,  # type: ignore[arg-type]  # of which typer knows no kind
         )
     from benchmark.report.folder_pages import write_evaluation
 
     page = write_evaluation(evaluation, folder)
-    tell_results(page, lambda: _show(evaluation.results), as_json=as_json)
+    tell_results(page, lambda: _show(evaluation.results), as_json=asked.as_json)
 
 
 def label_values(text: str) -> Any:

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
+from rich.text import Text
 
+from benchmark.words import printable
 from vesselgan.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,6 +67,18 @@ class PlainConsole(Console):
         """`markup=True` is for text with colours, in which every name is escaped. Cells of tables have markup."""
         text_alone = all(isinstance(each, str) for each in objects)
         super().print(*objects, markup=False if markup is None and text_alone else markup, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Of tables, too: a name may hold what a terminal obeys."""
+        return super().render_str(printable(text), **options)
+
+    def print_columns(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table of plain text, however long: rich takes a second for a thousand rows."""
+        texts = [[printable(cell) for cell in row] for row in (header, *rows)]
+        widths = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
+        for row in texts:
+            cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
+            self.out(f" {'  '.join(cells)}".rstrip(), highlight=False)
 
 
 # Away from a terminal, tables are for other programs and for logs: nothing is folded at 80 columns.
@@ -221,7 +236,7 @@ def tell_remedies(got_round: "Sequence[Remedied]") -> None:
 
 def complain(text: str) -> None:
     """One `error:` line on stderr per line of text. A name of a file is told byte by byte, in whatever encoding."""
-    for line in text.splitlines():
+    for line in printable(text).splitlines():
         print(f"error: {line}", file=sys.stderr)
 
 

@@ -74,8 +74,8 @@ class RunDisplay:
             self._progress.update(self._bars[event.key], completed=event.done, total=event.total, what=event.text)
             where = f"{escape(event.key)}: {escape(event.text)} {event.done} of {event.total}"
             self._log.beat(f"{self._clock()} {self._stages_done} of {self._stages} stages; {where}")
-        elif event.kind == "moved":
-            self._log.say(f"[yellow]moved[/yellow] {escape(event.key)}: {escape(event.text)}")
+        elif event.kind == "notice":
+            self._log.say(f"[yellow]warning[/yellow] {escape(event.key)}: {escape(event.text)}", "trouble")
         elif event.kind != "locked":
             self._progress.remove_task(self._bars.pop(event.key))
             self._progress.advance(self._all)

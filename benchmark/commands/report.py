@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from benchmark.commands.options import Out, RunName, app, console
+from benchmark.words import printable
 from vesselgan.errors import InputError
 
 __all__ = ["publish_report", "report", "sync", "ui"]
@@ -62,13 +63,17 @@ def ui(
     """Start the MLflow UI on 127.0.0.1 and print the address of the page that compares a run's cells."""
     if find_spec("mlflow") is None:
         raise InputError("mlflow is not installed, which shows runs: pip install 'mlflow>=3.5,<4'")
-    from benchmark.report.mlflow_mirror import all_urls, run_urls, store_uri
+    from benchmark.report.mlflow_mirror import all_urls, database, run_urls
     from benchmark.report.mlflow_view import experiments_url
+    from benchmark.report.tracking import TRACKER, named_tracker, without_password
     from benchmark.results.run_folder import load_run
 
     runs = sorted(path.parent.name for path in (out / "runs").glob("*/run.json"))
     if not runs:
         raise InputError(f"{out / 'runs'}: no run there to show; --out names another folder")
+    if named := named_tracker():
+        shown = without_password(named)
+        raise InputError(f"{TRACKER} is set: runs are shown at {shown}; unset it to see those of this folder")
     if name is not None or len(runs) == 1:
         name = load_run(out, name or runs[0]).name
     with socket.socket() as probe:
@@ -82,8 +87,10 @@ def ui(
         told = "\n".join([f"all runs: {experiments_url(port)}", *lines])
     console.print(told, soft_wrap=True, highlight=False)
     sys.stdout.flush()
+    path = database(out)
+    os.chdir(path.parent)  # of an address with quoted signs MLflow would make the folder as it is written
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # nothing here needs its job runners, eight processes
-    server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri(out)]
+    server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{path.name}"]
     os.execv(sys.executable, [*server, "--host", "127.0.0.1", "--port", str(port)])
 
 
@@ -93,7 +100,7 @@ def publish_report(out: Path, name: str, *, force: bool = False, quiet: bool = F
 
     page = publish(out, name, force=force)
     if not quiet:
-        print((page.parent / "summary.txt").read_text(encoding="utf-8"))
+        print(printable((page.parent / "summary.txt").read_text(encoding="utf-8")))
         console.print(
             f"report: {page}\nMLflow: python -m benchmark ui {name} --out {out}", soft_wrap=True, highlight=False
         )

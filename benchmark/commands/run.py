@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from benchmark.artifacts.store import DamagedStageError, Store
 from benchmark.commands.options import (
@@ -41,11 +40,13 @@ from benchmark.protocol.cells import cells_of, select
 from benchmark.protocol.load import choose_profile, find_protocol, load_protocol
 from benchmark.run.engine import Site
 from benchmark.run.engines import engine_names, engine_of
+from benchmark.words import printable
 from vesselgan.errors import InputError
 from vesselgan.hub import local_weights
 
 if TYPE_CHECKING:
     from benchmark.commands.run_log import Level
+    from benchmark.run.scheduler import Outcome
 
 __all__ = ["RunOptions", "list_cells", "run"]
 
@@ -83,6 +84,9 @@ class RunOptions:
         bool, typer.Option("--pair-by-listing", help="Let D6 give images the labels of other subjects")
     ] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop")] = False
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show why each stage will run: what differs from the nearest finished one")
+    ] = False
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json at the end, and nothing else")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Tell of what went wrong, and of nothing else")] = False
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell of every stage that begins and ends")] = False
@@ -118,6 +122,9 @@ def run(asked: RunOptions) -> None:
     if not asked.listing:
         _refuse_mispairing(plan, chosen)
     refuse_other_data(plan, out)
+    if asked.explain:
+        _show_reasons(plan, chosen, store, as_json=as_json)
+        return
     if asked.dry_run:
         _show_plan(asked, plan, chosen, store)
         return
@@ -180,13 +187,10 @@ def list_cells(
     for other, body in loaded.profiles.items():
         mark = "*" if other == name else " "
         console.print(f" {mark} profile {other}: {body.about.strip()}", soft_wrap=True)
-    table = Table("cell", "label", "norm", "precision", "filters", "batch", "recipe", "seed", box=None)
-    for column in table.columns:
-        column.overflow = "fold"  # names are for copying: nothing of them may be cut off
-    for cell in cells:
-        values = (cell.id, cell.label, cell.norm, cell.precision, cell.filters, cell.batch, cell.recipe_name, cell.seed)
-        table.add_row(*("-" if value is None else str(value) for value in values))
-    console.print(table)
+    columns = ("id", "label", "norm", "precision", "filters", "batch", "recipe_name", "seed")
+    rows = [[getattr(cell, name) for name in columns] for cell in cells]
+    texts = [["-" if value is None else str(value) for value in row] for row in rows]
+    console.print_columns(("cell", "label", "norm", "precision", "filters", "batch", "recipe", "seed"), texts)
     console.print(f"metrics: {', '.join(named.name for named in metrics)}", soft_wrap=True, highlight=False)
     for claim in loaded.claims:
         console.print(f"claim: {claim.name}: {claim.statement}", soft_wrap=True)
@@ -210,7 +214,7 @@ def _planner(asked: RunOptions) -> tuple[Path, Callable[[Findings], Plan], list[
         found = {"weights": str(local_weights(chosen)), "extractor": "medicalnet"}
         settings = settings.model_copy(update={"score": settings.score.model_copy(update=found)})
     cells = cells_of(loaded, settings, has_data=asked.data is not None or settings.needs_data)
-    remember = None if asked.dry_run else asked.out / "runs/fingerprints"  # the hashes of files
+    remember = None if asked.dry_run or asked.explain else asked.out / "runs/fingerprints"  # the hashes of files
     source = choose_source(
         name,
         settings,
@@ -229,7 +233,9 @@ def _with_findings(plan_with: Callable[[Findings], Plan], store: Store) -> Plan:
     """The plan that knows what the numerics checks found so far, which decides how other stages compute."""
     from benchmark.run.scheduler import findings
 
-    return plan_with(findings(plan_with({}), store))
+    plan = plan_with({})
+    found = findings(plan, store)
+    return plan_with(found) if found else plan
 
 
 def _chosen(plan: Plan, expression: str | None) -> list[CellPlan]:
@@ -298,11 +304,16 @@ def _execute(
             plan.resources |= weighed(plan, _left(chosen, store))
         folder = asked.out / "runs" / plan.name
         log.open(folder)
-        to_do = sum(not store.done(key) for key in needed_stages(plan, chosen))
-        run = load_run(asked.out, plan.name, is_running=True)
         page = PageSoFar(asked.out, plan.name)
-        with MachineWatch(folder), RunDisplay(plan, run, log, to_do, len(chosen), page) as display:
-            outcome = execute(plan, chosen, store, engine, display)
+        for attempt in range(2):
+            to_do = sum(not store.done(key) for key in needed_stages(plan, chosen))
+            run = load_run(asked.out, plan.name, is_running=True)
+            with MachineWatch(folder), RunDisplay(plan, run, log, to_do, len(chosen), page) as display:
+                outcome = execute(plan, chosen, store, engine, display)
+            if attempt or not _lost_inputs(plan, store, outcome):
+                break
+            for message in outcome.bad_input:
+                log.say(f"[yellow]made anew[/yellow] {escape(message)}", "trouble")
     finally:
         engine.close()
     for message in outcome.bad_input:
@@ -310,8 +321,34 @@ def _execute(
     return outcome.exit_status
 
 
+def _lost_inputs(plan: Plan, store: Store, outcome: "Outcome") -> bool:
+    """Whether stages were refused because files that they need had changed: those are not done any more."""
+    needs = {need for key in outcome.failed for need in plan.specs[key].needs}
+    lost = {need for need in needs - outcome.failed.keys() - set(outcome.not_run) if not store.done(need)}
+    return bool(outcome.bad_input and lost)
+
+
 def _left(chosen: list[CellPlan], store: Store) -> set[str]:
-    return {key for cell in chosen for key in cell.stages.values() if not store.done(key)}
+    return {key for key in {key for cell in chosen for key in cell.stages.values()} if not store.done(key)}
+
+
+def _show_reasons(plan: Plan, chosen: list[CellPlan], store: Store, *, as_json: bool) -> None:
+    from benchmark.run.explain import reasons
+    from benchmark.run.scheduler import needed_stages
+
+    told = reasons(plan, store, needed_stages(plan, chosen))
+    if as_json:
+        print(json.dumps({"run": plan.name, "why": told}, indent=1, allow_nan=False))
+        return
+    owners: dict[str, list[str]] = {}
+    for cell in chosen:
+        for key in cell.stages.values():
+            owners.setdefault(key, []).append(cell.cell.id)
+    for key, reason in told.items():
+        of = owners.get(key, [])
+        console.out(printable(f"{key} ({of[0]}): {reason}" if len(of) == 1 else f"{key}: {reason}"), highlight=False)
+    if not told:
+        console.print(f"{plan.name}: nothing is to do", soft_wrap=True, highlight=False)
 
 
 def _show_plan(asked: RunOptions, plan: Plan, chosen: list[CellPlan], store: Store) -> None:
@@ -346,12 +383,12 @@ def _show_plan(asked: RunOptions, plan: Plan, chosen: list[CellPlan], store: Sto
         }
         print(json.dumps(content, indent=1, allow_nan=False))
         return
-    table = Table("cell", "stage", "key", "state", *(["node"] if places else []), box=None)
-    for cell in chosen:
-        for role, key in cell.stages.items():
-            state = "to do" if key in left else "done"
-            table.add_row(cell.cell.id, role, key, state, *([places.get(key, "")] if places else []))
-    console.print(table)
+    rows = [
+        (cell.cell.id, str(role), key, "to do" if key in left else "done", *([places.get(key, "")] if places else []))
+        for cell in chosen
+        for role, key in cell.stages.items()
+    ]
+    console.print_columns(("cell", "stage", "key", "state", *(["node"] if places else [])), rows)
     _show_prediction(plan, chosen, store, console)
 
 

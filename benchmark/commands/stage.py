@@ -30,7 +30,7 @@ def stage(
         return
     if key is None:
         raise InputError("stage: give a KEY; 'run PROTOCOL --dry-run' lists them")
-    from benchmark.run.run_stage import run_stage
+    from benchmark.run.run_stage import run_stage, what_failed
 
     key = store.find(key)
     variables = environment_for(store.spec(key))
@@ -43,6 +43,6 @@ def stage(
     except (InputError, StageLockedError):
         raise
     except Exception as error:
-        complain(f"{key}: {type(error).__name__}: {error} (traceback in {store.folder(key) / 'error.json'})")
+        complain(f"{key}: {what_failed(error)} (traceback in {store.folder(key) / 'error.json'})")
         raise typer.Exit(1) from None
     console.print(f"{key}: {'was done already' if already else 'done'}: {store.folder(key)}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""nnU-Net's `dataset.json`: which values of a label are vessels, and which channel is the angiography."""
+"""nnU-Net's `dataset.json`: which values of a label are vessels, which channel is angiography, which files count."""
 
 import json
 import re
@@ -23,9 +23,11 @@ def as_dataset_json_says(folder: Path, layout: Layout) -> Layout:
 
     Every class but background is vessel, where there are several; one of the value 1 is what a layout expects anyway. A
     label that holds the value of `ignore` is refused when it is read, since nothing here can leave voxels out. Of
-    several channels the one that is named after angiography is the image.
+    several channels the one that is named after angiography is the image. Files of another ending than its
+    `file_ending` are passed over.
 
-    Raises InputError for a file that is no such description, and for channels of which none or several are named so.
+    Raises InputError for a file that is no such description, for channels of which none or several are named so, and
+    for an ending that no image has or that no image should.
     """
     path = folder / _NAME
     if not path.is_file():
@@ -34,6 +36,7 @@ def as_dataset_json_says(folder: Path, layout: Layout) -> Layout:
         content = json.loads(path.read_text(encoding="utf-8"))
         classes = _classes(content.get("labels") or {})
         channels = {int(number): str(name) for number, name in _channels(content).items()}
+        ending = content.get("file_ending")
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: is no description of a dataset ({error}); correct or remove it") from None
     vessels = tuple(sorted(value for name, value in classes if value and name.lower() != _IGNORE))
@@ -43,7 +46,24 @@ def as_dataset_json_says(folder: Path, layout: Layout) -> Layout:
     if channel:
         images = tuple(pattern.replace(_FIRST_CHANNEL, f"_{channel:04d}.") for pattern in layout.images)
         layout = replace(layout, images=images)
-    return layout
+    return layout if ending is None else _of_ending(path, layout, ending)
+
+
+def _of_ending(path: Path, layout: Layout, ending: object) -> Layout:
+    kept = [
+        tuple(pattern for pattern in patterns if _ending(pattern) == ending)
+        for patterns in (layout.images, layout.labels, layout.masks)
+    ]
+    if not isinstance(ending, str) or not kept[0]:
+        known = ", ".join(dict.fromkeys(map(_ending, layout.images)))
+        raise InputError(f"{path}: file_ending {ending!r}: is read in none of these files ({known}); convert them")
+    if not any(file.name.endswith(ending) for file in path.parent.glob("images*/*")):
+        raise InputError(f"{path}: file_ending {ending}, but no file of the images has it; correct it, or the files")
+    return replace(layout, images=kept[0], labels=kept[1] or layout.labels, masks=kept[2] or layout.masks)
+
+
+def _ending(pattern: str) -> str:
+    return re.sub(r".*?((\.nii)?\.[A-Za-z]+)$", r"\1", pattern)
 
 
 def _classes(labels: Mapping[str, Any]) -> list[tuple[str, int]]:

@@ -20,6 +20,7 @@ from vesselgan.metrics.estimates import Estimate
 # Each registers what is in it, in the order in which tables have them.
 # isort: off
 from benchmark.metrics import segmentation
+from benchmark.metrics import contours
 from benchmark.metrics import gain
 from benchmark.metrics import fid
 from benchmark.metrics import kid
@@ -40,6 +41,7 @@ __all__ = [
     "Options",
     "SetScores",
     "StepCosts",
+    "contours",
     "costs",
     "fid",
     "gain",

@@ -45,6 +45,8 @@ def stage_options(asked: Mapping[str, Any], *kinds: Kind) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for each in measurements(*kinds):
         options = asked.get(each.name)
+        if options is None and each.later:
+            continue
         if each.is_asked_for and each.is_built_in:
             content[each.name] = options
         elif each.is_asked_for and options is not None:
@@ -59,8 +61,8 @@ def asked_metrics(asked: Mapping[str, Any]) -> list[Named]:
 
 
 def default_options(*kinds: Kind) -> dict[str, Any]:
-    """The same where no protocol asks: every metric that is loaded, with its default options."""
-    asked = {each.name: each.options().model_dump(mode="json") for each in measurements(*kinds)}
+    """The same where no protocol asks: every metric that is loaded with its default options, but what came later."""
+    asked = {each.name: each.options().model_dump(mode="json") for each in measurements(*kinds) if not each.later}
     return stage_options(asked, *kinds)
 
 

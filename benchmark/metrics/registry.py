@@ -87,6 +87,7 @@ class Measurement:
     options: type[BaseModel] = Nothing
     version: int = 1
     always: bool = False
+    later: bool = False
     glossary: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -140,6 +141,7 @@ def metric(
     options: type[BaseModel] = Nothing,
     version: int = 1,
     always: bool = False,
+    later: bool = False,
     glossary: Mapping[str, str] | None = None,
 ) -> Callable[[Function], Function]:
     """Register the function below as what computes these metrics.
@@ -153,6 +155,7 @@ def metric(
         version: raised whenever the function computes something else; it is in the key of the stage that calls it. One
             that is built in needs none, since its code is that of a stage.
         always: computed whether a protocol names it or not; of built-in ones only.
+        later: built in after runs were made: where no protocol asks for it, it stands in no key.
         glossary: term -> explanation, for the page.
 
     Raises ValueError where a name is taken, or unfit.
@@ -160,7 +163,7 @@ def metric(
 
     def register(function: Function) -> Function:
         measurement = Measurement(
-            name or rows[0].key, kind, rows, function, options, version, always, dict(glossary or {})
+            name or rows[0].key, kind, rows, function, options, version, always, later, dict(glossary or {})
         )
         _add(measurement)
         return function

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
 from benchmark.protocol.schema import AXES, External, Matrix, Profile, Protocol
@@ -24,10 +25,10 @@ __all__ = [
     "Kind",
     "cells_of",
     "kind_of",
+    "labels_by_kind",
     "labels_of",
     "most_cells",
     "select",
-    "synthetic_labels_of",
 ]
 
 Kind = Literal["real", "synthetic", "external", "mixed", "procedural", "untrained"]
@@ -134,7 +135,8 @@ def cells_of(protocol: Protocol, profile: Profile, *, has_data: bool = False) ->
     rules = [cell for cell in rules if cell.untrained in profile.baselines]
     arms = {} if protocol.only == "costs" else protocol.arms if profile.arms is None else profile.arms
     fewer = [_with_subjects(cell, count) for count in arms.get(REAL, ()) if count != "all" for cell in baselines]
-    cells = baselines + rules + fewer + [_cell(point, matrix, profile) for point in points]
+    sections: dict[str, Mapping[str, Any]] = {}
+    cells = baselines + rules + fewer + [_cell(point, matrix, profile, sections) for point in points]
     # Somebody else's pairs come from one trained model: more seeds would only repeat the U-Net.
     cells += [_external(external, point, matrix, profile) for external in protocol.include for point in first]
     if has_data and PROCEDURAL in profile.baselines:
@@ -158,12 +160,18 @@ def cells_of(protocol: Protocol, profile: Profile, *, has_data: bool = False) ->
 
 def labels_of(protocol: Protocol) -> list[str]:
     """The labels that claims may name: those of the cells of any profile, the baselines' first."""
-    return list(dict.fromkeys(cell.label for cell in _all_cells(protocol)))
+    return labels_by_kind(protocol)[0]
 
 
-def synthetic_labels_of(protocol: Protocol) -> list[str]:
-    """Those of them whose U-Nets learn from synthetic pairs alone."""
-    return list(dict.fromkeys(cell.label for cell in _all_cells(protocol) if cell.is_synthetic))
+def labels_by_kind(protocol: Protocol) -> tuple[list[str], list[str]]:
+    """`labels_of`, and those of them whose U-Nets learn from synthetic pairs alone."""
+    labels: dict[str, None] = {}
+    synthetic: dict[str, None] = {}
+    for cell in _all_cells(protocol):
+        labels[cell.label] = None
+        if cell.is_synthetic:
+            synthetic[cell.label] = None
+    return list(labels), list(synthetic)
 
 
 def _all_cells(protocol: Protocol) -> Iterable[Cell]:
@@ -254,7 +262,12 @@ def _recipe_of(point: Mapping[str, Any], profile: Profile) -> tuple[str, Recipe]
     chosen = point.get("recipe", profile.recipe)
     options = {"base": chosen} if isinstance(chosen, str) else dict(chosen)
     base = options.pop("base", "corrected")
-    return _recipe_name(chosen), resolve_recipe(base, options)
+    return _recipe_name(chosen), resolve_recipe(base, options) if options else _named_recipe(base)
+
+
+@cache
+def _named_recipe(name: str) -> Recipe:
+    return resolve_recipe(name)
 
 
 def _recipe_name(recipe: str | Mapping[str, Any]) -> str:
@@ -324,12 +337,15 @@ def _mixed(protocol: Protocol, arm: str, counts: Sequence[Any], cells: Sequence[
         )
 
 
-def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
+def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile, sections: dict[str, Mapping[str, Any]]) -> Cell:
+    """`sections` keeps those that the profile was asked for already."""
     variant = VARIANTS.get(point.get("variant", "")) or Variant("", norm=point.get("norm"))
     family = FAMILIES[variant.family]
     full = variant.precision == "full"
     precision = point.get("precision") or (profile.precision.full if full else profile.precision.mixed)
-    section = profile.section(family)
+    if family.name not in sections:
+        sections[family.name] = profile.section(family)
+    section = sections[family.name]
     filters = point.get("filters") or _width(variant, section)
     batch = point.get("batch") or section.get("batch")
     name, recipe = _recipe_of(point, profile)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from benchmark.protocol.cells import MOST_CELLS, labels_of, most_cells, synthetic_labels_of
+from benchmark.protocol.cells import MOST_CELLS, labels_by_kind, most_cells
 from benchmark.protocol.claim import CHOSEN, Claim, split_side
 from benchmark.protocol.schema import AXES, Profile, Protocol, protocol_model
 from benchmark.protocol.yaml_model import read_model
@@ -83,7 +83,7 @@ def _inconsistencies(protocol: Protocol) -> Iterable[tuple[tuple[int | str, ...]
                         f"exclude.{index}: no cell has {axis} {one!r}; give values of the axis",
                     )
     try:
-        labels, synthetic = labels_of(protocol), synthetic_labels_of(protocol)
+        labels, synthetic = labels_by_kind(protocol)
     except InputError as error:
         yield (), str(error)
         return

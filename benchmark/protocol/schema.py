@@ -277,6 +277,7 @@ class Profile(Strict, WGANOptions):  # type: ignore[misc]  # mypy does not see t
     inference: Inference = Inference()
     measure: Measure = Measure()
     threads: Positive = 1
+    deterministic: Literal["bitwise"] | None = None  # refuse what PyTorch computes in no order, as on many GPUs
     matrix: Matrix | None = None
     arms: Arms | None = None
     # What a generator has to beat: two rules without learning, and, on real data, U-Nets trained on phantoms.

@@ -14,6 +14,8 @@ from pathlib import Path
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what goes wrong is raised, too, and told in one line
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds; by default a dead server takes many minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
@@ -22,6 +24,7 @@ from benchmark.artifacts.locks import FileLocks
 from benchmark.report.mlflow_content import contents_of
 from benchmark.report.mlflow_view import cells_url, experiments_url, side_by_side_url
 from benchmark.report.mlflow_writing import CELL, keep_artifacts_in, mirrored_runs, write_all
+from benchmark.report.tracking import named_tracker
 from benchmark.results.format import Results
 from benchmark.results.run_folder import load_run
 from vesselgan.files import atomic_path
@@ -36,7 +39,7 @@ __all__ = [
 ]
 
 _QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#"})  # signs that mean something in an address
-BUSY_S = 20  # that another program may hold the database
+BUSY_S = 5  # that another program may hold the database
 # What SQLite says of a file that no waiting and no permission would mend.
 UNUSABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}
 
@@ -47,8 +50,8 @@ def store_uri(out: Path) -> str:
 
 
 def open_client(out: Path) -> MlflowClient:
-    """MLflow on the database under `out`."""
-    return _client(database(out))
+    """MLflow on the server or database that the environment names, or else on the database under `out`."""
+    return MlflowClient(named) if (named := named_tracker()) else _client(database(out))
 
 
 def _client(path: Path) -> MlflowClient:
@@ -126,9 +129,11 @@ def sync(out: Path, name: str, results: Results) -> None:
 def _sync(out: Path, name: str, results: Results) -> None:
     client = open_client(out)
     experiment = client.get_experiment_by_name(name)
-    artifacts = (out / "runs" / "mlflow-artifacts").resolve().as_uri()
+    # A server keeps them where it likes.
+    artifacts = None if named_tracker() else (out / "runs" / "mlflow-artifacts").resolve().as_uri()
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts)
-    keep_artifacts_in(client, experiment_id, artifacts)
+    if artifacts:
+        keep_artifacts_in(client, experiment_id, artifacts)
     write_all(client, experiment_id, contents_of(load_run(out, name), results, out / "reports" / name))
 
 

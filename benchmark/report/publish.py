@@ -1,17 +1,23 @@
 """Run folder -> reports/NAME: results.json, tables, the page; and the MLflow mirror."""
 
 import json
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 from benchmark import __version__
 from benchmark.report.results_json import results_of
+from benchmark.report.tracking import first_line, named_tracker, without_password
+from benchmark.results.format import Results
 from benchmark.results.run_folder import load_run
+from benchmark.words import printable
 from vesselgan.errors import InputError
 from vesselgan.files import text_sha256, write_text
 
 __all__ = ["printed", "publish", "publish_so_far", "sync_run"]
+
+PATIENCE_S, SHARE = 10.0, 0.02  # how long a run waits for a server, and of a longer run this share of its work
 
 
 def publish(out: Path, name: str, *, force: bool = False) -> Path:
@@ -35,13 +41,9 @@ def publish(out: Path, name: str, *, force: bool = False) -> Path:
     if find_spec("mlflow") is None:  # it is large, and machines with a GPU may do without
         print("no mirror written: mlflow is not installed", file=sys.stderr)
         return page
-    from benchmark.report.mlflow_mirror import sync
-
-    try:
-        sync(out, name, results)
-    except Exception as error:  # whatever MLflow's database does, the files are there and the run has not failed
-        reason = _first_line(error)
-        print(f"warning: the MLflow mirror was not written ({reason}); rebuild it with 'sync {name}'", file=sys.stderr)
+    if reason := _mirror(out, name, results):
+        told = f"warning: the MLflow mirror was not written ({reason}); rebuild it with 'sync {name}'"
+        print(printable(told), file=sys.stderr)
         return page
     write_text(stamp, content)
     return page
@@ -74,6 +76,29 @@ def printed(out: Path, name: str, form: str) -> str:
     return "\n".join(write(table, table.caption) for table in tables_of(results))
 
 
+def _mirror(out: Path, name: str, results: Results) -> str | None:
+    """Show a run in its tracker; the reason where that could not be done. Nothing of the run depends on it.
+
+    A server may be dead, slow or hang, so a process of its own talks to it, which is ended after a while.
+    """
+    if (tracker := named_tracker()) is None:
+        from benchmark.report.mlflow_mirror import sync
+
+        try:
+            sync(out, name, results)
+        except Exception as error:  # whatever MLflow's database does, the files are there and the run has not failed
+            return first_line(error)
+        return None
+    patience_s = max(PATIENCE_S, SHARE * results["work_seconds"])
+    command = [sys.executable, "-m", "benchmark", "sync", name, "--out", str(out)]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience_s, check=False)
+    except subprocess.TimeoutExpired:
+        return f"{without_password(tracker)} was not done within {patience_s:.0f} s"
+    lines = done.stderr.decode(errors="replace").splitlines()
+    return None if done.returncode == 0 else (lines or [f"exit status {done.returncode}"])[-1].removeprefix("error: ")
+
+
 def sync_run(out: Path, name: str) -> None:
     """Rebuild the MLflow mirror of a run from its files. Raises InputError."""
     if find_spec("mlflow") is None:
@@ -84,9 +109,5 @@ def sync_run(out: Path, name: str) -> None:
     try:
         sync(out, name, results)
     except Exception as error:  # of many kinds, SQLite's and MLflow's
-        reason = _first_line(error)
-        raise InputError(f"{out / 'runs/mlflow.db'}: the MLflow mirror was not written ({reason})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+        place = without_password(named_tracker() or str(out / "runs/mlflow.db"))
+        raise InputError(f"{place}: the MLflow mirror was not written ({first_line(error)})") from error

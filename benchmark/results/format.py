@@ -8,7 +8,7 @@ Format 1. What came before had no number, and lacks `format`, `about`, `only`, `
 cell `family`, `kind`, `trainings`, `memorisation` and `closest`; of a group `done`, `test_subjects`, `over_subjects`,
 `vessel_share` and `label_means`, and of its metrics `segmentations` and `empty_segmentations`; of a claim
 `by_factor` and `at`; of a cell `course`; of a region of the answer `difference`. Everything else is as it was. Later
-files of format 1 also have `leaders`, `reproduce` and `is_running`.
+files of format 1 also have `leaders`, `reproduce`, `is_running` and `conditions`.
 """
 
 from typing import Any, Literal, NotRequired
@@ -258,6 +258,7 @@ class Measured(Part):
     reproduce: Reproduction
     is_running: bool  # written while the run goes on: what is unfinished is still to come
     numerics: list[str]  # what the checks in `environment` found, in sentences
+    conditions: list[str]  # versions and processors that computed, with numbers of stages; several are no good sign
     settings: dict[str, Any]  # every option of the profile, see the JSON Schema of protocols
     work_seconds: float
     cells: list[CellResult]

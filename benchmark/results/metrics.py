@@ -84,7 +84,7 @@ def segmentation_metrics(rows: pd.DataFrame, cell_id: str, reasons: Mapping[str,
 
 def _subject_metrics(rows: pd.DataFrame) -> list[str]:
     """The built-in ones, and whatever else the rows have, also where it is not loaded now."""
-    built_in = (each for each in measurements("subject") if each.is_built_in)
+    built_in = (each for each in measurements("subject") if each.is_built_in and not each.is_asked_for)
     return list(dict.fromkeys([*(named.name for each in built_in for named in each.named), *rows["metric"]]))
 
 

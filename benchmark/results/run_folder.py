@@ -115,6 +115,7 @@ class Run:
     cells: Sequence[CellRecord]
     is_running: bool = False
     _sound: set[tuple[Path, int, int]] = field(default_factory=set, init=False, repr=False)  # files, with size and time
+    _results: dict[str, StageResult | None] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def open(cls, folder: Path, *, is_running: bool = False) -> "Run":
@@ -187,8 +188,17 @@ class Run:
                 return f"{role}: {error['message']}"
         return None
 
+    def stage_environment(self, key: str) -> dict[str, Any] | None:
+        """Where a finished stage was computed; None where it is not done, or of a version that did not say."""
+        result = self._result(key)
+        return result["facts"].get("environment") if result else None
+
     def _result(self, key: str) -> StageResult | None:
-        return self._told(key, lambda: self.store.sound_result(key))
+        if self.is_running:
+            return self._told(key, lambda: self.store.sound_result(key))
+        if key not in self._results:
+            self._results[key] = self._told(key, lambda: self.store.sound_result(key))
+        return self._results[key]
 
     def _unchanged(self, path: Path, sha256: str) -> Path:
         state = (path, path.stat().st_size, path.stat().st_mtime_ns)

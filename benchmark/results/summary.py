@@ -17,6 +17,7 @@ from benchmark.artifacts.values import (
     VesselLabels,
 )
 from benchmark.protocol.cells import kind_of
+from benchmark.results.conditions import conditions
 from benchmark.results.costs import cost_metrics, cost_ratios, measurement_of
 from benchmark.results.course import course_of
 from benchmark.results.format import (
@@ -61,6 +62,7 @@ def summarise(run: Run, rows: pd.DataFrame) -> Measured:
         "reproduce": reproduction_of(run),
         "is_running": run.is_running,
         "numerics": numerics_sentences(run.environment.get("numerics", [])),
+        "conditions": conditions(run),
         "settings": plan["settings"],
         "work_seconds": sum(cell["seconds"] for cell in cells),
         "cells": cells,

@@ -15,9 +15,9 @@ __all__ = ["ENGINES", "HERE", "Engine", "Event", "Observer", "Site", "register"]
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker says about the stage that it was given."""
+    """What a worker says about the stage that it was given, or an engine of a worker; a `notice` is for the user."""
 
-    kind: Literal["progress", "moved", "done", "failed", "bad_input", "locked"]
+    kind: Literal["progress", "notice", "done", "failed", "bad_input", "locked"]
     key: str
     done: int = 0
     total: int = 0

@@ -19,14 +19,17 @@ from benchmark.metrics.asking import refuse_unfit
 from benchmark.stages import STAGES, Context
 from vesselgan.errors import InputError
 
-__all__ = ["Progress", "run_stage"]
+__all__ = ["Progress", "run_stage", "what_failed"]
 
 Progress = Callable[[int, int, str], None]
 LOG_EVERY_S = 10.0
+NO_MEMORY = ("can't allocate memory", "out of memory")  # in what torch raises
 
 
-def run_stage(store: Store, key: str, progress: Progress | None = None) -> None:
-    """Compute the stage `key` unless it is done.
+def run_stage(
+    store: Store, key: str, progress: Progress | None = None, notice: Callable[[str], None] | None = None
+) -> None:
+    """Compute the stage `key` unless it is done. `notice` gets what its log warns of, a line each.
 
     Raises InputError for bad input (the stage's own or a spec that does not fit this version), StageLockedError while
     another process holds the stage, and what the stage raised, whose message and traceback are in `error.json`.
@@ -69,7 +72,7 @@ def run_stage(store: Store, key: str, progress: Progress | None = None) -> None:
         )
         started = time.monotonic()
         try:
-            with _output_to(folder / "log.txt"), _round_wrong_kernels(store, spec):
+            with _output_to(folder / "log.txt", notice), _round_wrong_kernels(store, spec):
                 log = _Log(key, context.progress)
                 context = replace(context, progress=log.progress)
                 try:
@@ -88,10 +91,18 @@ def run_stage(store: Store, key: str, progress: Progress | None = None) -> None:
         except Exception as error:
             if isinstance(error, OSError) and error.errno and not error.filename:  # a full disk names no file
                 error.filename = str(folder)
-            message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            message = str(error) if isinstance(error, InputError) else what_failed(error)
             with contextlib.suppress(OSError):  # a full disk keeps no error either, and what came first is told
                 store.fail(key, message, traceback.format_exc())
             raise
+
+
+def what_failed(error: Exception) -> str:
+    """An error in one line, and what helps where memory ran out."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or any(sign in text.lower() for sign in NO_MEMORY):
+        return f"out of memory ({text or type(error).__name__}): give it fewer --workers, or smaller batches or patches"
+    return f"{type(error).__name__}: {text}"
 
 
 class _Log:
@@ -130,14 +141,16 @@ def _round_wrong_kernels(store: Store, spec: Spec) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _output_to(path: Path) -> Iterator[None]:
-    """Send standard output, standard error and log records, C libraries' included, to a file."""
+def _output_to(path: Path, notice: Callable[[str], None] | None) -> Iterator[None]:
+    """Send standard output, standard error and log records, C libraries' included, to a file; our warnings also on."""
     with path.open("a", encoding="utf-8") as log:
         sys.stdout.flush()
         sys.stderr.flush()
         saved = [os.dup(1), os.dup(2)]
         handler = logging.StreamHandler(log)
         logging.getLogger().addHandler(handler)
+        told = _Notices(notice or (lambda text: None))
+        logging.getLogger("vesselgan").addHandler(told)
         try:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
@@ -145,9 +158,22 @@ def _output_to(path: Path) -> Iterator[None]:
                 yield
         finally:
             logging.getLogger().removeHandler(handler)
+            logging.getLogger("vesselgan").removeHandler(told)
             for number, copy in zip((1, 2), saved, strict=True):
                 os.dup2(copy, number)
                 os.close(copy)
+
+
+class _Notices(logging.Handler):
+    """Passes warnings on."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Of one record its text."""
+        self._tell(record.getMessage())
 
 
 def _peak_rss_mib() -> float:

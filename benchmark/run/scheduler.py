@@ -193,7 +193,7 @@ def execute(plan: Plan, cells_wanted: Sequence[CellPlan], store: Store, engine: 
         if event.kind == "locked" and store.done(event.key):
             event = Event("done", event.key)  # the other run was done in the meantime
         observer.stage_event(event)
-        if event.kind in ("progress", "moved"):
+        if event.kind in ("progress", "notice"):
             continue
         running.remove(event.key)
         if event.kind == "locked":  # another run computes it, or just died and its worker is leaving

@@ -10,7 +10,7 @@ from typing import IO
 
 from benchmark.artifacts.store import StageLockedError, Store
 from benchmark.run.engine import Event
-from benchmark.run.run_stage import Progress, run_stage
+from benchmark.run.run_stage import Progress, run_stage, what_failed
 from vesselgan.errors import InputError
 
 __all__ = ["outcome_of", "serve"]
@@ -28,7 +28,14 @@ def serve(store: Store) -> None:
         events.write(json.dumps(event.__dict__) + "\n")
 
     def run(key: str) -> None:
-        tell(outcome_of(store, key, lambda done, total, what: tell(Event("progress", key, done, total, what))))
+        tell(
+            outcome_of(
+                store,
+                key,
+                lambda done, total, what: tell(Event("progress", key, done, total, what)),
+                lambda text: tell(Event("notice", key, text=text)),
+            )
+        )
 
     while True:
         run(keys.get())
@@ -40,14 +47,16 @@ def _receive(lines: IO[str], put: Callable[[str], None]) -> None:
     os._exit(0)  # the parent is gone, so nobody waits for this worker's stage: leave its lock at once
 
 
-def outcome_of(store: Store, key: str, progress: Progress | None = None) -> Event:
+def outcome_of(
+    store: Store, key: str, progress: Progress | None = None, notice: Callable[[str], None] | None = None
+) -> Event:
     """Run a stage in this process, and say what became of it."""
     try:
-        run_stage(store, key, progress)
+        run_stage(store, key, progress, notice)
     except StageLockedError as error:
         return Event("locked", key, text=str(error))
     except InputError as error:
         return Event("bad_input", key, text=str(error))
     except Exception as error:
-        return Event("failed", key, text=f"{type(error).__name__}: {error}")
+        return Event("failed", key, text=what_failed(error))
     return Event("done", key)

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from benchmark import __version__
 from benchmark.environment import environment
-from benchmark.metrics.asking import default_options
-from benchmark.metrics.registry import REGIONS, every, measurements, range_of
+from benchmark.metrics.asking import chosen, default_options
+from benchmark.metrics.registry import REGIONS, every, range_of
 from benchmark.scoring.masks import mask_rows
 from vesselgan.data.folders import Labels, MaskFile, array_files, read_mask
 from vesselgan.errors import InputError
+from vesselgan.metrics import Neighbours
 from vesselgan.metrics.estimates import mean_with_interval
 
 __all__ = ["BothEmpty", "Case", "Evaluation", "evaluate_folders", "paired_files"]
@@ -99,6 +100,7 @@ def evaluate_folders(
     progress: Callable[[int, int], None],
     both_empty: BothEmpty = "leave-out",
     labels: Labels | None = None,
+    contours: Neighbours | None = None,
 ) -> Evaluation:
     """Score every pair of masks of equal names; whatever is wrong with any file is told before anything is returned.
 
@@ -107,8 +109,9 @@ def evaluate_folders(
     aggregate say so. Where both are empty, in the image or within the brain mask, there is nothing to compare:
     `both_empty` leaves such values out and counts them, or takes them for "perfect", as some challenges do. Raises
     InputError, with one line per bad file. `labels` are the values of label maps that count as vessels; without them
-    both files are masks.
+    both files are masks. With `contours`, the number of neighbours that make one, distances between contours, too.
     """
+    asked = default_options("subject") | ({"contours": {"neighbours": contours}} if contours else {})
     files = paired_files(truth, prediction, mask)
     rows: list[dict[str, Any]] = []
     worst: Case | None = None
@@ -123,7 +126,7 @@ def evaluate_folders(
             continue
         if problems:
             continue  # nothing will come of it: only look for further bad files
-        rows += _rows(subject, *masks, both_empty)
+        rows += _rows(subject, *masks, both_empty, asked)
         case = _case(subject, masks[0], masks[1], rows)
         if case is None:
             continue
@@ -140,10 +143,11 @@ def evaluate_folders(
         "mask": str(mask) if mask else None,
         "n": len(files),
         "both_empty": both_empty,
+        "contours": contours,
         "labels": sorted(labels) if isinstance(labels, frozenset) else labels,
         "version": __version__,
         "environment": environment("cpu"),
-        "metrics": _aggregates(rows, has_mask=mask is not None),
+        "metrics": _aggregates(rows, asked, has_mask=mask is not None),
         "subjects": rows,
     }
     return Evaluation(results, shown)
@@ -172,11 +176,16 @@ def _read(
 
 
 def _rows(
-    subject: str, truth: MaskFile, prediction: MaskFile, brain: MaskFile | None, both_empty: BothEmpty
+    subject: str,
+    truth: MaskFile,
+    prediction: MaskFile,
+    brain: MaskFile | None,
+    both_empty: BothEmpty,
+    asked: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """One row per metric and region that can be had, `value` None where it cannot."""
     inside = brain.data if brain else None
-    rows = mask_rows(truth.data, prediction.data, inside, truth.spacing_mm, default_options("subject"))
+    rows = mask_rows(truth.data, prediction.data, inside, truth.spacing_mm, asked)
     if both_empty == "perfect":
         either = truth.data | prediction.data
         nothing = {"all": not either.any(), INTRACRANIAL: inside is not None and not (either & inside).any()}
@@ -188,9 +197,9 @@ def _rows(
     ]
 
 
-def _aggregates(rows: list[dict[str, Any]], *, has_mask: bool) -> dict[str, Any]:
+def _aggregates(rows: list[dict[str, Any]], asked: Mapping[str, Any], *, has_mask: bool) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
-    keys = [metric.key for each in measurements("subject") for metric in each.metrics]
+    keys = [metric.key for each in chosen("subject", asked) for metric in each.measurement.metrics]
     for name in [f"{key}/{region}" for region in REGIONS for key in keys]:
         of_metric = [row for row in rows if row["metric"] == name]
         known = [row for row in of_metric if row["value"] is not None]

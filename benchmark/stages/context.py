@@ -1,6 +1,7 @@
 """What a stage is given, and how it keeps its step-by-step record."""
 
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.artifacts.values import finite
+from vesselgan.errors import InputError
 from vesselgan.recipe import Recipe, resolve_recipe
 
-__all__ = ["Context", "rejected_steps", "step_record", "throttled"]
+__all__ = ["Context", "rejected_steps", "sound_checkpoint", "step_record", "throttled"]
+
+LOGGER = logging.getLogger("vesselgan.stages")
 
 REPORT_EVERY_S = 0.2
 
@@ -39,11 +43,13 @@ class Context:
         return resolve_recipe("corrected", self.options["recipe"])
 
     def set_threads(self) -> None:
-        """Give torch the threads that the stage's key was made with."""
+        """Give torch the threads that the stage's key was made with, and the order in which it computes."""
         if "threads" in self.runtime:
             import torch
 
             torch.set_num_threads(int(self.runtime["threads"]))
+            # Both ways, since a worker computes one stage after another.
+            torch.use_deterministic_algorithms("deterministic" in self.runtime)
 
 
 def throttled(progress: Callable[[int, int, str], None]) -> Callable[[int, int, str], None]:
@@ -58,6 +64,27 @@ def throttled(progress: Callable[[int, int, str], None]) -> Callable[[int, int, 
             progress(done, total, what)
 
     return report
+
+
+def sound_checkpoint(folder: Path) -> Path:
+    """Where a training keeps its checkpoint. If what is there cannot be read, nor the one before, both are removed.
+
+    The training then starts again, and a line says so.
+    """
+    from vesselgan.training import checkpoints_of, load_checkpoint
+
+    path, problems = folder / "checkpoint.pt", []
+    for place in checkpoints_of(path):
+        try:
+            load_checkpoint(place)
+            return path
+        except InputError as error:
+            problems.append(str(error).rpartition("; ")[0])
+    if problems:
+        LOGGER.warning("%s; no checkpoint is left, so the training starts again", problems[0])
+        for place in checkpoints_of(path):
+            place.unlink()
+    return path
 
 
 @contextmanager

@@ -52,7 +52,8 @@ def evaluate(context: Context) -> EvaluationValues:
         prediction, truth = probability > facts["threshold"], np.asarray(store.label(subject.key))
         rows += score_rows(subject, truth, prediction, store.mask(subject.key), metrics_of(context))
         if subject.split == "test":
-            save_maps(context.folder, subject.key, truth, prediction, np.asarray(subject.affine), subject.spacing_mm)
+            affine, placement = np.asarray(subject.affine), store.placement(subject.key)
+            save_maps(context.folder, subject.key, truth, prediction, affine, subject.spacing_mm, placement)
     write_scores(context.folder, rows)
     return {"subjects": {split: sum(s.split == split for s in subjects) for split in SPLITS}}
 

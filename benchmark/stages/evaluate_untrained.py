@@ -39,8 +39,8 @@ def evaluate_untrained(context: Context) -> EvaluationValues:
         marked = {region: segment(rule, image, spacing_mm=subject.spacing_mm) for region, rule in rules.items()}
         rows += _rows(store, subject, truth, marked, metrics_of(context))
         if subject.split == "test":
-            affine = np.asarray(subject.affine)
-            save_maps(context.folder, subject.key, truth, marked["all"], affine, subject.spacing_mm)
+            affine, placement = np.asarray(subject.affine), store.placement(subject.key)
+            save_maps(context.folder, subject.key, truth, marked["all"], affine, subject.spacing_mm, placement)
     write_scores(context.folder, rows)
     counts = {split: sum(subject.split == split for subject in subjects) for split in SPLITS}
     return {"subjects": counts, "reasons": {} if INTRACRANIAL in rules else {INTRACRANIAL: NO_RULE}}

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmark.artifacts.generators import FACTS, kept_folder, save_generator, trained_config
 from benchmark.artifacts.reading import read_steps
-from benchmark.stages.context import Context, rejected_steps, step_record, throttled
+from benchmark.stages.context import Context, rejected_steps, sound_checkpoint, step_record, throttled
 from benchmark.stages.training_course import CourseRecorder
 from vesselgan.data import open_store
 from vesselgan.families import Family, Sampler, Task
@@ -45,7 +45,7 @@ def train(context: Context) -> dict[str, Any]:
             store,
             recipe,
             context.device,
-            checkpoint=context.folder / "checkpoint.pt",
+            checkpoint=sound_checkpoint(context.folder),
             on_step=on_step,
             observe=CourseRecorder(context.folder / "course.npz"),
             keep=keep,

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmark.artifacts.pairs import decoded
 from benchmark.artifacts.reading import read_steps
 from benchmark.artifacts.values import finite
-from benchmark.stages.context import Context, dataclass_from, rejected_steps, step_record, throttled
+from benchmark.stages.context import Context, dataclass_from, rejected_steps, sound_checkpoint, step_record, throttled
 from vesselgan.data import (
     Augmentation,
     EpochSampler,
@@ -79,7 +79,7 @@ def train(context: Context) -> dict[str, Any]:
             batch,
             validate,
             device=context.device,
-            checkpoint=context.folder / "checkpoint.pt",
+            checkpoint=sound_checkpoint(context.folder),
             checkpoint_every_s=CHECKPOINT_EVERY_S,
             on_step=on_step,
         )

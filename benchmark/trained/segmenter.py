@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from benchmark.stages.train_unet import open_unet, scaled
 from benchmark.trained.find import choose_cell, find_run, unknown_source
-from vesselgan.data import Volume, load_volume, robust_range, save_volume
+from vesselgan.data import Volume, as_in_file, load_volume, robust_range, save_volume
 from vesselgan.data.nifti import is_nifti
 from vesselgan.data.resampling import resample as resample_image
 from vesselgan.data.volumes import VOLUME_ENDINGS, is_volume, read_stored
@@ -26,8 +24,6 @@ from vesselgan.networks.finite import refuse_non_finite
 from vesselgan.training import choose_precision
 
 __all__ = ["Segmented", "Segmenter", "find_unet", "images_of", "open_segmenter", "output_names"]
-
-nib: Any = nibabel  # half of it carries no types
 
 NEEDED = ("filters", "dropout", "precision", "patch", "intensity_scaling", "spacing_mm")
 SPACING_TOLERANCE = 1.25  # a factor, either way, between the voxels of a scan and those that the network learned from
@@ -199,7 +195,8 @@ class Segmenter:
         del image
         if resample:
             values = resample_image(values, self.facts["spacing_mm"], volume.spacing_mm, volume.data.shape)
-        affine, turned = _as_in_file(path, values)
+        affine = read_stored(path)[1]
+        turned = as_in_file(affine, values)
         placed_as = path if is_nifti(path) else None
         vessels = turned > self.facts["threshold"]
         files = [stem.with_name(f"{stem.name}_vessels.nii.gz")]
@@ -209,11 +206,3 @@ class Segmenter:
             save_volume(files[1], turned, affine, "probability of vessel", placed_as=placed_as)
         voxels = int(np.count_nonzero(vessels))
         return Segmented(tuple(files), voxels * float(np.prod(volume.spacing_mm)) / 1000, voxels / vessels.size)
-
-
-def _as_in_file(path: Path, canonical: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """The file's own affine, and the data turned from canonical orientation to the file's."""
-    affine = read_stored(path)[1]
-    canonical_axes = np.array([[0, 1], [1, 1], [2, 1]])
-    turn = nib.orientations.ornt_transform(canonical_axes, nib.io_orientation(affine))
-    return affine, np.ascontiguousarray(nib.apply_orientation(canonical, turn))

@@ -17,6 +17,7 @@ from vesselgan.data.patches import (
     vessel_corners,
 )
 from vesselgan.data.phantom import Phantom, make_phantom, phantom_subjects
+from vesselgan.data.placement import as_in_file, placement_of
 from vesselgan.data.procedural import Randomisation, phantom_shape, procedural_patches, randomise
 from vesselgan.data.sampling import EpochSampler, PlaceSampler, PoissonSampler
 from vesselgan.data.splits import complete_split, split_subjects
@@ -40,6 +41,7 @@ __all__ = [
     "Volume",
     "VolumeStore",
     "apply_range",
+    "as_in_file",
     "augment",
     "check_header",
     "complete_split",
@@ -59,6 +61,7 @@ __all__ = [
     "patch_corners",
     "phantom_shape",
     "phantom_subjects",
+    "placement_of",
     "procedural_patches",
     "randomise",
     "rasterise_tubes",

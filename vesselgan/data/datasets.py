@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vesselgan.data.layouts import Subject
+from vesselgan.data.placement import placement_of
 from vesselgan.data.resampling import resample, resample_mask, resampled_grid
 from vesselgan.data.tubes import rasterise_tubes, read_tubes
 from vesselgan.data.volumes import Volume, check_same_grid, load_mask, load_volume, spacing_of
@@ -26,6 +27,7 @@ class LoadedSubject:
     mask: NDArray[np.bool_] | None  # (X, Y, Z), brain
     affine: NDArray[np.float64]  # (4, 4), voxel index -> mm
     spacing_mm: tuple[float, float, float]
+    placement: bytes | None = None  # `placement_of` the image; None where its voxels are no file's
 
 
 def load_subject(
@@ -81,7 +83,10 @@ def examine_subject(
     if problems or image is None or label is None:
         return None, problems
     brain_voxels = None if mask is None else mask.data
-    return LoadedSubject(subject.key, image.data, label.data, brain_voxels, image.affine, image.spacing_mm), problems
+    loaded = LoadedSubject(subject.key, image.data, label.data, brain_voxels, image.affine, image.spacing_mm)
+    if image.stored_affine is not None:
+        loaded = replace(loaded, placement=placement_of(subject.image, image.stored_affine))
+    return loaded, problems
 
 
 def _image(path: Path, nan: float | None) -> Volume:
@@ -124,4 +129,5 @@ def _resampled(subject: Subject, loaded: LoadedSubject, spacing_mm: Sequence[flo
         mask=None if loaded.mask is None else resample_mask(loaded.mask, loaded.spacing_mm, spacing_mm),
         affine=affine,
         spacing_mm=spacing_of(affine),
+        placement=None,
     )

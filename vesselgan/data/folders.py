@@ -4,6 +4,8 @@ Sorted by name, so that equal folders give equal results whatever the file syste
 """
 
 import gzip
+import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -14,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vesselgan.data.headers import check_declared_size, without_single_axes
+from vesselgan.data.headers import check_declared_size, check_memory, without_single_axes
 from vesselgan.data.volumes import VOLUME_ENDINGS, check_same_grid, is_volume, load_volume
 from vesselgan.errors import InputError
 
@@ -30,7 +32,10 @@ __all__ = [
 ]
 
 _ENDINGS = (*VOLUME_ENDINGS, ".npz", ".npy.gz", ".npy")
-_DAMAGED = (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile)
+_DAMAGED = (
+    *(OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError),
+    *(zlib.error, struct.error, zipfile.BadZipFile),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,18 +126,40 @@ def read_arrays(path: Path, names: Iterable[str] = ()) -> dict[str, NDArray[Any]
             return {"": _read_packed(path)}
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             wanted = set(names) or set(archive.files)
+            _check_sizes(path, archive, wanted)
             return {name: archive[name] for name in archive.files if name in wanted}
+    except InputError:
+        raise
     except _DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: cannot be read ({reason}); write it again with numpy") from None
 
 
+def _check_sizes(path: Path, archive: Any, wanted: set[str]) -> None:
+    """Raises InputError where an array of an npz would take more than its bytes can hold, or than there is memory."""
+    total = 0
+    for entry in archive.zip.infolist():
+        if entry.filename.removesuffix(".npy") in wanted:
+            packed = entry.compress_type != zipfile.ZIP_STORED
+            with archive.zip.open(entry) as file:
+                shape, dtype = _declared(file)
+            check_declared_size(path, shape, dtype.itemsize, entry.compress_size, compressed=packed, stack=True)
+            total += math.prod(shape) * dtype.itemsize
+    check_memory(path, total)
+
+
+def _declared(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type by the header of an npy."""
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    return shape, dtype
+
+
 def _read_packed(path: Path) -> NDArray[Any]:
     """An npy.gz, as the paper's code writes its patches."""
     with gzip.open(path, "rb") as file:
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(file)
+        shape, dtype = _declared(file)
         check_declared_size(path, shape, dtype.itemsize, path.stat().st_size, compressed=True)
         file.seek(0)
         data: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)

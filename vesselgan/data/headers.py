@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from vesselgan.errors import InputError
 
@@ -12,6 +13,7 @@ __all__ = [
     "by",
     "check_declared_size",
     "check_is_file",
+    "check_memory",
     "check_shape_and_spacing",
     "first_bytes",
     "one_line",
@@ -62,16 +64,31 @@ def check_shape_and_spacing(path: Path, shape: Sequence[int], spacing: Sequence[
         raise InputError(f"{path}: voxel size {by(spacing)} mm; correct {field} in the header")
 
 
-def check_declared_size(path: Path, shape: Sequence[int], voxel_bytes: int, stored: int, *, compressed: bool) -> None:
-    """Raises InputError where the header declares more voxels than the `stored` bytes can hold, or than fit memory."""
+def check_declared_size(
+    path: Path, shape: Sequence[int], voxel_bytes: int, stored: int, *, compressed: bool, stack: bool = False
+) -> None:
+    """Raises InputError where the header declares more voxels than the `stored` bytes can hold, or a volume has.
+
+    A `stack` of volumes may have as many voxels as fit memory.
+    """
     declared = math.prod(shape) * voxel_bytes
     if declared > (_LARGEST_DEFLATE_RATIO if compressed else 1) * stored:
         raise InputError(
             f"{path}: header declares {declared} bytes of voxels, too many for a file of {stored} bytes; "
             "it is truncated or damaged: copy or download it again"
         )
-    if math.prod(shape) > _MOST_VOXELS:
+    if math.prod(shape) > _MOST_VOXELS and not stack:
         raise InputError(f"{path}: {math.prod(shape)} voxels, more than {_MOST_VOXELS}; crop or resample it")
+    check_memory(path, declared)
+
+
+def check_memory(path: Path, needed: int) -> None:
+    """Raises InputError where so many bytes are not free: small files unfold to a thousand times their size."""
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"{path}: holds {needed / 2**30:.1f} GiB of voxels, and {free / 2**30:.1f} GiB of memory are free; part it"
+        )
 
 
 def by(spacing: Iterable[float]) -> str:

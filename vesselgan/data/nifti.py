@@ -21,7 +21,7 @@ from vesselgan.data.headers import (
 from vesselgan.errors import InputError
 from vesselgan.files import atomic_path
 
-__all__ = ["NIFTI_ENDINGS", "check_nifti", "is_nifti", "nifti_files", "read_nifti", "save_volume"]
+__all__ = ["NIFTI_ENDINGS", "check_nifti", "is_nifti", "nifti_files", "read_nifti", "save_volume", "take_placement"]
 
 nib: Any = nibabel  # half of it carries no types
 
@@ -106,12 +106,7 @@ def save_volume(
     else:
         theirs = nib.load(placed_as).header
         image = nib.Nifti1Image(np.asarray(data, dtype=stored), theirs.get_best_affine())
-        # A form of code 0 says nothing, but some readers look at its numbers.
-        for name in ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "xyzt_units"):
-            image.header[name] = theirs[name]
-        for name in ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"):
-            image.header[name] = theirs[name]
-        image.header["pixdim"][:4] = theirs["pixdim"][:4]
+        take_placement(image.header, theirs)
     image.header["descrip"] = description.encode("ascii", "replace")[:79]
 
     # No time and no name inside the gzip header: they would differ between two equal files.
@@ -121,6 +116,16 @@ def save_volume(
         gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed,
     ):
         packed.write(image.to_bytes())
+
+
+def take_placement(header: Any, theirs: Any) -> None:
+    """Let a header say of place and unit what another one says."""
+    # A form of code 0 says nothing, but some readers look at its numbers.
+    for name in ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "xyzt_units"):
+        header[name] = theirs[name]
+    for name in ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"):
+        header[name] = theirs[name]
+    header["pixdim"][:4] = theirs["pixdim"][:4]
 
 
 def _read_header(path: Path) -> Any:

@@ -3,7 +3,7 @@
 The paper writes each patch as a file of its own, which repeats most voxels many times; here a patch is a row of four
 numbers. A store is a folder with ``store.json`` (subjects), ``patches.npy`` (subject and corner of each patch),
 ``ranges.npy`` (lowest and highest intensity of each patch) and ``volumes/HASH.npy``, named by what is in it: images,
-labels and brain masks.
+labels and brain masks. ``placements/HASH.nii`` are headers without voxels: how the scans lie in their files.
 """
 
 import hashlib
@@ -42,6 +42,7 @@ class StoredSubject:
     image: str  # content hashes, which name the files
     label: str
     mask: str | None
+    placement: str | None = None  # the name of a header, see `vesselgan.data.placement_of`
 
     @property
     def has_mask(self) -> bool:
@@ -93,7 +94,7 @@ def write_store(
         raise InputError(f"subject {missing[0]!r} of split {split_of[missing[0]]!r} is not among the data; add it")
     np.save(folder / "patches.npy", np.concatenate(rows).astype(np.int32))
     np.save(folder / "ranges.npy", np.concatenate(ranges))
-    subjects_table = [asdict(subject) for subject in stored.values()]
+    subjects_table = [_row(subject) for subject in stored.values()]
     table = {"format": _FORMAT, "patch_size": [int(n) for n in patch_size], "subjects": subjects_table}
     (folder / "store.json").write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -155,6 +156,11 @@ class VolumeStore:
         """(X, Y, Z) brain mask, read-only, or None where the dataset has none."""
         mask = self.subject(key).mask
         return None if mask is None else self._map(mask)
+
+    def placement(self, key: str) -> Path | None:
+        """A header that says how the subject's scan lies in its file; None where its voxels are no file's."""
+        name = self.subject(key).placement
+        return None if name is None else self.folder / "placements" / f"{name}.nii"
 
     def subject(self, key: str) -> StoredSubject:
         """The table's row of a subject (KeyError if unknown)."""
@@ -250,7 +256,23 @@ def _write_volumes(folder: Path, subject: LoadedSubject, split: str) -> StoredSu
         image=_write_volume(folder, _smallest_lossless(subject.image)),
         label=_write_volume(folder, subject.label),
         mask=None if subject.mask is None else _write_volume(folder, subject.mask),
+        placement=None if subject.placement is None else _write_placement(folder, subject.placement),
     )
+
+
+def _write_placement(folder: Path, header: bytes) -> str:
+    name = hashlib.sha256(header).hexdigest()[:32]
+    (folder / "placements").mkdir(exist_ok=True)
+    (folder / "placements" / f"{name}.nii").write_bytes(header)
+    return name
+
+
+def _row(subject: StoredSubject) -> dict[str, Any]:
+    """As in ``store.json``: stores of before say nothing of placements, nor do those of simulated subjects."""
+    row = asdict(subject)
+    if row["placement"] is None:
+        del row["placement"]
+    return row
 
 
 def _write_volume(folder: Path, volume: NDArray[Any]) -> str:

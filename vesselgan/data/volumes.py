@@ -43,6 +43,7 @@ class Volume:
     data: NDArray[Any]  # (X, Y, Z): left to right, posterior to anterior, inferior to superior
     affine: NDArray[np.float64]  # (4, 4), voxel index -> mm
     spacing_mm: tuple[float, float, float]
+    stored_affine: NDArray[np.float64] | None = None  # (4, 4), of the voxels in the order in which the file has them
 
 
 def load_volume(path: Path | str, *, nan: float | None = None) -> Volume:
@@ -68,9 +69,9 @@ def load_volume(path: Path | str, *, nan: float | None = None) -> Volume:
     _check_spacing(path, spacing, affine)
 
     orientation = nib.io_orientation(affine)
-    affine = affine @ nib.orientations.inv_ornt_aff(orientation, data.shape)
+    turned = affine @ nib.orientations.inv_ornt_aff(orientation, data.shape)
     data = np.ascontiguousarray(nib.apply_orientation(data, orientation))
-    return Volume(data, affine, spacing_of(affine))
+    return Volume(data, turned, spacing_of(turned), affine)
 
 
 def read_stored(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:

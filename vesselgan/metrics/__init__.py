@@ -1,5 +1,6 @@
 """Metrics of segmentations and of generated samples. Needs numpy and scipy only; tensors pass through np.asarray."""
 
+from vesselgan.metrics.contours import ContourDistances, Neighbours, contour_distances
 from vesselgan.metrics.distances import (
     DirectedDistances,
     average_hausdorff,
@@ -47,6 +48,7 @@ from vesselgan.metrics.topology import betti_numbers, centreline, centreline_dic
 
 __all__ = [
     "ClosePair",
+    "ContourDistances",
     "DirectedDistances",
     "DistanceSettings",
     "DistributionScores",
@@ -57,6 +59,7 @@ __all__ = [
     "LabelDistance",
     "LabelStatistics",
     "MemorisationAudit",
+    "Neighbours",
     "RealFloor",
     "RealGainShare",
     "SetScores",
@@ -68,6 +71,7 @@ __all__ = [
     "block_means",
     "centreline",
     "centreline_dice",
+    "contour_distances",
     "dice",
     "directed_distances",
     "distance_map",

@@ -2,7 +2,7 @@
 
 from vesselgan.settings import PrecisionName, Privacy, WGANConfig
 from vesselgan.training.adversarial import LOSSES, AdversarialLoss, Terms
-from vesselgan.training.checkpoint import load_checkpoint, save_checkpoint
+from vesselgan.training.checkpoint import checkpoints_of, load_checkpoint, save_checkpoint
 from vesselgan.training.guard import Outcome
 from vesselgan.training.losses import critic_loss, generator_loss, gradient_penalty, soft_dice_loss
 from vesselgan.training.precision import Precision, choose_precision
@@ -24,6 +24,7 @@ __all__ = [
     "Validation",
     "WGANConfig",
     "WGANTrainer",
+    "checkpoints_of",
     "choose_precision",
     "critic_loss",
     "epsilon_spent",

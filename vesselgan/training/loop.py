@@ -1,5 +1,6 @@
 """The loop that every training runs in: from its checkpoint, step by step, to its end."""
 
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from vesselgan.training.checkpoint import load_checkpoint, save_checkpoint
+from vesselgan.errors import InputError
+from vesselgan.training.checkpoint import checkpoints_of, load_checkpoint, save_checkpoint
 from vesselgan.training.reporting import BadSteps, OnStep, StepReporter, TooManyBadStepsError
 
 __all__ = ["CheckpointedTrainer", "observed", "run_training"]
+
+LOGGER = logging.getLogger(__name__)
 
 Trainer = TypeVar("Trainer", bound="CheckpointedTrainer")
 
@@ -66,15 +70,14 @@ def run_training(
 ) -> None:
     """Call ``step(index)``, which makes one step and gives its readings, until the trainer has finished.
 
-    Starts from ``checkpoint`` if that file exists, and writes it every so many seconds and at the end; what was
-    reported is then at least as far as what was saved. Raises RuntimeError where steps are rejected too often, see
-    BadSteps, whose ``limit`` is ``max_bad_steps``; ``explain(index, loss_scale)`` says why this one was.
+    Starts from ``checkpoint`` if that file exists, or from the one before where it is damaged, and writes it every so
+    many seconds and at the end; what was reported is then at least as far as what was saved. Raises RuntimeError where
+    steps are rejected too often, see BadSteps, whose ``limit`` is ``max_bad_steps``; ``explain(index, loss_scale)``
+    says why this one was.
     """
     bad_steps = BadSteps(max_bad_steps)
-    if checkpoint is not None and checkpoint.exists():
-        state = load_checkpoint(checkpoint, trainer.device)
-        trainer.load_state_dict(state)
-        bad_steps.load_state_dict(state.get("bad_steps"))
+    if checkpoint is not None:
+        _resume(trainer, bad_steps, checkpoint)
     reporter = StepReporter(on_step, trainer.device, bad_steps)
 
     def save(path: Path) -> None:
@@ -95,3 +98,29 @@ def run_training(
         raise RuntimeError(f"{problem}; {explain(problem.step, problem.loss_scale)}") from None
     if checkpoint is not None:
         save(checkpoint)
+
+
+def _resume(trainer: CheckpointedTrainer, bad_steps: BadSteps, checkpoint: Path) -> None:
+    """Continue from the last good checkpoint, if there is any. Raises InputError where there are only bad ones."""
+    problems: list[str] = []
+    found = checkpoints_of(checkpoint)
+    for path in found:
+        try:
+            state = load_checkpoint(path, trainer.device)
+            try:
+                trainer.load_state_dict(state)
+                bad_steps.load_state_dict(state.get("bad_steps"))
+            except InputError:
+                raise
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+                reason = " ".join(str(error).split())[:100]
+                raise InputError(f"{path}: does not fit this training ({type(error).__name__}: {reason})") from None
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            LOGGER.warning("%s; the training goes on from the one before, step %d", problems[0], trainer.steps_done)
+            checkpoint.unlink()  # or it would take the place of the good one
+        return
+    if problems:
+        raise InputError(problems[0])

@@ -76,7 +76,8 @@ class WGANTrainer:
         )
         self._average = None if config.ema is None else WeightAverage(self.generator, config.ema)
         if self.device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # every step has the same shapes
+            # Every step has the same shapes. Which kernel is fastest is not the same every time.
+            torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
 
     @property
     def networks(self) -> tuple[Generator, Critic]:

@@ -177,6 +177,13 @@ def _notes(results: Results, seeds: Sequence[int], *, only_costs: bool) -> Itera
             "and nothing else.",
             listed,
         )
+    if len(results["conditions"]) > 1:
+        yield Note(
+            "Computed under different conditions",
+            "Trainings give other digits on other processors and under other versions, so part of the differences "
+            "below may come from these. A run in a folder of its own (--out) computes everything alike.",
+            results["conditions"],
+        )
     if len(seeds) < LEAST_SEEDS and not only_costs:
         yield Note(
             f"{plural(len(seeds), 'seed')} only",

@@ -62,6 +62,7 @@ def metric_rows(results: Mapping[str, Any]) -> list[tuple[str, str, list[Mapping
         (row.key, row.title_with_unit, [results["metrics"][f"{row.key}/{region}"] for region in REGIONS])
         for each in measurements("subject")
         for row in each.metrics
+        if f"{row.key}/{REGIONS[0]}" in results["metrics"]
     ]
 
 
@@ -93,6 +94,11 @@ def _notes(results: Mapping[str, Any]) -> Iterable[str]:
                 ": such a distance counts as the volume's diagonal, bAVD as more than any other prediction can have."
             )
     yield from left_out_lines(results)
+    if results.get("contours"):
+        yield (
+            f"A contour (ASSD, HD95 of contours) is made of the voxels with one of {results['contours']} neighbours "
+            "outside; HD95 has 6."
+        )
     missing = dict.fromkeys(entry["reason"] for entry in results["metrics"].values() if entry["value"] is None)
     yield from (f"{reason[:1].upper()}{reason[1:]}." for reason in missing)
     if results["n"] == 1:

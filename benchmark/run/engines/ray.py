@@ -166,7 +166,7 @@ class RayEngine(Engine):
             self._events.append(Event("bad_input", key, text=f"{why}: {error}"))
         else:
             there = self._placement.place_of(key).name
-            self._events.append(Event("moved", key, text=f"{why}; it goes on on {there}"))
+            self._events.append(Event("notice", key, text=f"{why}; it goes on on {there}"))
 
     def _let_go(self, key: str) -> None:
         self._placement.ended(key)

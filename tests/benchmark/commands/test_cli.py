@@ -213,15 +213,19 @@ def test_reports_and_ui_of_a_run_that_is_not_there_are_refused(tmp_path: Path) -
 
 
 def test_ui_without_a_name_opens_all_of_several_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "what? 50% [x]"
+    monkeypatch.chdir(tmp_path)  # and back at the end: the command goes elsewhere
     for name in ("a", "b"):
-        path = tmp_path / f"runs/{name}/run.json"
+        path = out / f"runs/{name}/run.json"
         path.parent.mkdir(parents=True)
         path.write_text('{"cells": []}')
     started: list[list[str]] = []
     monkeypatch.setattr("benchmark.commands.report.os.execv", lambda _, command: started.append(command))
-    result = CliRunner().invoke(app, ["ui", "--out", str(tmp_path), "--port", "5999"])
+    result = CliRunner().invoke(app, ["ui", "--out", str(out), "--port", "5999"])
     assert "all runs: http://127.0.0.1:5999/#/experiments" in result.output
-    assert len(started) == 1
+    assert started[0][-6:] == ["--backend-store-uri", "sqlite:///mlflow.db", "--host", "127.0.0.1", "--port", "5999"]
+    assert Path.cwd() == out / "runs", "so that no address has signs that mean something"
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
 MISPAIRED = "import vesselgan.data.listing as l; l._files = lambda folder: iter(sorted(folder.rglob('*.gz'), key={})); "

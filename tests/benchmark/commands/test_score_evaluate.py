@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from benchmark.metrics.asking import stage_options
 from benchmark.report.folder_pages import write_comparison, write_evaluation
 from benchmark.scoring.mask_folders import evaluate_folders
 from benchmark.scoring.patch_folders import Comparison, compare_folders
@@ -518,3 +519,30 @@ def test_of_label_maps_the_values_that_are_asked_for_are_vessels(masks: Path) ->
     assert shown.returncode == 0, shown.stderr
     refused = command("evaluate", "--truth", "truth", "--prediction", "prediction", "--labels", "0,1", cwd=masks)
     assert refused.stderr.startswith("error: --labels '0,1': give values above 0 such as 1,2,5-7")
+
+
+def test_distances_of_contours_come_on_request_and_say_of_how_many_neighbours(masks: Path, tmp_path: Path) -> None:
+    evaluation = evaluate_folders(masks / "truth", masks / "prediction", None, lambda done, total: None, contours=26)
+    results = evaluation.results
+    assert results["contours"] == 26
+    rows = {(row["subject"], row["metric"]): row["value"] for row in results["subjects"]}
+    assert rows["case_0", "assd_mm/all"] == 0
+    assert 0 < rows["case_1", "assd_voxel/all"] < rows["case_2", "assd_voxel/all"]
+    assert results["metrics"]["contour_hd95_mm/all"]["empty"] == 1
+    page = write_evaluation(evaluation, tmp_path / "page").read_text()
+    assert "ASSD" in page
+    assert "one of 26 neighbours" in page
+    plain = evaluated(masks)
+    assert plain["contours"] is None
+    assert not [name for name in plain["metrics"] if name.startswith(("assd", "contour"))]
+
+
+def test_a_run_asks_for_contours_by_name_and_its_keys_stay_where_it_does_not() -> None:
+    assert stage_options({}, "subject") == {}
+    assert stage_options({"contours": {"neighbours": 6}}, "subject") == {"contours": {"neighbours": 6}}
+
+
+def test_a_number_of_neighbours_that_makes_no_contour_is_refused(masks: Path) -> None:
+    run = command("evaluate", "--truth", "truth", "--prediction", "prediction", "--contours", 18, cwd=masks)
+    assert run.returncode == 2
+    assert run.stderr == "error: --contours 18: give 6 or 26, the neighbours of a voxel that decide about a contour\n"

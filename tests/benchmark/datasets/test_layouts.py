@@ -323,3 +323,18 @@ def test_a_layout_says_what_nan_becomes(tmp_path: Path) -> None:
     image = prepared(source_of(data, str(tmp_path / "mine.yaml")), tmp_path / "prepare").image("s1")
     assert (image[:3] == -5).all()
     np.testing.assert_array_equal(image[3:], image_of(1)[3:])
+
+
+def test_nnunets_description_says_which_files_count(tmp_path: Path) -> None:
+    folder = nnunet_of_classes(tmp_path / "data", (1,))
+    for number in range(4):  # what a converter left beside the files
+        nifti(folder / f"imagesTr/c{number}_0000.nii", image_of(30 + number))
+        nifti(folder / f"labelsTr/c{number}.nii", label_of(0))
+    assert "keep one of the two" in refusals(lambda: source_of(folder))[0]
+    (folder / "dataset.json").write_text(json.dumps({"file_ending": ".nii.gz"}))
+    store = prepared(source_of(folder), tmp_path / "prepare")
+    np.testing.assert_array_equal(store.image("c2"), image_of(2))
+    (folder / "dataset.json").write_text(json.dumps({"file_ending": ".png"}))
+    assert "file_ending '.png': is read in none of these files (.nii.gz," in refusals(lambda: source_of(folder))[0]
+    (folder / "dataset.json").write_text(json.dumps({"file_ending": ".mha"}))
+    assert "file_ending .mha, but no file of the images has it" in refusals(lambda: source_of(folder))[0]

@@ -336,3 +336,22 @@ def test_the_same_run_makes_a_damaged_stage_anew(finished_smoke: Path, tmp_path:
     after = results_of(load_run(tmp_path, RUN))
     assert after["subjects"] == before["subjects"]
     assert [cell["metrics"] for cell in after["cells"]] == [cell["metrics"] for cell in before["cells"]]
+
+
+def test_a_damaged_input_is_noticed_before_it_is_used_and_made_anew_by_the_same_run(
+    finished_smoke: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_smoke / "runs", tmp_path / "runs")
+    weights = stage(tmp_path, "unet") / "unet.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(flipped(good))
+    result = stage(tmp_path, "evaluate") / "result.json"
+    files = json.loads(result.read_bytes())["files"]
+    result.unlink()
+    command = [sys.executable, "-m", "benchmark", "run", "paper", "--profile", "smoke"]
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert again.returncode == 0, again.stderr
+    (line,) = [line for line in again.stderr.splitlines() if "made anew" in line]
+    assert "unet.safetensors: changed since its stage wrote it" in line
+    assert weights.read_bytes() == good
+    assert json.loads(result.read_bytes())["files"] == files

@@ -20,6 +20,7 @@ from benchmark.protocol.cells import cells_of
 from benchmark.protocol.load import load_protocol
 from benchmark.run.run_stage import run_stage
 from benchmark.run.scheduler import write_run_folder
+from vesselgan.files import write_text
 
 RUN = [sys.executable, "-m", "benchmark", "run", "paper", "--profile", "smoke", "-k", "real"]
 SPEC = Spec(
@@ -153,3 +154,20 @@ def test_an_error_that_came_before_the_disk_was_full_is_the_one_that_is_told(
     Disk(monkeypatch, errno.ENOSPC).left = 0
     with pytest.raises(KeyError, match="patch"):
         run_stage(store, broken.key)
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EDQUOT])
+def test_where_nothing_can_be_renamed_the_old_file_stays_and_the_error_names_it(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(tmp_path / "run.json", "old")
+
+    def refuse(path: Path, target: Path) -> Path:
+        raise OSError(number, os.strerror(number), str(path), None, str(target))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match=os.strerror(number)) as failure:
+        write_text(tmp_path / "run.json", "new")
+    assert failure.value.filename == str(tmp_path / "run.json")
+    assert (tmp_path / "run.json").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

@@ -14,6 +14,7 @@ from benchmark.environment import gpu_names
 from benchmark.plan import Resources
 from benchmark.run.engine import Event, Site
 from benchmark.run.engines.local import LocalEngine
+from benchmark.run.run_stage import what_failed
 from vesselgan.errors import InputError
 from vesselgan.processor import INSTRUCTION_LIMIT
 
@@ -167,3 +168,34 @@ def test_gpus_are_named_as_the_parent_sees_them(
     assert gpu_names(2) == found
     with pytest.raises(InputError, match=r"--gpus 3: they differ \(A, B\); choose those of one model"):
         gpu_names(3)
+
+
+def test_a_stage_without_enough_memory_fails_with_the_reason_and_others_go_on(
+    engine: LocalEngine, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    options = dict(store.spec(planned(store, 0)).options)
+    options["source"] = {"phantom": {**options["source"]["phantom"], "shape": [60_000, 60_000, 60_000]}}
+    huge = Spec("prepare", STAGE_VERSIONS["prepare"], options)
+    store.plan(huge)
+    engine.submit(huge.key, Resources())
+    event = outcome(engine)
+    assert event.kind == "failed"
+    assert event.text.startswith("out of memory (Unable to allocate ")
+    assert event.text.endswith("): give it fewer --workers, or smaller batches or patches")
+    assert store.error(huge.key)["message"] == event.text
+    engine.submit(planned(store, 0), Resources())
+    assert outcome(engine).kind == "done"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    ],
+)
+def test_memory_that_ran_out_is_told_as_that_whoever_raised(error: Exception) -> None:
+    assert what_failed(error).startswith("out of memory (")
+    assert what_failed(ValueError("a\n b")) == "ValueError: a b"
