@@ -211,7 +211,7 @@ def test_a_stage_costs_little_more_than_with_workers_of_this_machine(cluster: An
     for index in range(200):
         spec = Spec("prepare", STAGE_VERSIONS["prepare"], {"index": index})
         store.plan(spec)
-        store.finish(spec.key, {}, {})
+        store.finish(spec.key, {}, {"seconds": 0.0})
         keys.append(spec.key)
     seconds = {}
     local, on_ray = LocalEngine(store, NODES), RayEngine.open(store, NODES, Site(address=cluster.address))
@@ -241,9 +241,12 @@ def handed_over(engine: Engine, keys: list[str]) -> None:
 
 def test_the_slurm_script_runs_a_protocol(tmp_path: Path) -> None:
     """With processes of this machine in the place of SLURM's. It ends with `ray stop`, which spares no cluster here."""
+    from ray.util import get_node_ip_address
+
     planted = tmp_path / "bin"
     planted.mkdir()
-    (planted / "scontrol").write_text("#!/bin/sh\nhostname\n")
+    (planted / "scontrol").write_text("#!/bin/sh\necho here\n")
+    (planted / "hostname").write_text(f"#!/bin/sh\necho {get_node_ip_address()}\n")
     (planted / "srun").write_text('#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do shift; done\nexec "$@"\n')
     for path in planted.iterdir():
         path.chmod(0o755)
