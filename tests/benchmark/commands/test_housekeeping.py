@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -139,26 +140,25 @@ def again(folder: Path, *more: str, **environment: str) -> subprocess.CompletedP
     )
 
 
-def test_a_run_says_as_much_as_it_is_asked_to_and_its_log_everything(folder: Path) -> None:
+def test_a_run_says_as_much_as_it_is_asked_to_in_colours_or_not_and_its_log_everything(folder: Path) -> None:
     log = folder / "runs/paper-smoke/log.txt"
     log.unlink()
-    quiet, verbose = again(folder, "--quiet"), again(folder, "--verbose")
+    quiet = again(folder, "--quiet", FORCE_COLOR="1")
+    coloured = again(folder, "--verbose", FORCE_COLOR="1")
+    plain = again(folder, "--verbose", FORCE_COLOR="1", NO_COLOR="1")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
-    assert verbose.returncode == 0
-    for line in ("begins evaluate_untrained-", "done evaluate_untrained-", "[1/1 "):
-        assert line in verbose.stdout
-        assert log.read_text().count(line) == 2, "in whichever voice"
-    assert "DSC all" in log.read_text()
-    both = again(folder, "--quiet", "--verbose")
-    assert both.returncode == 2
-    assert both.stderr == "error: --quiet and --verbose: give one of them\n"
-
-
-def test_colours_come_and_go_as_the_environment_says(folder: Path) -> None:
-    coloured = again(folder, FORCE_COLOR="1")
     assert "\x1b[32m" in coloured.stdout
-    plain = again(folder, FORCE_COLOR="1", NO_COLOR="1")
     assert "\x1b[3" not in plain.stdout
+    for line in ("begins evaluate_untrained-", "done evaluate_untrained-", "[1/1 "):
+        assert line in re.sub(r"\x1b\[[\d;]*m", "", coloured.stdout)
+        assert log.read_text().count(line) == 3, "in whichever voice"
+    assert "DSC all" in log.read_text()
+    assert "\x1b" not in log.read_text()
+
+
+def test_quiet_and_verbose_at_once_are_refused() -> None:
+    result = invoke("run", "paper", "--profile", "smoke", "--quiet", "--verbose")
+    assert str(result.exception) == "--quiet and --verbose: give one of them"
 
 
 def test_a_run_goes_on_when_the_reader_of_its_lines_has_gone(folder: Path) -> None:

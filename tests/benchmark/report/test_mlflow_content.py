@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mlflow.entities import Run
 from run_folders import make_run
 
 from benchmark.report.mlflow_content import CURVE_POINTS, Content, contents_of
-from benchmark.report.mlflow_mirror import open_client, store_uri
+from benchmark.report.mlflow_mirror import database, open_client, store_uri
 from benchmark.report.publish import sync_run
 from benchmark.report.results_json import results_of
 from benchmark.results.run_folder import load_run
@@ -24,6 +25,21 @@ UNET: dict[str, Any] = {
     "training_samples": {"synthetic": 3},
     "history": [{"step": 20, "validation_loss": -0.5}, {"step": 40, "validation_loss": -0.25}],
 }
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database without runs, which takes MLflow a while to make."""
+    out = tmp_path_factory.mktemp("empty")
+    (out / "runs").mkdir()
+    return database(out)
+
+
+@pytest.fixture
+def out(empty: Path, tmp_path: Path) -> Path:
+    (tmp_path / "runs").mkdir()
+    shutil.copyfile(empty, tmp_path / "runs/mlflow.db")
+    return tmp_path
 
 
 def rows(*values: float) -> list[str]:
@@ -41,20 +57,20 @@ def mirrored(out: Path) -> dict[str, Run]:
     return {run.data.tags["benchmark.cell"]: run for run in found}
 
 
-def test_a_changed_cell_keeps_its_run_and_what_people_wrote_into_it(tmp_path: Path) -> None:
-    make_run(tmp_path, {"SN_f16_s0": {"evaluate": {"rows": rows(0.5, 0.7)}, "unet": dict(UNET)}})
-    sync_run(tmp_path, "r-p")
-    before = mirrored(tmp_path)["SN_f16_s0"]
+def test_a_changed_cell_keeps_its_run_and_what_people_wrote_into_it(out: Path) -> None:
+    make_run(out, {"SN_f16_s0": {"evaluate": {"rows": rows(0.5, 0.7)}, "unet": dict(UNET)}})
+    sync_run(out, "r-p")
+    before = mirrored(out)["SN_f16_s0"]
     assert before.data.metrics["dsc/all"] == pytest.approx(0.6)
-    client = open_client(tmp_path)
+    client = open_client(out)
     client.set_tag(before.info.run_id, "mlflow.note.content", "looks odd")
     client.set_tag(before.info.run_id, "checked", "yes")
 
-    make_run(tmp_path, {"SN_f16_s0": {"evaluate": {"rows": rows(0.1, 0.3)}, "unet": UNET | {"history": []}}})
-    plan = tmp_path / "runs/r-p/run.json"
+    make_run(out, {"SN_f16_s0": {"evaluate": {"rows": rows(0.1, 0.3)}, "unet": UNET | {"history": []}}})
+    plan = out / "runs/r-p/run.json"
     plan.write_text(json.dumps(json.loads(plan.read_text()) | {"settings": {"unet": {"learning_rate": 0.5}}}))
-    sync_run(tmp_path, "r-p")
-    after = mirrored(tmp_path)["SN_f16_s0"]
+    sync_run(out, "r-p")
+    after = mirrored(out)["SN_f16_s0"]
     assert after.info.run_id == before.info.run_id
     assert after.data.params["unet.learning_rate"] == "0.5"
     assert after.data.tags["mlflow.note.content"] == "looks odd"
@@ -64,33 +80,33 @@ def test_a_changed_cell_keeps_its_run_and_what_people_wrote_into_it(tmp_path: Pa
     assert "unet/validation_loss" not in after.data.metrics
 
 
-def test_a_note_of_this_program_follows_the_run(tmp_path: Path) -> None:
+def test_a_note_of_this_program_follows_the_run(out: Path) -> None:
     for value in (0.5, 0.25):
-        make_run(tmp_path, {"SN_f16_s0": {"evaluate": {"rows": rows(value)}}})
-        sync_run(tmp_path, "r-p")
-        assert f"all vessels {value:.3f}" in mirrored(tmp_path)["SN_f16_s0"].data.tags["mlflow.note.content"]
+        make_run(out, {"SN_f16_s0": {"evaluate": {"rows": rows(value)}}})
+        sync_run(out, "r-p")
+        assert f"all vessels {value:.3f}" in mirrored(out)["SN_f16_s0"].data.tags["mlflow.note.content"]
 
 
-def test_a_duration_is_what_was_computed_without_pauses_and_once_for_what_ran_at_once(tmp_path: Path) -> None:
-    make_run(tmp_path, {"SN_f16_s0": {"gan": {"steps": 9}, "unet": dict(UNET), "evaluate": {"rows": rows(0.5)}}})
-    stages = json.loads((tmp_path / "runs/r-p/cells/SN_f16_s0.json").read_text())["stages"]
+def test_a_duration_is_what_was_computed_without_pauses_and_once_for_what_ran_at_once(out: Path) -> None:
+    make_run(out, {"SN_f16_s0": {"gan": {"steps": 9}, "unet": dict(UNET), "evaluate": {"rows": rows(0.5)}}})
+    stages = json.loads((out / "runs/r-p/cells/SN_f16_s0.json").read_text())["stages"]
     for role, end in (("gan", 1000.0), ("unet", 1000.25), ("evaluate", 5000.0)):  # each took a second
-        os.utime(tmp_path / "runs/stages" / stages[role] / "result.json", (end, end))
-    assert contents(tmp_path)["SN_f16_s0"].span == pytest.approx((5000 - 2.25, 2.25))
-    sync_run(tmp_path, "r-p")
-    info = mirrored(tmp_path)["SN_f16_s0"].info
+        os.utime(out / "runs/stages" / stages[role] / "result.json", (end, end))
+    assert contents(out)["SN_f16_s0"].span == pytest.approx((5000 - 2.25, 2.25))
+    sync_run(out, "r-p")
+    info = mirrored(out)["SN_f16_s0"].info
     assert info.end_time - info.start_time == 2250
     assert info.end_time == 5_000_000
 
 
-def test_what_is_not_run_yet_is_neither_finished_nor_failed(tmp_path: Path) -> None:
-    make_run(tmp_path, {"SN_f16_s0": {"gan": "broke"}, "SN_f16_s1": {"gan": {"steps": 9}}})
-    record = tmp_path / "runs/r-p/cells/SN_f16_s1.json"
+def test_what_is_not_run_yet_is_neither_finished_nor_failed(out: Path) -> None:
+    make_run(out, {"SN_f16_s0": {"gan": "broke"}, "SN_f16_s1": {"gan": {"steps": 9}}})
+    record = out / "runs/r-p/cells/SN_f16_s1.json"
     content = json.loads(record.read_text())
     content["stages"]["unet"] = "train_unet-000000000000"
     record.write_text(json.dumps(content))
-    sync_run(tmp_path, "r-p")
-    found = mirrored(tmp_path)
+    sync_run(out, "r-p")
+    found = mirrored(out)
     assert {cell: run.info.status for cell, run in found.items()} == {
         "": "FAILED",
         "SN_f16_s0": "FAILED",
@@ -99,12 +115,12 @@ def test_what_is_not_run_yet_is_neither_finished_nor_failed(tmp_path: Path) -> N
     assert found["SN_f16_s1"].data.tags["status"] == "unfinished"
 
 
-def test_a_cell_has_the_courses_of_its_trainings_thinned_and_its_options(tmp_path: Path) -> None:
-    make_run(tmp_path, {"SN_f16_s0": {"gan": {"steps": 999}, "unet": dict(UNET)}, "SN_f16_s1": {"unet": dict(UNET)}})
-    plan = tmp_path / "runs/r-p/run.json"
+def test_a_cell_has_the_courses_of_its_trainings_thinned_and_its_options(out: Path) -> None:
+    make_run(out, {"SN_f16_s0": {"gan": {"steps": 999}, "unet": dict(UNET)}, "SN_f16_s1": {"unet": dict(UNET)}})
+    plan = out / "runs/r-p/run.json"
     settings = {"steps": 999, "lr_critic": 4e-4, "ema": None, "unet": {"steps": 40}, "about": "words", "pairs": 48}
     plan.write_text(json.dumps(json.loads(plan.read_text()) | {"settings": settings}))
-    found = contents(tmp_path)
+    found = contents(out)
     with_gan, without = found["SN_f16_s0"], found["SN_f16_s1"]
     assert [point for point in with_gan.metrics if point[0] == "unet/validation_loss"] == [
         ("unet/validation_loss", -0.5, 20),
@@ -116,16 +132,16 @@ def test_a_cell_has_the_courses_of_its_trainings_thinned_and_its_options(tmp_pat
     assert "about" not in with_gan.params
 
 
-def test_a_long_course_is_thinned_to_its_last_step(tmp_path: Path) -> None:
-    make_run(tmp_path, {"SN_f16_s0": {"gan": {"steps": 9}}})
+def test_a_long_course_is_thinned_to_its_last_step(out: Path) -> None:
+    make_run(out, {"SN_f16_s0": {"gan": {"steps": 9}}})
     lines = [json.dumps({"step": step, "time": 1e9 + step, "cpu": step / 10}) for step in range(1, 1004)]
-    (tmp_path / "runs/r-p/system.jsonl").write_text("\n".join(lines))
-    content = contents(tmp_path)[""]
+    (out / "runs/r-p/system.jsonl").write_text("\n".join(lines))
+    content = contents(out)[""]
     assert {name for name, _, _ in content.system} == {"system/cpu"}
     assert CURVE_POINTS <= len(content.system) <= 2 * CURVE_POINTS
     assert content.system[-1][2] == 1003
-    sync_run(tmp_path, "r-p")
-    history = open_client(tmp_path).get_metric_history(mirrored(tmp_path)[""].info.run_id, "system/cpu")
+    sync_run(out, "r-p")
+    history = open_client(out).get_metric_history(mirrored(out)[""].info.run_id, "system/cpu")
     assert {(metric.step, metric.timestamp) for metric in history} >= {(1003, 1000 * (10**9 + 1003))}
 
 
