@@ -84,7 +84,7 @@ def plan(asked: PlanOptions) -> None:
     loaded = load_protocol(path)
     name, profile = choose_profile(loaded, asked.profile)
     cells = cells_of(loaded, profile, has_data=asked.data is not None or profile.needs_data)
-    cells = select(cells, asked.expression)
+    chosen = {cell.id for cell in select(cells, asked.expression)}
     source = _source(name, profile, asked)
 
     from benchmark.run.calibration import calibrate, load_calibration, save_calibration
@@ -97,6 +97,7 @@ def plan(asked: PlanOptions) -> None:
     kind = here if asked.calibrate else calibration.kind if calibration else "cuda" if elsewhere else here
     node = replace(this_node("cpu"), device=kind)
     planned = build_plan(loaded, name, profile, cells, source, node, find_externals(loaded.include, path.parent))
+    planned.cells = [cell for cell in planned.cells if cell.cell.id in chosen]
     if asked.calibrate:
         calibration = calibrate(calibration_steps(planned), kind)
         save_calibration(calibration, asked.calibrate)

@@ -143,11 +143,13 @@ def _generators(plan: Plan) -> list[Named]:
     """Every generator that is trained or measured, with the label of its cells."""
     patches = plan.source.training_patches(plan.profile)
     if plan.protocol.only == "costs":
+        labels = {cell.cell.label for cell in plan.cells}
         measured = [plan.specs[key] for key in plan.keys_of(Role.MEASURE)]
         return [
             (label, *step_config(configuration, spec.options))
             for spec in measured
             for label, configuration in spec.options["configurations"].items()
+            if label in labels
         ]
     trained = dict.fromkeys((cell.stages[Role.GAN], cell.cell.label) for cell in plan.cells if cell.cell.has_generator)
     return [(label, *trained_config(plan.specs[key].options, patches)[:2]) for key, label in trained]

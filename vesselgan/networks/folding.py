@@ -22,18 +22,16 @@ def fold(volumes: Tensor) -> Tensor:
     """(B, C, 2X, 2Y, 2Z) -> (B, 8C, X, Y, Z): the voxels of each block, corner by corner, become channels."""
     batch, channels, *size = volumes.shape
     x, y, z = (axis // 2 for axis in size)
-    # In channels-last order two voxels lie side by side with all of their channels, and move as one.
-    rows = volumes.permute(0, 2, 3, 4, 1).reshape(batch, x, 2, y, 2, z, 2 * channels)
-    blocks = rows.permute(0, 1, 3, 5, 2, 4, 6).reshape(batch, x, y, z, 8 * channels)
-    return blocks.permute(0, 4, 1, 2, 3).contiguous(memory_format=torch.channels_last_3d)
+    blocks = volumes.reshape(batch, channels, x, 2, y, 2, z, 2).permute(0, 3, 5, 7, 1, 2, 4, 6)
+    return blocks.reshape(batch, 8 * channels, x, y, z).contiguous(memory_format=torch.channels_last_3d)
 
 
 def unfold(blocks: Tensor) -> Tensor:
     """(B, 8C, X, Y, Z) -> (B, C, 2X, 2Y, 2Z): undoes :func:`fold`."""
     batch, channels, x, y, z = blocks.shape
-    rows = blocks.permute(0, 2, 3, 4, 1).reshape(batch, x, y, z, 2, 2, channels // 4)
-    volumes = rows.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, 2 * x, 2 * y, 2 * z, channels // 8)
-    return volumes.permute(0, 4, 1, 2, 3).contiguous(memory_format=torch.channels_last_3d)
+    corners = blocks.reshape(batch, 2, 2, 2, channels // 8, x, y, z).permute(0, 4, 5, 1, 6, 2, 7, 3)
+    volumes = corners.reshape(batch, channels // 8, 2 * x, 2 * y, 2 * z)
+    return volumes.contiguous(memory_format=torch.channels_last_3d)
 
 
 def folded_weight(weight: Tensor) -> Tensor:

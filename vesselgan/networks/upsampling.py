@@ -35,20 +35,18 @@ def upsample_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None = None, upsam
 
 def transposed_weight(weight: Tensor) -> Tensor:
     """Taps of the equal transposed convolution: (O, I, 3, 3, 3) -> (I, O, 4, 4, 4); differentiable."""
-    taps = weight.permute(0, 2, 3, 4, 1)  # in channels-last order, what is added and joined lies in long rows
-    for axis in (1, 2, 3):
-        first, middle, last = taps.unbind(axis)
-        taps = torch.stack((last, middle + last, first + middle, first), dim=axis)
-    return taps.permute(4, 0, 1, 2, 3)
+    for axis in (2, 3, 4):
+        first, middle, last = weight.unbind(axis)
+        weight = torch.stack((last, middle + last, first + middle, first), dim=axis)
+    return weight.transpose(0, 1)
 
 
 def transposed_weight_gradient(gradient: Tensor) -> Tensor:
     """The gradient of a weight from that of its transposed form: (I, O, 4, 4, 4) -> (O, I, 3, 3, 3)."""
-    taps = gradient.permute(0, 2, 3, 4, 1)
-    for axis in (1, 2, 3):
-        t0, t1, t2, t3 = taps.unbind(axis)
-        taps = torch.stack((t2 + t3, t1 + t2, t0 + t1), dim=axis)
-    return taps.permute(4, 0, 1, 2, 3)
+    for axis in (2, 3, 4):
+        t0, t1, t2, t3 = gradient.unbind(axis)
+        gradient = torch.stack((t2 + t3, t1 + t2, t0 + t1), dim=axis)
+    return gradient.transpose(0, 1)
 
 
 class UpsampleConv3d(nn.Module):

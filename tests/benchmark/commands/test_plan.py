@@ -105,6 +105,12 @@ def test_the_widest_that_fits_is_followed_by_one_that_does_not(smoke: dict[str, 
     assert predict_step(replace(config, filters=full["filters"] + 8)).peak_bytes > room
 
 
+def test_cells_can_be_chosen_without_those_that_they_rest_on(plan: Asked) -> None:
+    found = json.loads(plan("utility", "--profile", "smoke", "-k", "real+", "--json").stdout)
+    assert [step["network"] for step in found["steps"]] == ["U-Net"]
+    assert found["fitting"] == {}
+
+
 def test_a_calibrated_plan_has_the_time_and_memory_that_were_measured(plan: Asked, tmp_path: Path) -> None:
     kept = tmp_path / "here.json"
     told = plan(*SMOKE_SN, "--calibrate", kept).stdout
