@@ -59,6 +59,7 @@ def tables_of(results: Results) -> list[Table]:
     """The tables of results on the page, in its order, each with its caption."""
     marks = arm_marks(results["cells"])
     answer, utility, costs = headline(results, marks), utility_view(results, marks), cost_view(results, marks)
+    budget = budget_view(results, marks)
     tables = (
         answer.table if answer else None,
         segmentation_table(results, marks, "bavd_voxel"),
@@ -68,6 +69,7 @@ def tables_of(results: Results) -> list[Table]:
         utility.table if utility else None,
         distance_table(results, marks),
         label_table(results, marks),
+        budget.table if budget else None,
         costs.table if costs else None,
         costs.ratios if costs else None,
     )

@@ -44,7 +44,7 @@ def budget_view(results: Results, marks: Mapping[str, ArmMark]) -> BudgetView | 
     return BudgetView(
         marks=[marks[label] for label in dict.fromkeys(cell["label"] for cell in cells)],
         charts=[Markup(chart) for chart in _charts(results, cells, marks)],
-        table=Table(_columns(), list(_rows(cells, marks))),
+        table=Table(_columns(), list(_rows(cells, marks)), caption="Quality against budget: mean ± SD over seeds"),
         timed_with=f"{measurement['threads']}" if measurement else "",
         untimed=any(point["seconds"] is None for cell in cells for point in cell["course"]),
     )
@@ -88,7 +88,7 @@ def _rows(cells: Sequence[CellResult], marks: Mapping[str, ArmMark]) -> Iterator
 def _entries(share: float, points: Sequence[CoursePoint]) -> Iterator[Entry]:
     """All seeds have the same steps, and so the same budget."""
     first = points[0]
-    yield Entry(str(Fraction(share).limit_denominator(1000)))
+    yield Entry(str(Fraction(share).limit_denominator(1000)), value=share)
     yield Entry(str(first["steps"]))
     yield Entry("n/a" if first["seconds"] is None else number(first["seconds"], 1))
     yield Entry("n/a" if first["tflop"] is None else number(first["tflop"], 1))
