@@ -405,7 +405,7 @@ def test_a_spread_over_few_seeds_says_so(run: Run, page: str) -> None:
     fid = group["metrics"]["fid"]
     assert fid["n"] == 2
     assert fid["sd"] is not None
-    assert f"<small>± {fid['sd']:.3f} (n = 2)</small>" in page
+    assert f"<small>± {fid['sd']:.4f} (n = 2)</small>" in page
 
 
 def test_only_what_beats_every_other_label_is_bold(run: Run, tmp_path: Path) -> None:
