@@ -138,7 +138,7 @@ def sizes() -> Iterator[object]:
     yield from (pytest.param(seeds, marks=pytest.mark.slow) for seeds in (80, 200, 800))
 
 
-@pytest.mark.parametrize("seeds", sizes())
+@pytest.mark.parametrize("seeds", list(sizes()))
 def test_the_driver_keeps_up_with_a_large_cluster(seeds: int, tmp_path: Path) -> None:
     figures = simulate(seeds, tmp_path)
     print("\n" + ", ".join(f"{name} {value:.4g}" for name, value in figures._asdict().items()))
