@@ -1,4 +1,4 @@
-"""The script for SLURM. `test_ray_cluster.py` runs it."""
+"""The script for SLURM, as far as it can be judged without running it."""
 
 import subprocess
 

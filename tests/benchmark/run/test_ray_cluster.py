@@ -13,15 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from paths import ROOT
 from small_protocol import PROTOCOL, made, metrics
-
-from benchmark.artifacts.store import Spec, Store
-from benchmark.artifacts.versions import STAGE_VERSIONS
-from benchmark.plan import Resources
-from benchmark.run.engine import Engine, Site
-from benchmark.run.engines.local import LocalEngine
-from benchmark.run.engines.ray import RayEngine
 
 pytestmark = [
     pytest.mark.slow,
@@ -202,60 +194,3 @@ def test_an_address_where_nothing_answers_is_told(tmp_path: Path) -> None:
     assert run.returncode == 2, output
     assert errors.startswith("error: --address 127.0.0.1:1: nothing answers there (")
     assert len(errors.splitlines()) == 1
-
-
-def test_a_stage_costs_little_more_than_with_workers_of_this_machine(cluster: Any, tmp_path: Path) -> None:
-    """Stages that are done already: all that is left is to hand them over and to be told."""
-    store = Store(tmp_path)
-    keys = []
-    for index in range(200):
-        spec = Spec("prepare", STAGE_VERSIONS["prepare"], {"index": index})
-        store.plan(spec)
-        store.finish(spec.key, {}, {"seconds": 0.0})
-        keys.append(spec.key)
-    seconds = {}
-    local, on_ray = LocalEngine(store, NODES), RayEngine.open(store, NODES, Site(address=cluster.address))
-    try:
-        for name, engine in (("local", local), ("ray", on_ray)):
-            handed_over(engine, keys[:NODES])  # the first ones wait for processes that start
-            began = time.monotonic()
-            handed_over(engine, keys)
-            seconds[name] = (time.monotonic() - began) / len(keys)
-    finally:
-        local.close()
-        on_ray.close()
-    print({name: f"{1000 * each:.1f} ms a stage" for name, each in seconds.items()})
-    assert seconds["ray"] < 0.5
-
-
-def handed_over(engine: Engine, keys: list[str]) -> None:
-    waiting, running = list(keys), 0
-    while waiting or running:
-        while waiting and engine.free(Resources()):
-            engine.submit(waiting.pop(), Resources())
-            running += 1
-        event = engine.next_event()
-        assert event.kind == "done", event
-        running -= 1
-
-
-def test_the_slurm_script_runs_a_protocol(tmp_path: Path) -> None:
-    """With processes of this machine in the place of SLURM's. It ends with `ray stop`, which spares no cluster here."""
-    from ray.util import get_node_ip_address
-
-    planted = tmp_path / "bin"
-    planted.mkdir()
-    (planted / "scontrol").write_text("#!/bin/sh\necho here\n")
-    (planted / "hostname").write_text(f"#!/bin/sh\necho {get_node_ip_address()}\n")
-    (planted / "srun").write_text('#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do shift; done\nexec "$@"\n')
-    for path in planted.iterdir():
-        path.chmod(0o755)
-    (tmp_path / "small.yaml").write_text(PROTOCOL)
-    facts = {"SLURM_JOB_ID": "17", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "here", "SLURM_CPUS_ON_NODE": "2"}
-    path = f"{planted}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    command = ["bash", str(ROOT / "docs/slurm.sbatch"), "small.yaml", "--device", "cpu", "--out", str(tmp_path)]
-    environment = {**os.environ, **facts, "PATH": path}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "done SN_f16_s0: FID" in done.stdout
-    assert (tmp_path / "reports/small-tiny/results.json").is_file()
