@@ -66,17 +66,18 @@ def segmentation_metrics(rows: pd.DataFrame, cell_id: str, reasons: Mapping[str,
     of_cell = rows[(rows["cell"] == cell_id) & (rows["split"] == "test")]
     if of_cell.empty:
         return entries
+    by_metric, none = dict(iter(of_cell.groupby("metric", sort=False))), of_cell.iloc[:0]
     for name in _subject_metrics(of_cell):
-        known = of_cell[of_cell["metric"] == name].dropna(subset="value")
+        of_metric = by_metric.get(name, none)
+        known = of_metric[of_metric["value"].notna()]
         if known.empty:
             region = name.partition("/")[2]
-            nothing = bool(of_cell[of_cell["metric"] == name]["empty"].any())
+            nothing = bool(of_metric["empty"].any())
             reason = reasons.get(region) or (NO_VALUE if region == "all" or nothing else NO_MASK)
             entries[name] = {"value": None, "n": 0, "ci_low": None, "ci_high": None, "reason": reason}
             continue
         entries[name] = as_metric(mean_with_interval(known["value"].tolist(), "test subject", range_of(name)))
         entries[name]["empty"] = int(known["empty"].sum())
-        of_metric = of_cell[of_cell["metric"] == name]
         if left_out := int(of_metric["empty"].sum()) - entries[name]["empty"]:  # both masks empty: nothing to compare
             entries[name]["left_out"] = left_out
     return entries

@@ -43,7 +43,8 @@ SPLITS = ("train", "validation", "test")
 
 def summarise(run: Run, rows: pd.DataFrame) -> Measured:
     """Everything of results.json but what claims/ draws from it; `rows` are the run's `subject_rows`."""
-    plan, cells = run.plan, [cell_result(run, record, rows) for record in run.cells]
+    plan, by_cell, none = run.plan, dict(iter(rows.groupby("cell", sort=False))), rows.iloc[:0]
+    cells = [cell_result(run, record, by_cell.get(record["cell"]["id"], none)) for record in run.cells]
     prepared, subjects = run.first_values(Role.DATA, PreparedValues), run.subjects()
     return {
         "format": 1,
@@ -77,7 +78,7 @@ def summarise(run: Run, rows: pd.DataFrame) -> Measured:
 
 
 def cell_result(run: Run, record: CellRecord, rows: pd.DataFrame) -> CellResult:
-    """A cell of results.json; `rows` are the run's `subject_rows`."""
+    """A cell of results.json; `rows` are the run's `subject_rows`, or those of the cell."""
     cell = record["cell"]
     score = run.values(record, Role.SCORE, ScoreValues)
     gan, unet = run.values(record, Role.GAN, GANValues), run.values(record, Role.UNET, UNetValues)
