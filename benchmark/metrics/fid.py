@@ -10,7 +10,7 @@ __all__ = ["frechet"]
 
 
 @metric(
-    Metric("fid", "FID", better="lower", decimals=4),
+    Metric("fid", "FID", better="lower", decimals=4, cited="heusel2017"),
     Metric(
         "fid_infinite",
         "FID∞ (infinite n)",

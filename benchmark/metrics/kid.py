@@ -11,7 +11,9 @@ __all__ = ["kernel"]
 
 @metric(
     # The same expectation at every number of patches, so an estimate may be negative.
-    Metric("kid", "KID", better="lower", decimals=4, limits=(-math.inf, math.inf), biased_by_n=False),
+    Metric(
+        "kid", "KID", better="lower", decimals=4, limits=(-math.inf, math.inf), biased_by_n=False, cited="binkowski2018"
+    ),
     kind="set",
     glossary={
         "KID": "Another distance between clouds of features, which asks for no shape of them, and is unbiased also "

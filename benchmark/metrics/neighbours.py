@@ -21,9 +21,9 @@ class Neighbours(Options):
 
 @metric(
     Metric("precision", "precision (k-NN)", better="higher", limits=SHARE),
-    Metric("recall", "recall (k-NN)", better="higher", limits=SHARE),
+    Metric("recall", "recall (k-NN)", better="higher", limits=SHARE, cited="kynkaanniemi2019"),
     Metric("density", "density", better="higher"),
-    Metric("coverage", "coverage", better="higher", limits=SHARE),
+    Metric("coverage", "coverage", better="higher", limits=SHARE, cited="naeem2020"),
     kind="set",
     name="neighbours",
     options=Neighbours,

@@ -26,7 +26,7 @@ class KernelPRD(Options):
 @metric(
     Metric("prd_f8", "PRD F8 (recall)", better="higher", limits=SHARE),
     Metric("prd_f1_8", "PRD F1/8 (precision)", better="higher", limits=SHARE),
-    Metric("prd_auc", "PRD area", better="higher", limits=SHARE),
+    Metric("prd_auc", "PRD area", better="higher", limits=SHARE, cited="sajjadi2018"),
     kind="set",
     name="prd",
     options=KernelPRD,

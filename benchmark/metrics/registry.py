@@ -58,7 +58,8 @@ class Metric:
     key: its name in results.json, protocols and claims; per subject it is followed by a region, as in `dsc/all`.
     better: which side is, if any. limits: what no value leaves, and so no mean of values. biased_by_n: of kind `set`,
     whether unequal numbers of patches alone make a difference. empty_is_undefined: of kind `subject`, whether its value
-    for an empty mask stands for none.
+    for an empty mask stands for none. cited: a methods section names the metric, with this key of `references.bib`
+    where it is not empty; None leaves it among the others.
     """
 
     key: str
@@ -69,6 +70,7 @@ class Metric:
     limits: tuple[float, float] = (0.0, math.inf)
     biased_by_n: bool = True
     empty_is_undefined: bool = False
+    cited: str | None = None
 
     @property
     def title_with_unit(self) -> str:

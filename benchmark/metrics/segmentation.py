@@ -13,14 +13,14 @@ SHARE = (0.0, 1.0)
 
 
 @metric(
-    Metric("dsc", "DSC", better="higher", limits=SHARE),
-    Metric("cldice", "clDice", better="higher", limits=SHARE),
+    Metric("dsc", "DSC", better="higher", limits=SHARE, cited=""),
+    Metric("cldice", "clDice", better="higher", limits=SHARE, cited="shit2021"),
     Metric("sensitivity", "sensitivity", better="higher", limits=SHARE),
     # No voxel of an empty prediction is right or wrong.
     Metric("precision", "precision", better="higher", limits=SHARE, empty_is_undefined=True),
     Metric("volume_similarity", "volume similarity", better="higher", limits=SHARE),
-    Metric("bavd_voxel", "bAVD", better="lower", unit="voxels", empty_is_undefined=True),
-    Metric("bavd_mm", "bAVD", better="lower", unit="mm", empty_is_undefined=True),
+    Metric("bavd_voxel", "bAVD", better="lower", unit="voxels", empty_is_undefined=True, cited="aydin2021"),
+    Metric("bavd_mm", "bAVD", better="lower", unit="mm", empty_is_undefined=True, cited="aydin2021"),
     Metric("ahd_voxel", "AHD", better="lower", unit="voxels", empty_is_undefined=True),
     Metric("ahd_mm", "AHD", better="lower", unit="mm", empty_is_undefined=True),
     Metric("hd95_voxel", "HD95", better="lower", unit="voxels", decimals=2, empty_is_undefined=True),

@@ -100,11 +100,13 @@ class Autoregressive(Family[AutoregressiveConfig]):
         looked_at = task.look_after(config.steps)
 
         def observe(trainer: "AutoregressiveTrainer") -> Mapping[str, float]:
-            sampler = AutoregressiveSampler(trainer.generator_for_use, config)
-            if trainer.steps_done in task.keep_after:
-                task.keep(trainer.steps_done, sampler)
-            if trainer.steps_done in looked_at:
-                task.observe(trainer.steps_done, next(sampler.sample(SHOWN, seed=config.seed, batch=SHOWN)))
+            done = trainer.steps_done
+            if done in looked_at or done in task.keep_after:
+                sampler = AutoregressiveSampler(trainer.generator_for_use, config)
+                if done in task.keep_after:
+                    task.keep(done, sampler)
+                if done in looked_at:
+                    task.observe(done, next(sampler.sample(SHOWN, seed=config.seed, batch=SHOWN)))
             return {}
 
         network = train_autoregressive(
@@ -115,7 +117,6 @@ class Autoregressive(Family[AutoregressiveConfig]):
             checkpoint=task.checkpoint,
             on_step=task.on_step,
             observe=observe,
-            observe_after={*looked_at, *task.keep_after},
         )
         return Trained(AutoregressiveSampler(network, config), {"pairs_seen": config.steps * config.batch})
 

@@ -119,7 +119,6 @@ class WGAN(Family[WGANConfig]):
                 checkpoint=task.checkpoint,
                 on_step=task.on_step,
                 observe=_observer(task, config),
-                observe_after={*task.look_after(config.steps), *task.keep_after},
             )
         facts: dict[str, Any] = {"epochs": config.steps / sampler.steps_per_epoch, "privacy": None}
         if config.privacy is not None:

@@ -1,6 +1,6 @@
 """Training of the multiscale autoregressive generator: maximum likelihood, with a learning rate that falls."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,6 @@ def train_autoregressive(
     checkpoint_every_s: float = 30.0,
     on_step: OnStep | None = None,
     observe: Callable[[AutoregressiveTrainer], Mapping[str, float]] | None = None,
-    observe_after: Collection[int] = (),
 ) -> AutoregressiveGenerator:
     """Train to ``config.steps``, from ``checkpoint`` if that file exists, and return the generator.
 
@@ -173,7 +172,7 @@ def train_autoregressive(
     their places (B, 7), see `vesselgan.networks.places`. It must depend on the step alone, and may be asked for steps
     beyond the last. ``atlas()`` is called before the first, for what `vesselgan.networks.atlas.atlas_of` gives.
     ``on_step(step, values)`` gets the readings of every step that this call makes, counted from 0; after a crash, the
-    steps since the last checkpoint come again. ``observe`` and ``observe_after`` are those of `observed`. Raises
+    steps since the last checkpoint come again. ``observe`` is that of `observed`. Raises
     RuntimeError after ``config.max_bad_steps`` in a row or BAD_SHARE of all that had to be rejected, InputError for a
     checkpoint of another configuration.
     """
@@ -200,7 +199,7 @@ def train_autoregressive(
 
     run_training(
         trainer,
-        step if observe is None else observed(trainer, step, observe, observe_after),
+        step if observe is None else observed(trainer, step, observe),
         checkpoint=checkpoint,
         checkpoint_every_s=checkpoint_every_s,
         on_step=on_step,

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -41,17 +41,15 @@ def observed(
     trainer: Trainer,
     step: Callable[[int], Mapping[str, Tensor]],
     observe: Callable[[Trainer], Mapping[str, float]],
-    after: Collection[int],
 ) -> Callable[[int], Mapping[str, Tensor]]:
-    """``step``, whose readings are joined by those of ``observe(trainer)`` ``after`` so many steps.
+    """``step``, whose readings are joined by those of ``observe(trainer)``, which may be none.
 
     ``observe`` must leave the trainer as it is.
     """
 
     def both(index: int) -> Mapping[str, Tensor]:
         values = step(index)
-        if trainer.steps_done in after:
-            seen = observe(trainer)
+        if seen := observe(trainer):
             values = {**values, **{name: torch.tensor(value, device=trainer.device) for name, value in seen.items()}}
         return values
 

@@ -1,6 +1,6 @@
 """A WGAN's training from start or checkpoint to its last step."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -28,13 +28,12 @@ def train_wgan(
     checkpoint_every_s: float = 30.0,
     on_step: OnStep | None = None,
     observe: Observe | None = None,
-    observe_after: Collection[int] = (),
 ) -> Generator:
     """Train to ``config.steps``, from ``checkpoint`` if that file exists, and return the generator.
 
     ``real_batch(step)`` gives the pairs (B, 2, X, Y, Z) of a step and must depend on the step alone. ``on_step(step,
     values)`` gets the readings of every step that this call makes, counted from 0; after a crash, the steps
-    since the last checkpoint come again. ``observe`` and ``observe_after`` are those of `observed`.
+    since the last checkpoint come again. ``observe`` is that of `observed`.
 
     With ``config.processes`` all processes of ``torch.distributed``'s group must call this, with the same batches; only
     the first writes the checkpoint, and only it should observe.
@@ -64,7 +63,7 @@ def train_wgan(
         checkpoint = None
     run_training(
         trainer,
-        step if observe is None else observed(trainer, step, observe, observe_after),
+        step if observe is None else observed(trainer, step, observe),
         checkpoint=checkpoint,
         checkpoint_every_s=checkpoint_every_s,
         on_step=on_step,

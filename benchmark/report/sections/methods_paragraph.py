@@ -1,7 +1,6 @@
 """A paragraph for a paper's methods section, in LaTeX, with the references of what a run used."""
 
 import re
-from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
@@ -16,17 +15,6 @@ from vesselgan.families import family_of
 
 __all__ = ["methods_paragraph", "references"]
 
-# What is named, by the metric's key; what a run has beside is told as further metrics.
-CITED: Mapping[str, Mapping[str, str]] = {
-    "subject": {"dsc": "", "bavd_voxel": "aydin2021", "bavd_mm": "aydin2021", "cldice": "shit2021"},
-    "set": {
-        "fid": "heusel2017",
-        "kid": "binkowski2018",
-        "prd_auc": "sajjadi2018",
-        "recall": "kynkaanniemi2019",
-        "coverage": "naeem2020",
-    },
-}
 EXTRACTORS = {
     "medicalnet": "MedicalNet's ResNet-10~\\cite{chen2019}",
     "random_resnet10": "a ResNet-10 with random weights",
@@ -102,7 +90,7 @@ def _named(results: Results, kind: str) -> str:
     others = False
     for name, named in every().items():
         if named.kind == kind and name in known:
-            key = CITED[kind].get(named.metric.key)
+            key = named.metric.cited
             others |= key is None
             if key is not None:
                 title = latex_text(named.metric.title.partition(" (")[0])

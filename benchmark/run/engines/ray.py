@@ -21,7 +21,6 @@ from benchmark.plan import Plan, Resources
 from benchmark.run.engine import HERE, Engine, Event, Site, register
 from benchmark.run.placement import Place, Placement
 from benchmark.run.ray_cluster import cluster_at, computes, first_line, import_ray, on_node, place_of
-from benchmark.run.worker import outcome_of
 from vesselgan.errors import InputError
 
 __all__ = ["RayEngine"]
@@ -236,6 +235,8 @@ def _work(root: str, maps: Maps, shared_id: str, key: str, mailbox: Any) -> dict
         if now - told >= TELL_EVERY_S or done >= total:
             told = now
             mailbox.put.remote(asdict(Event("progress", key, done, total, what)))
+
+    from benchmark.run.worker import outcome_of  # brings torch, which the driver can do without
 
     event = outcome_of(store, key, tell)
     if event.kind != "done" and (blind := _blind(store, shared_id)):  # whatever else was said is because of that

@@ -67,7 +67,7 @@ def test_an_unknown_protocol_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_profile_is_refused(tmp_path: Path) -> None:
-    assert "no profile 'huge'; it has paper, laptop, workstation, smoke" in refused(
+    assert "no profile 'huge'; it has paper, laptop, workstation, gpu, smoke" in refused(
         "run", "paper", "--profile", "huge", cwd=tmp_path
     )
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from paths import ROOT
+from playwright.sync_api import Browser
 from typer.testing import CliRunner
 
 from benchmark.commands import app
 from vesselgan.errors import InputError
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
 EXAMPLE = ROOT / "reports/example"
 
 
@@ -126,20 +126,14 @@ def test_the_page_says_what_the_terminal_says(runs: Path) -> None:
     assert "is the same" not in page
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM HERE: the page of compare is not looked at")
-def test_the_page_fits_a_phone_and_has_no_error(runs: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
+def test_the_page_fits_a_phone_and_has_no_error(runs: Path, chromium: Browser) -> None:
     change(runs / "reports/b", worse)
     compare(runs, "--html")
     errors: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 400, "height": 800})
+    with chromium.new_page(viewport={"width": 400, "height": 800}) as page:
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto((runs / "reports/compare-a-b/index.html").as_uri())
         page.locator("details summary").first.click()
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
-        browser.close()
     assert errors == []

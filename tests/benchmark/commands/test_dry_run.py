@@ -78,7 +78,7 @@ def test_every_shipped_protocol_and_profile_has_a_dry_run(
     assert ("configurations" in line) != trains
     assert ("of disk" in line) == trains
     assert "(each: )" not in line
-    assert ("fp16 is emulated on this device" in result.stdout) == (profile == "paper")
+    assert ("fp16 is emulated on this device" in result.stdout) == (profile in ("paper", "gpu"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -184,7 +184,7 @@ def test_the_cells_of_a_protocol_are_there_for_programs() -> None:
     listed = json.loads(CliRunner().invoke(app, ["ls", "paper", "--json"]).stdout)
     assert listed["profile"] == "laptop"
     assert "c-SN-MP_f128_s1" in [cell["id"] for cell in listed["cells"]]
-    assert len(listed["claims"]) == 13
+    assert len(listed["claims"]) == 15
 
 
 def test_an_unknown_variant_is_told_with_the_nearest() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from playwright.sync_api import Browser
 
 from benchmark.report.mlflow_content import contents_of
 from benchmark.report.mlflow_mirror import MlflowClient
@@ -22,7 +23,6 @@ from benchmark.report.mlflow_writing import write_all
 from benchmark.report.results_json import results_of
 from benchmark.results.run_folder import load_run
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
 COLUMNS = ("label", "precision", "filters", "seed", "dsc/intracranial", "dsc/all", "fid_over_floor", "step_time_ms")
 STARTS_S = 90
 
@@ -90,19 +90,16 @@ def test_a_server_that_is_only_reached_by_http_gets_all_of_a_run(server: tuple[s
     assert len(client.search_logged_models([experiment])) == 9
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM HERE: what MLflow shows is not looked at")
-def test_the_first_sight_of_a_run_has_the_columns_that_matter(server: tuple[str, list[str]], out: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
+def test_the_first_sight_of_a_run_has_the_columns_that_matter(
+    server: tuple[str, list[str]], out: Path, chromium: Browser
+) -> None:
     _, lines = server
     table, side_by_side = (
         next(line.split()[-1] for line in lines if line.startswith(start))
         for start in ("compare the cells:", "side by side:")
     )
     results = json.loads((out / "reports/paper-smoke/results.json").read_text())
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
+    with chromium.new_page(viewport={"width": 1440, "height": 900}) as page:
         # At the very first visit MLflow opens a panel of its own over a quarter of the page.
         page.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
         page.goto(table)
@@ -123,4 +120,3 @@ def test_the_first_sight_of_a_run_has_the_columns_that_matter(server: tuple[str,
         page.goto("about:blank")  # the rest of an address after # does not load a page anew
         page.goto(side_by_side)
         page.get_by_text("Comparing 7 Runs from 1 Experiment").wait_for(timeout=30_000)
-        browser.close()

@@ -28,6 +28,7 @@ UNITS = (1.0, 100.0, 1 / 60)
 
 
 def numbers(text: str) -> list[str]:
+    text = re.sub(r"\(commit [0-9a-f]+\)", "", text)  # digits that are no number
     return NUMBER.findall(text.replace("\N{THIN SPACE}", ""))
 
 

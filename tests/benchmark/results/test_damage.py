@@ -351,7 +351,7 @@ def test_a_damaged_input_is_noticed_before_it_is_used_and_made_anew_by_the_same_
     command = [sys.executable, "-m", "benchmark", "run", "paper", "--profile", "smoke"]
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert again.returncode == 0, again.stderr
-    (line,) = [line for line in again.stderr.splitlines() if "made anew" in line]
+    (line,) = [line for line in again.stdout.splitlines() if "made anew" in line]
     assert "unet.safetensors: changed since its stage wrote it" in line
     assert weights.read_bytes() == good
     assert json.loads(result.read_bytes())["files"] == files

@@ -565,7 +565,7 @@ def test_validation_is_the_mean_soft_dice_of_whole_volumes(store: VolumeStore) -
     chosen = tuple(
         replace(subject, split="validation" if subject.split != "train" else "train") for subject in store.subjects
     )
-    two = VolumeStore(store._folder, chosen, store.patch_size, store.patch_table, store.patch_ranges)
+    two = VolumeStore(store.folder, chosen, store.patch_size, store.patch_table, store.patch_ranges)
     losses = []
     for key in two.keys("validation"):
         image = scaled_volume(two, two.subject(key), "volume")

@@ -189,13 +189,15 @@ def test_a_gradient_norm_is_that_of_all_parameters_together() -> None:
 
 def test_a_training_is_observed_after_the_steps_that_are_named() -> None:
     def observe(trainer: WGANTrainer) -> dict[str, float]:
+        if trainer.steps_done not in (1, 3, 6, 8):
+            return {}
         with torch.no_grad():
             trainer.critic.eval()
             score = float(trainer.critic(real_batch(0)).mean())
             trainer.critic.train()
         return {"score": score}
 
-    observed, seen = train(CONFIG, observe=observe, observe_after={1, 3, 6, 8})
+    observed, seen = train(CONFIG, observe=observe)
     assert [step for step, values in seen if "score" in values] == [0, 2, 5, 7]
     plain, _ = train(CONFIG)
     assert same_weights(observed, plain)
