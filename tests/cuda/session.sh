@@ -7,7 +7,8 @@
 # without a card, where it shows that the script works and nothing else.
 set -u -o pipefail
 
-out=$(mkdir -p "${1:?where to, such as session.sh results}" && cd "$1" && pwd)
+: "${1:?where to, such as session.sh results}" # in a subshell it would end that alone
+out=$(mkdir -p "$1" && cd "$1" && pwd) || exit 2
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 python=${PYTHON:-python3}
 device=${DEVICE:-cuda}

@@ -140,6 +140,7 @@ def again(folder: Path, *more: str, **environment: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow
 def test_a_run_says_as_much_as_it_is_asked_to_in_colours_or_not_and_its_log_everything(folder: Path) -> None:
     log = folder / "runs/paper-smoke/log.txt"
     log.unlink()

@@ -322,6 +322,7 @@ def test_a_lost_file_leaves_its_stage_unfinished_and_the_rest_is_shown(
     assert cells["real_s0"]["status"] == "done"
 
 
+@pytest.mark.slow
 def test_the_same_run_makes_a_damaged_stage_anew(finished_smoke: Path, tmp_path: Path) -> None:
     shutil.copytree(finished_smoke / "runs", tmp_path / "runs")
     before = results_of(load_run(tmp_path, RUN))

@@ -42,6 +42,7 @@ def made(folder: Path) -> dict[str, Any]:
     return {key: result["files"] for key, result in results.items() if not key.startswith("verify-")}
 
 
+@pytest.mark.slow
 def test_a_run_without_space_says_so_and_the_same_command_goes_on_with_it(tmp_path: Path) -> None:
     """No file may grow beyond a size, which for whoever writes is a full disk: at once, and later and later."""
     statuses = []

@@ -238,6 +238,7 @@ def test_a_run_that_is_asked_to_stop_leaves_no_worker_and_no_traceback(
     assert not left
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_fails_its_cell_and_the_next_run_mends_it(finished: Path, tmp_path: Path) -> None:
     command = [*SMOKE, "-k", "real"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)

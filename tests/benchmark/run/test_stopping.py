@@ -69,6 +69,7 @@ def goes_on(folder: Path) -> None:
     assert "done real_s0" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_run_leaves_with_one_line_whenever_it_is_asked_to(number: signal.Signals, tmp_path: Path) -> None:
     for moment_s in (0, 0.1, 0.3, 0.6, 1.0, 1.5, 2.5):
