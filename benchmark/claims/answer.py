@@ -1,6 +1,7 @@
 """The answer of a run in a few sentences and numbers, the bad news first. The page and the terminal show the same."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from benchmark.artifacts.values import ReferenceValues
 from benchmark.claims.realism import realism_sentence
@@ -22,19 +23,25 @@ NO_SHARE: Share = {
 
 
 def answer_of(
-    best: Best | None, gain: Sequence[Gain], realism: Realism | None, floor: ReferenceValues | None
+    best: Best | None,
+    gain: Sequence[Gain],
+    realism: Realism | None,
+    floor: ReferenceValues | None,
+    families: Mapping[str, str] = MappingProxyType({}),
 ) -> Answer | None:
     """What the best synthetic label (of the validation subjects) reaches in each region, and sentences about it.
 
     `warnings` are sentences that no number may outshine; `sentences` follow them. Where no label was segmented yet, the
-    one of the lowest FID stands in for the best. None where nothing of it is known.
+    one of the lowest FID stands in for the best. None where nothing of it is known. `families` has, by label, what kind
+    of generator it is: where there are several, the best of each other kind is told, too.
     """
     label = best["label"] if best else _nearest(realism)
     if label is None:
         return None
     regions = list(_regions(best, gain)) if best else []
     warnings = [text for text in (_below_rules(regions, label), _real_below_rules(regions)) if text]
-    sentences = [_region_sentence(region) for region in regions if region["real"] is not None]
+    warnings += _other_families(best, gain, families) if best else []
+    sentences = [_region_sentence(region, label) for region in regions if region["real"] is not None]
     if realism:
         distance = _distances(realism, floor, label)
         verdict = f"{realism_sentence(realism)}{': ' if distance else ''}{'; '.join(distance)}."
@@ -99,6 +106,27 @@ def _below_rules(regions: Sequence[AnswerRegion], label: str) -> str | None:
     return f"{worse[:1].upper()}{worse[1:]}: what learned from {label} reaches {reached}."
 
 
+def _other_families(best: Best, gains: Sequence[Gain], families: Mapping[str, str]) -> Iterator[str]:
+    """What the best label of each other kind of generator reaches: the answer is about one kind alone."""
+    own = families.get(best["label"])
+    for family in dict.fromkeys(families.values()):
+        validated = {label: best["validation"][label] for label in best["validation"] if families.get(label) == family}
+        if own is None or family == own or not validated:
+            continue
+        label = max(validated, key=lambda name: validated[name])
+        places = [
+            f"of {gain['means']['synthetic']:.3f} for {_of(REGION_NAMES[gain['metric'].partition('/')[2]])} "
+            f"(share of the real gain {_number(gain['value'])})"
+            for gain in gains
+            if gain["label"] == label and "means" in gain and gain["value"] is not None
+        ]
+        if places:
+            yield (
+                f"{best['label']}, on which the following rests, is a 3D {own}. Of the 3D {family}s the best is "
+                f"{label}, with a DSC {join(places)}."
+            )
+
+
 def _real_below_rules(regions: Sequence[AnswerRegion]) -> str | None:
     """Where real patches taught no more either, so that the gap to them is no measure of anything."""
     below = [region for region in regions if region["real_gain"] is not None and region["real_gain"] <= 0]
@@ -132,9 +160,9 @@ def _distances(realism: Realism, floor: ReferenceValues | None, label: str) -> l
     return parts
 
 
-def _region_sentence(region: AnswerRegion) -> str:
+def _region_sentence(region: AnswerRegion, label: str) -> str:
     gap, share = region["gap"], region["share"]
-    text = f"For {_of(region['region'])} synthetic pairs {_cost(region)}"
+    text = f"For {_of(region['region'])} pairs of {label} {_cost(region)}"
     if gap and gap["ci_low"] is not None:
         text += f" [{_number(gap['ci_low'], 3)}, {_number(gap['ci_high'], 3)}]"
     if share["value"] is None:

@@ -22,6 +22,7 @@ from benchmark.results.rows import subject_rows
 from benchmark.results.run_folder import Run
 from benchmark.results.summary import summarise
 from vesselgan.errors import InputError
+from vesselgan.families import family_of
 
 __all__ = ["results_of"]
 
@@ -33,7 +34,8 @@ def results_of(run: Run) -> Results:
     cells, floor = measured["cells"], measured["floor"]
     best, gain, realism = best_synthetic(cells, rows), gains_of(cells, rows), realism_of(cells, floor)
     add_gains(measured["groups"], gain)
-    answer = answer_of(best, gain, realism, floor)
+    families = {cell["label"]: family_of(cell, "family").title for cell in cells if cell["kind"] == "synthetic"}
+    answer = answer_of(best, gain, realism, floor, families)
     return {
         **measured,
         "best": best,

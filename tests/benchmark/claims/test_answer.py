@@ -179,7 +179,7 @@ def test_the_answer_says_both_regions_and_the_floor() -> None:
     answer = answer_of(**results(VALUES, WITH_SCORES))
     assert answer is not None
     assert [region["metric"] for region in answer["regions"]] == ["dsc/intracranial", "dsc/all"]
-    assert "For all vessels synthetic pairs cost 0.158 of DSC" in " ".join(answer["sentences"])
+    assert "For all vessels pairs of A cost 0.158 of DSC" in " ".join(answer["sentences"])
     (warning,) = answer["warnings"]
     assert warning == (
         "At this budget the generators do not yet make realistic vessels: the FID of A is 29 times the distance "
@@ -196,6 +196,20 @@ def test_being_below_no_learning_at_all_is_said_first() -> None:
     assert "where vesselness has 0.557" in answer["warnings"][0]
     assert summary_lines(answer)[0].startswith("! No better")
     assert "is \N{MINUS SIGN}0." in answer["sentences"][0]
+
+
+def test_the_best_of_another_kind_of_generator_is_told_before_the_numbers_of_the_best() -> None:
+    found = results(VALUES, WITH_SCORES)
+    answer = answer_of(**found, families={"A": "autoregressive generator", "B": "WGAN"})
+    assert answer is not None
+    means = {gain["metric"]: gain["means"]["synthetic"] for gain in found["gain"] if gain["label"] == "B"}
+    assert answer["warnings"][0].startswith(
+        "A, on which the following rests, is a 3D autoregressive generator. Of the 3D WGANs the best is B, with a DSC "
+        f"of {means['dsc/intracranial']:.3f} for intracranial vessels (share of the real gain "
+    )
+    alike = answer_of(**found, families={"A": "WGAN", "B": "WGAN"})
+    assert alike is not None
+    assert not any("Of the 3D" in text for text in alike["warnings"])
 
 
 def test_where_one_region_alone_is_below_no_learning_the_sentence_begins_with_it() -> None:

@@ -1,5 +1,6 @@
 """`compare` on files of a real run: what it reads, what it refuses, and how it ends."""
 
+import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from benchmark.commands import app
 from vesselgan.errors import InputError
 
-EXAMPLE = ROOT / "reports/example"
+WITHOUT_FORMAT = ROOT / "tests/golden/results_without_format.json.gz"  # of the first published run
 
 
 @pytest.fixture
@@ -66,7 +67,10 @@ def test_a_regression_ends_with_status_3_unless_it_is_tolerated(runs: Path) -> N
 
 
 def test_a_published_run_of_the_format_without_a_number_is_read(runs: Path) -> None:
-    result = CliRunner().invoke(app, ["compare", str(EXAMPLE), "a", "--out", str(runs)])
+    earlier = runs / "reports/earlier/results.json"
+    earlier.parent.mkdir()
+    earlier.write_bytes(gzip.decompress(WITHOUT_FORMAT.read_bytes()))
+    result = CliRunner().invoke(app, ["compare", str(earlier.parent), "a", "--out", str(runs)])
     assert result.exit_code == 0, result.output
     assert "format 0 and 1" in result.stdout
     assert "steps" in result.stdout
