@@ -178,7 +178,7 @@ def test_every_level_of_a_sample_agrees_with_the_level_above_it() -> None:
         parent = level
         level = generator.levels[number].sample(parent, places, means[number], generator.scale, rng)
         pooled = torch.nn.functional.avg_pool3d(level.images[:, None], 2)[:, 0]
-        clipped = split_children(level.images).abs().amax(dim=1) == 1
+        clipped = split_children(level.images).abs().amax(dim=1) > 1 - 1e-6  # what is left is clipped, then rounded
         assert clipped.float().mean() < 1
         assert torch.allclose(pooled[~clipped], parent.images[~clipped], atol=1e-5)
         has_vessel = torch.nn.functional.max_pool3d((level.labels[:, None] > 0).float(), 2)[:, 0] > 0
