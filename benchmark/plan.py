@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmark.artifacts.generators import numerics_options, recipe_options, step_options, training_options
 from benchmark.artifacts.roles import MIXED, Role, at_share
-from benchmark.artifacts.store import Spec
+from benchmark.artifacts.store import Options, Spec
 from benchmark.artifacts.versions import STAGE_VERSIONS
 from benchmark.datasets.source import ExternalSource, Source
 from benchmark.environment import Machine, Node, this_node
@@ -107,7 +107,7 @@ class Plan:
         Where all kernels are right it is nothing, and the key is that of every such machine. `facts` of the node that
         decide the result beside device, threads and torch are in the key, too; `where` files lie is not.
         """
-        runtime: dict[str, Any] = dict(facts)
+        runtime: Options = dict(facts)
         if threads is not None:
             runtime |= {"device": self.device, "threads": threads, "torch": self.node.torch}
             if self.profile.deterministic:  # later than the first runs, whose keys say nothing of it
@@ -148,7 +148,7 @@ class Plan:
         """Whether this numerics check has failed: what rests on it cannot be computed here."""
         return "refused" in self.findings.get(check, {})
 
-    def _remedy(self, checks: Sequence[str]) -> dict[str, Any]:
+    def _remedy(self, checks: Sequence[str]) -> Options:
         """What the finished ones of these checks say to do; empty where all kernels are right."""
         found = [remedy for key in sorted(checks) if (remedy := self.findings.get(key, {}).get("remedy"))]
         # One set of instructions holds for a whole process: the narrowest of those that the checks ask for.
@@ -288,21 +288,21 @@ def _add_measure(plan: Plan, cells: Sequence[Cell], verified_threads: int) -> st
     return plan.add("measure", options, {}, profile.measure.threads, sorted(checks), facts=facts, exclusive=True)
 
 
-def check_options(profile: Profile, cells: Iterable[Cell]) -> list[dict[str, Any]]:
+def check_options(profile: Profile, cells: Iterable[Cell]) -> list[Options]:
     """Options of the numerics checks that these cells rest on, each once."""
     options = [_generator_check(profile, cell) for cell in cells if cell.has_generator]
     options += [_unet_check(profile), _extractor_check(profile)]
     return [one for index, one in enumerate(options) if one not in options[:index]]
 
 
-def _generator_check(profile: Profile, cell: Cell) -> dict[str, Any]:
+def _generator_check(profile: Profile, cell: Cell) -> Options:
     options = _generator_options(profile, cell, patches=1)  # how many there are changes no operation
     synthesis = _synthesis_batch(options["batch"])
     options["batch"] //= options.get("processes", 1)  # what each of them computes
     return numerics_options(cell.generator, options, cell.recipe, synthesis)
 
 
-def _unet_check(profile: Profile) -> dict[str, Any]:
+def _unet_check(profile: Profile) -> Options:
     return {
         "network": "unet",
         "patch": profile.patch,
@@ -313,7 +313,7 @@ def _unet_check(profile: Profile) -> dict[str, Any]:
     }
 
 
-def _extractor_check(profile: Profile) -> dict[str, Any]:
+def _extractor_check(profile: Profile) -> Options:
     return {
         "network": "extractor",
         "patch": profile.patch,
@@ -346,7 +346,7 @@ def _add_generator(plan: Plan, cell: Cell, data: str) -> dict[str, str]:
     return {Role.VERIFY_GAN: checks[0], Role.GAN: generator, Role.PAIRS: pairs}
 
 
-def _synthesis_options(profile: Profile, cell: Cell) -> dict[str, Any]:
+def _synthesis_options(profile: Profile, cell: Cell) -> Options:
     batch = _generator_options(profile, cell, patches=1)["batch"]
     return {
         "pairs": profile.pairs,
@@ -369,7 +369,7 @@ def _add_course(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, s
     return course
 
 
-def _generator_options(profile: Profile, cell: Cell, patches: int) -> dict[str, Any]:
+def _generator_options(profile: Profile, cell: Cell, patches: int) -> Options:
     """The settings of a cell's generator, of which its family makes a configuration; there are so many patches."""
     options = dict(profile.section(cell.generator))
     options |= {name: getattr(cell, name) for name in ("filters", "batch") if name in options}
@@ -403,7 +403,7 @@ def _add_untrained(plan: Plan, method: str, data: str) -> dict[str, str]:
     return {Role.RULES: rules, Role.EVALUATE: evaluated}
 
 
-def _own_subject_metrics(plan: Plan) -> dict[str, Any]:
+def _own_subject_metrics(plan: Plan) -> Options:
     """Metrics of somebody's own that the protocol asks for; all others are always computed, and not named in a key."""
     named = stage_options(plan.protocol.metrics.model_dump(), "subject")
     return {"metrics": named} if named else {}
@@ -411,7 +411,7 @@ def _own_subject_metrics(plan: Plan) -> dict[str, Any]:
 
 def _add_scores(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, str]:
     profile, asked = plan.profile, plan.protocol.metrics.model_dump()
-    score: dict[str, Any] = {
+    score: Options = {
         "extractor": profile.score.extractor,
         "samples": profile.score.samples,
         "seed": profile.score.seed,
@@ -476,7 +476,7 @@ SCORE_RECIPE = (*REFERENCE_RECIPE, "prd_arguments", "label_metrics")
 SEGMENTATION_RECIPE = ("intensity_scaling",)
 
 
-def _private_pace(profile: Profile) -> dict[str, Any]:
+def _private_pace(profile: Profile) -> Options:
     """Critic steps and learning rates, which the DP variant has of its own."""
     return {name: getattr(profile.dp, name) for name in ("critic_steps", "lr_generator", "lr_critic")}
 

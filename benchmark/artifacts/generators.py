@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from benchmark.artifacts.store import Options
 from vesselgan.families import Family, Sampler, family_of
 from vesselgan.families.wgan import STEP_RECIPE, WGAN
 from vesselgan.recipe import Recipe, as_dict, resolve_recipe
@@ -42,13 +43,13 @@ CHECK_ALONE = ("network", "patch", "private", "recipe", "synthesis_batch")  # wh
 NO_STEPS = {"steps": 1, "epochs": 1, "seed": 0}  # what a single step does not depend on
 
 
-def recipe_options(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
+def recipe_options(recipe: Recipe, names: Iterable[str]) -> Options:
     """These deviations of a recipe: only those that a stage reads enter its key, so that others do not repeat it."""
     values = as_dict(recipe)
     return {name: values[name] for name in names}
 
 
-def training_options(family: Family[Any], options: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+def training_options(family: Family[Any], options: Mapping[str, Any], recipe: Recipe) -> Options:
     """The options of `train_gan`."""
     read, options = recipe_options(recipe, _read(family, options)), stored(family.Config, options)
     return {"wgan": options, "recipe": read} if family.name == WGAN.name else _named(family, options, read)
@@ -67,7 +68,7 @@ def trained_config(options: Mapping[str, Any], patches: int) -> tuple[Family[Any
     return family, family.configure(generator_options(options), recipe, patches), recipe
 
 
-def step_options(family: Family[Any], options: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+def step_options(family: Family[Any], options: Mapping[str, Any], recipe: Recipe) -> Options:
     """What `measure` is told of a configuration, beside what all have in common."""
     if family.name == WGAN.name:
         read = [name for name in _read(family, options) if name in (*STEP_RECIPE, *PRIVATE_RECIPE)]
@@ -89,9 +90,7 @@ def step_config(configuration: Mapping[str, Any], common: Mapping[str, Any]) -> 
     return family, family.configure(_single_step(family, settings), recipe, patches=1)
 
 
-def numerics_options(
-    family: Family[Any], options: Mapping[str, Any], recipe: Recipe, synthesis_batch: int
-) -> dict[str, Any]:
+def numerics_options(family: Family[Any], options: Mapping[str, Any], recipe: Recipe, synthesis_batch: int) -> Options:
     """The options of the numerics check that this generator rests on: what decides the shapes of its operations."""
     if family.name != WGAN.name:
         named = _named(family, family.shape_options(options), {})
@@ -146,7 +145,7 @@ def load_generator(folder: Path, recipe: Recipe, device: str) -> tuple[Family[An
     return family, sampler
 
 
-def _named(family: Family[Any], options: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _named(family: Family[Any], options: Mapping[str, Any], recipe: Mapping[str, Any]) -> Options:
     return {"family": family.name, "version": family.version, "options": dict(options), "recipe": dict(recipe)}
 
 
@@ -154,12 +153,12 @@ def _read(family: Family[Any], options: Mapping[str, Any]) -> tuple[str, ...]:
     return (*family.recipe, *(PRIVATE_RECIPE if options.get("privacy") is not None else ()))
 
 
-def _later(options: Mapping[str, Any]) -> dict[str, Any]:
+def _later(options: Mapping[str, Any]) -> Options:
     """The settings of a WGAN that no earlier specification has, where they are not as usual."""
     later = {field.name for field in fields(WGANConfig) if field.metadata == LATER}
     return {name: value for name, value in stored(WGANConfig, options).items() if name in later}
 
 
-def _single_step(family: Family[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _single_step(family: Family[Any], settings: Mapping[str, Any]) -> Options:
     known = {field.name for field in fields(family.Config)}
     return {**{name: value for name, value in NO_STEPS.items() if name in known}, **settings}

@@ -25,6 +25,7 @@ from vesselgan.processor import INSTRUCTION_LIMIT
 __all__ = [
     "DamagedStageError",
     "Maps",
+    "Options",
     "Spec",
     "StageLockedError",
     "Store",
@@ -33,6 +34,7 @@ __all__ = [
     "mapped",
 ]
 
+Options = dict[str, Any]  # of a stage, as its specification has them: plain JSON values
 CHECKPOINTS = {"checkpoint.pt", "checkpoint.previous.pt"}
 KEPT_ON_RETRY = {"spec.json", "lock", "log.txt", "steps.jsonl", "course.npz", "at", *CHECKPOINTS}
 Maps = Sequence[tuple[str, str]]  # where a folder lies for whoever plans, and where for whoever computes

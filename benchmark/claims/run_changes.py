@@ -61,14 +61,14 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield prefix + name, value
 
 
-def _kernels(checks: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+def _kernels(checks: Sequence[Mapping[str, Any]] | None) -> dict[str, object]:
     """What the numerics checks found wrong, by network and format; nothing of a run that made none."""
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, str]] = {}
     for check in checks or []:
         faults = {fault["operation"]: fault["way"] for fault in check.get("faults", [])}
         found.setdefault(f"{check['network']} in {check['precision']}", {}).update(faults)
     return {name: faults or "all right" for name, faults in found.items()}
 
 
-def _without(tree: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _without(tree: Mapping[str, Any], names: Sequence[str]) -> dict[str, object]:
     return {name: value for name, value in tree.items() if name not in names}

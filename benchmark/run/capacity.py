@@ -64,7 +64,7 @@ class Capacity:
         each = [step.hours if step.hours is None else step.hours * step.trainings for step in self.steps if step.labels]
         return None if None in each or not each else math.fsum(hours for hours in each if hours is not None)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """For programs."""
         steps = [{**asdict(step), "peak_bytes": step.cost.peak_bytes} for step in self.steps]
         return {**asdict(self), "steps": steps, "hours": self.hours}

@@ -10,6 +10,7 @@ from vesselgan.errors import InputError
 
 __all__ = ["reasons"]
 
+Facts = Mapping[str, object]  # all that a key depends on, by names for people
 MOST_COMPARED = 300  # finished stages of a kind, the latest ones
 MOST_TOLD = 4  # differences in a line
 
@@ -17,7 +18,7 @@ MOST_TOLD = 4  # differences in a line
 def reasons(plan: Plan, store: Store, keys: Iterable[str]) -> dict[str, str]:
     """Key -> why it will run, for those of the plan's stages that are not done, in the plan's order."""
     wanted = set(keys)
-    finished: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    finished: dict[str, list[tuple[str, Facts]]] = {}
     told = {}
     for key, spec in plan.specs.items():
         if key in wanted and not store.done(key):
@@ -43,7 +44,7 @@ def _before(store: Store, key: str) -> str | None:
     return "was stopped before it was done" if (folder / "log.txt").is_file() else None
 
 
-def _difference(spec: Spec, finished: list[tuple[str, dict[str, Any]]], store: Store) -> str:
+def _difference(spec: Spec, finished: list[tuple[str, Facts]], store: Store) -> str:
     own = _facts(spec)
     differing = [(_differing(own, other), key) for key, other in finished]
     if not differing:
@@ -72,7 +73,7 @@ def _differing(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return [name for name in dict.fromkeys((*own, *other)) if own.get(name) != other.get(name)]
 
 
-def _finished(store: Store, stage: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _finished(store: Store, stage: str) -> Iterator[tuple[str, Facts]]:
     """The latest ones, with what their keys were made of."""
     results = [path for path in store.stages.glob(f"{stage}-*/result.json") if _is_of(path, stage)]
     for path in sorted(results, key=lambda path: path.stat().st_mtime, reverse=True)[:MOST_COMPARED]:
@@ -86,9 +87,9 @@ def _is_of(path: Path, stage: str) -> bool:
     return path.parent.name.rpartition("-")[0] == stage
 
 
-def _facts(spec: Spec) -> dict[str, Any]:
+def _facts(spec: Spec) -> Facts:
     """Every single thing that the key depends on, by a name for people."""
-    facts: dict[str, Any] = {"version of the stage": spec.version}
+    facts: dict[str, object] = {"version of the stage": spec.version}
     facts |= dict(_flat("option ", spec.options)) | dict(_flat("", spec.runtime))
     return facts | {f"input {role}": key for role, key in spec.inputs.items()}
 

@@ -80,7 +80,7 @@ class Prediction:
             )
         return lines
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """For programs."""
         return asdict(self)
 
