@@ -123,7 +123,6 @@ def test_benchmark_is_rooms_and_no_pile_of_modules() -> None:
 MOST_PARAMETERS = 8
 # `ctx` is to the functions of an autograd operation what `self` is to a method.
 OWNERS = ("self", "cls", "ctx")
-TOO_MANY = {"vesselgan.training.privacy.update_private_critic"}  # the next change there makes its settings one object
 
 
 def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -148,7 +147,7 @@ def test_a_function_takes_at_most_eight_parameters() -> None:
         for name, path in modules().items()
         for function in functions_with_many_parameters(path.read_text(encoding="utf-8"))
     }
-    assert found == TOO_MANY
+    assert not found
 
 
 def test_parameters_of_every_kind_are_counted() -> None:

@@ -19,13 +19,12 @@ What the guarantee is worth:
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from vesselgan.errors import InputError
-from vesselgan.settings import Privacy
+from vesselgan.settings import Privacy, WGANConfig
 from vesselgan.training.losses import CriticLoss
 
 __all__ = ["epsilon_spent", "private_gradients", "update_private_critic"]
@@ -64,19 +63,18 @@ def update_private_critic(
     reals: Sequence[Tensor],
     draw_fake: Callable[[int, int], Tensor],
     draw_rng: Callable[[str], torch.Generator],
-    privacy: Privacy,
-    *,
-    batch: int,
-    updates: Literal["one", "two"],
+    config: WGANConfig,
     autocast: Callable[[], AbstractContextManager[object]],
 ) -> CriticLoss:
     """One critic pass per batch of ``reals`` (each (B, 2, X, Y, Z), B by chance); readings of the last pass.
 
-    ``one``: a pass makes one update, with each real patch and its fake partner as one sample. ``two`` (D14): one on
-    the real patches, then one on the fake ones with the critic that came of it. ``draw_fake(count, pass)`` gives
-    patches without a graph, ``apply()`` takes the optimiser's step and tells, as a 0-d bool, whether it did.
+    With ``dp_updates`` of the recipe ``one``, a pass makes one update, with each real patch and its fake partner as one
+    sample. ``two`` (D14): one on the real patches, then one on the fake ones with the critic that came of it.
+    ``draw_fake(count, pass)`` gives patches without a graph, ``apply()`` takes the optimiser's step and tells, as a 0-d
+    bool, whether it did.
     """
-    device = next(critic.parameters()).device
+    assert config.privacy is not None  # or the critic has a gradient penalty
+    privacy, device = config.privacy, next(critic.parameters()).device
     terms = CriticLoss(*(torch.zeros((), device=device) for _ in range(3)))
     for index, real in enumerate(reals):
         fake = draw_fake(len(real), index) if len(real) else real
@@ -90,12 +88,12 @@ def update_private_critic(
 
         samples = range(len(real))
         applied = torch.zeros((), dtype=torch.bool, device=device)
-        if updates == "one":
+        if config.recipe.dp_updates == "one":
             parts = [(score(fake, "fake", at) - score(real, "real", at) for at in samples)]
         else:
             parts = [(-score(real, "real", at) for at in samples), (score(fake, "fake", at) for at in samples)]
         for part, losses in enumerate(parts):
-            private_gradients(critic, losses, privacy, batch=batch, rng=draw_rng(f"privacy {index} {part}"))
+            private_gradients(critic, losses, privacy, batch=config.batch, rng=draw_rng(f"privacy {index} {part}"))
             applied |= apply()
         with torch.no_grad():
             bound = torch.where(applied, privacy.weight_clip, torch.inf)

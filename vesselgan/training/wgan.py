@@ -252,10 +252,8 @@ class WGANTrainer:
             reals,
             draw_fake,
             lambda role: generator_for(self.config.seed, self.random_step, role),
-            self.config.privacy,
-            batch=self.config.batch,
-            updates=self.config.recipe.dp_updates,
-            autocast=self.precision.autocast,
+            self.config,
+            self.precision.autocast,
         )
         outcome = torch.stack([update.outcome for update in updates]).amax()
         readings = {"wasserstein": terms.wasserstein, "penalty": terms.penalty}
