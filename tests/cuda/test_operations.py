@@ -110,10 +110,11 @@ def test_an_operation_gives_what_the_cpu_gives_in_float32(name: str, precision: 
     expected = computed(name, "cpu", "fp32")
     found = computed(name, DEVICE, precision)
     for one, other in zip(found, expected, strict=True):
-        error = (one.detach().float().cpu() - other.detach()).abs().max()
-        scale = other.detach().abs().max().clamp(min=1e-3)
-        print(f"{name} {precision}: {error / scale:.1e} of the largest")
-        assert error <= TOLERANCE[precision] * scale
+        # By their lengths: where an activation has its kink, a rounding turns a single gradient on or off.
+        error = torch.linalg.vector_norm(one.detach().float().cpu() - other.detach())
+        length = torch.linalg.vector_norm(other.detach()).clamp(min=1e-3)
+        print(f"{name} {precision}: {error / length:.1e} of the length")
+        assert error <= TOLERANCE[precision] * length
 
 
 def test_dropout_draws_its_share_and_the_same_for_a_seed() -> None:

@@ -468,7 +468,8 @@ def test_no_healthy_training_comes_within_a_tenth_of_the_rule(tmp_path: Path, mo
             sampler = EpochSampler(len(patches), 4, seed=seed, drop_last=True)
             ratios.clear()
             outcomes = [
-                int(trainer.step(real_pairs(store, patches[sampler(step)], CORRECTED)).outcome) for step in range(steps)
+                int(trainer.step(real_pairs(store, patches[sampler(step)], CORRECTED))["outcome"])
+                for step in range(steps)
             ]
             print(f"{name}, seed {seed}: {max(ratios):.3g}")
             assert max(outcomes) <= Outcome.LOSS_SCALE
