@@ -276,7 +276,6 @@ def _execute(
     from benchmark.commands.progress import RunDisplay
     from benchmark.commands.run_log import MachineWatch, RunConsole, RunLog
     from benchmark.results.run_folder import load_run
-    from benchmark.run.forecast import weighed
     from benchmark.run.scheduler import execute, first_stages, needed_stages
 
     keys = needed_stages(plan, chosen)
@@ -300,8 +299,7 @@ def _execute(
             complain("\n".join(outcome.bad_input))
             return outcome.exit_status
         plan, chosen = settle()
-        if kind.by_memory:
-            plan.resources |= weighed(plan, _left(chosen, store))
+        _weigh(plan, _left(chosen, store), asked)
         folder = asked.out / "runs" / plan.name
         log.open(folder)
         page = PageSoFar(asked.out, plan.name)
@@ -332,6 +330,14 @@ def _left(chosen: list[CellPlan], store: Store) -> set[str]:
     return {key for key in {key for cell in chosen for key in cell.stages.values()} if not store.done(key)}
 
 
+def _weigh(plan: Plan, keys: set[str], asked: RunOptions) -> None:
+    """Count the memory of these stages for an engine that places by it; others are spared torch and the seconds."""
+    if engine_of(asked.engine).by_memory:
+        from benchmark.run.forecast import weighed
+
+        plan.resources |= weighed(plan, keys)
+
+
 def _show_reasons(plan: Plan, chosen: list[CellPlan], store: Store, *, as_json: bool) -> None:
     from benchmark.run.explain import reasons
     from benchmark.run.scheduler import needed_stages
@@ -354,10 +360,7 @@ def _show_reasons(plan: Plan, chosen: list[CellPlan], store: Store, *, as_json: 
 def _show_plan(asked: RunOptions, plan: Plan, chosen: list[CellPlan], store: Store) -> None:
     left = _left(chosen, store)
     keys = [key for key in plan.specs if key in left]
-    if engine_of(asked.engine).by_memory:
-        from benchmark.run.forecast import weighed
-
-        plan.resources |= weighed(plan, left)
+    _weigh(plan, left, asked)
     places = engine_of(asked.engine).places(plan, keys, asked.site)
     if asked.as_json:
         from benchmark.run.forecast import predict
