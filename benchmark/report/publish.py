@@ -10,13 +10,14 @@ from benchmark import __version__
 from benchmark.report.results_json import results_of
 from benchmark.report.tracking import first_line, named_tracker, without_password
 from benchmark.results.format import Results
-from benchmark.results.run_folder import load_run
+from benchmark.results.run_folder import Run, load_run
 from benchmark.words import printable
 from vesselgan.errors import InputError
 from vesselgan.files import text_sha256, write_text
 
 __all__ = ["printed", "publish", "publish_so_far", "sync_run"]
 
+STAMP = ".stamp"  # what was written and mirrored
 PATIENCE_S, SHARE = 10.0, 0.02  # how long a run waits for a server, and of a longer run this share of its work
 
 
@@ -26,18 +27,11 @@ def publish(out: Path, name: str, *, force: bool = False) -> Path:
     results = results_of(run)
     text = json.dumps(results, indent=1, allow_nan=False)
     folder = out / "reports" / name
-    page, stamp = folder / "index.html", folder / ".stamp"
+    page, stamp = folder / "index.html", folder / STAMP
     content = text_sha256(f"{__version__}\n{text}")
     if not force and page.is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == content:
         return page
-    # Plots and pages take seconds to import: only a run with news pays for them.
-    from benchmark.report.exports import write_tables
-    from benchmark.report.run_page import render_report
-
-    stamp.unlink(missing_ok=True)
-    write_text(folder / "results.json", text)
-    write_tables(results, folder)
-    render_report(run, results, folder)
+    _write(folder, run, results, text)
     if find_spec("mlflow") is None:  # it is large, and machines with a GPU may do without
         print("no mirror written: mlflow is not installed", file=sys.stderr)
         return page
@@ -51,17 +45,23 @@ def publish(out: Path, name: str, *, force: bool = False) -> Path:
 
 def publish_so_far(out: Path, name: str) -> Path:
     """Write what a run has while it goes on, without its mirror; return the page's path."""
-    from benchmark.report.exports import write_tables
-    from benchmark.report.run_page import render_report
-
     run = load_run(out, name, is_running=True)
     results = results_of(run)
     folder = out / "reports" / name
-    (folder / ".stamp").unlink(missing_ok=True)
-    write_text(folder / "results.json", json.dumps(results, indent=1, allow_nan=False))
+    _write(folder, run, results, json.dumps(results, indent=1, allow_nan=False))
+    return folder / "index.html"
+
+
+def _write(folder: Path, run: Run, results: Results, text: str) -> None:
+    """The files of a report; `text` is that of results.json. From now on nobody takes it for mirrored."""
+    # Plots and pages take seconds to import: only a run with news pays for them.
+    from benchmark.report.exports import write_tables
+    from benchmark.report.run_page import render_report
+
+    (folder / STAMP).unlink(missing_ok=True)
+    write_text(folder / "results.json", text)
     write_tables(results, folder)
     render_report(run, results, folder)
-    return folder / "index.html"
 
 
 def printed(out: Path, name: str, form: str) -> str:
