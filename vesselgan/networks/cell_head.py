@@ -36,9 +36,11 @@ class CellHead(nn.Module):
         `expected` (N, children) are their usual intensities; of cells that have parents, only the differences count.
         """
         every, free = slice(0, self.number), slice(0, self._free(parents))
-        logits = self._label_logits(context, parents, cells, expected, every, scale)
+        left = self._left(parents, cells, expected)
+        read, told = described(cells, self.level, scale), _left_read(left, scale)
+        logits = self._possible(self.label(context, read, told, every), parents, cells, left, every)
         of_label = F.cross_entropy(logits.flatten(0, 1), cells.labels.flatten(), reduction="none")
-        mixture = self._mixture(context, parents, cells, expected, free, scale)
+        mixture = _mixture(self.intensity(context, read, told, free), left.images[:, free], scale)
         return of_label.view(cells.labels.shape).mean(dim=1) + mixture_nll(mixture, cells.images[:, free]).mean(dim=1)
 
     def sample(
@@ -54,47 +56,22 @@ class CellHead(nn.Module):
         cells = Level(*(part.clone() for part in cells))
         for child in range(self.number):
             own = slice(child, child + 1)
-            logits = self._label_logits(context, parents, cells, expected, own, scale)
-            cells.labels[:, own] = category_sample(logits, rng)
+            left = self._left(parents, cells, expected)  # for a child by those before it alone
+            told = _left_read(left, scale)
+            logits = self.label(context, described(cells, self.level, scale), told, own)
+            cells.labels[:, own] = category_sample(self._possible(logits, parents, cells, left, own), rng)
             if child < self._free(parents):
-                mixture = self._mixture(context, parents, cells, expected, own, scale)
-                cells.images[:, own] = mixture_sample(mixture, rng)
+                outputs = self.intensity(context, described(cells, self.level, scale), told, own)
+                cells.images[:, own] = mixture_sample(_mixture(outputs, left.images[:, own], scale), rng)
             else:
-                cells.images[:, own] = self._left(parents, cells, expected).images[:, own]
+                cells.images[:, own] = left.images[:, own]
         return cells
 
-    def _label_logits(
-        self,
-        context: Tensor,
-        parents: Level | None,
-        cells: Level,
-        expected: Tensor,
-        members: slice,
-        scale: Tensor,
-    ) -> Tensor:
-        """(N, members, classes)."""
-        left = self._left(parents, cells, expected)
-        read = described(cells, self.level, scale)
-        logits: Tensor = self.label(context, read, _left_read(left, scale), members)
+    def _possible(self, logits: Tensor, parents: Level | None, cells: Level, left: Level, members: slice) -> Tensor:
+        """(N, members, classes): the logits, as far as a cell's class allows."""
         if parents is None:
             return logits
         return logits + possible_labels(parents.labels, cells.labels, left.labels, self.level)[:, members]
-
-    def _mixture(
-        self,
-        context: Tensor,
-        parents: Level | None,
-        cells: Level,
-        expected: Tensor,
-        members: slice,
-        scale: Tensor,
-    ) -> Tensor:
-        """(N, members, 3M)."""
-        left = self._left(parents, cells, expected)
-        outputs = self.intensity(context, described(cells, self.level, scale), _left_read(left, scale), members)
-        logits, means, log_scales = outputs.chunk(3, dim=-1)
-        means = left.images[:, members, None] + scale[1] * means
-        return torch.cat([logits, means, log_scales + torch.log(scale[1])], dim=-1)
 
     def _free(self, parents: Level | None) -> int:
         """How many children have an intensity of their own: of a cell with a mean, the last one has what is left."""
@@ -108,6 +85,12 @@ class CellHead(nn.Module):
         to_come = torch.arange(self.number, 0, -1, device=expected.device)
         usual = expected.flip(1).cumsum(dim=1).flip(1) / to_come  # the mean over a child and those after it
         return Level((left.images + expected - usual).clamp(-1, 1), left.labels)
+
+
+def _mixture(outputs: Tensor, likely: Tensor, scale: Tensor) -> Tensor:
+    """(N, members, 3M): what a network says of intensities, about those that are `likely` (N, members)."""
+    logits, means, log_scales = outputs.chunk(3, dim=-1)
+    return torch.cat([logits, likely[..., None] + scale[1] * means, log_scales + torch.log(scale[1])], dim=-1)
 
 
 class _Masked(nn.Module):
