@@ -10,6 +10,7 @@ from torch import Tensor
 from vesselgan.errors import InputError
 from vesselgan.networks.atlas import ATLAS_FEATURES, ATLAS_SHAPE
 from vesselgan.networks.autoregressive import AutoregressiveGenerator, _ranks
+from vesselgan.networks.cell_head import _left_read, _mixture, described
 from vesselgan.networks.logistic import category_sample, mixture_nll, mixture_sample
 from vesselgan.networks.places import PLACE, cell_places, place_of
 from vesselgan.networks.pyramid import (
@@ -206,10 +207,11 @@ def test_a_voxel_is_predicted_from_nothing_that_comes_after_it(level: int, turn:
         context = refinement._context(parent, children, *told)[0]
         rows = Level(*(part.flatten(2)[0].T for part in children))
         above = Level(*(part.flatten() for part in parent))
-        parts = (refinement.head._label_logits, refinement.head._mixture)
-        expected = refinement._expected(parent, means)[0]
-        logits, mixture = (part(context, above, rows, expected, own, generator.scale)[row] for part in parts)
-        return logits, mixture
+        head, scale = refinement.head, generator.scale
+        left = head._left(above, rows, refinement._expected(parent, means)[0])
+        seen = (context, described(rows, head.level, scale), _left_read(left, scale), own)
+        logits = head._possible(head.label(*seen), above, rows, left, own)
+        return logits[row], _mixture(head.intensity(*seen), left.images[:, own], scale)[row]
 
     with torch.no_grad():
         for child in range(7):  # the last intensity is what is left
