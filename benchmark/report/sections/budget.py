@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from benchmark.metrics.registry import every
 from benchmark.report.charts import Line, course_chart
-from benchmark.report.sections.tables import Column, Entry, Row, Table, column
-from benchmark.report.sections.text import ArmMark, deviation, number, unit_of
+from benchmark.report.sections.tables import Column, Entry, Row, Table, column, spread_entry
+from benchmark.report.sections.text import ArmMark, number, unit_of
 from benchmark.results.format import CellResult, CoursePoint, Results
 from benchmark.results.rows import sample_sd
 
@@ -89,17 +89,21 @@ def _entries(share: float, points: Sequence[CoursePoint]) -> Iterator[Entry]:
     """All seeds have the same steps, and so the same budget."""
     first = points[0]
     yield Entry(str(Fraction(share).limit_denominator(1000)), value=share)
-    yield Entry(str(first["steps"]))
-    yield Entry("n/a" if first["seconds"] is None else number(first["seconds"], 1))
-    yield Entry("n/a" if first["tflop"] is None else number(first["tflop"], 1))
+    yield Entry(str(first["steps"]), value=first["steps"])
+    yield _number(first["seconds"])
+    yield _number(first["tflop"])
     for metric in METRICS:
-        yield _over_seeds([value for point in points if (value := point["metrics"].get(metric)) is not None], metric)
-    yield _over_seeds([value for point in points if (value := point["pieces"]) is not None], "", decimals=1)
+        yield _over_seeds(
+            [value for point in points if (value := point["metrics"].get(metric)) is not None], unit_of(metric)[0]
+        )
+    yield _over_seeds([value for point in points if (value := point["pieces"]) is not None], 1)
 
 
-def _over_seeds(values: Sequence[float], metric: str, decimals: int | None = None) -> Entry:
+def _over_seeds(values: Sequence[float], decimals: int) -> Entry:
     if not values:
         return Entry("n/a")
-    decimals = unit_of(metric)[0] if decimals is None else decimals
-    sd = sample_sd(values)
-    return Entry(number(sum(values) / len(values), decimals), "" if sd is None else f"± {deviation(sd, decimals)}")
+    return spread_entry(sum(values) / len(values), sample_sd(values), decimals)
+
+
+def _number(value: float | None) -> Entry:
+    return Entry("n/a") if value is None else Entry(number(value, 1), value=value)

@@ -20,6 +20,7 @@ __all__ = [
     "distance_warnings",
     "other_segmentation_table",
     "segmentation_table",
+    "spread_entry",
     "winners",
 ]
 
@@ -255,6 +256,11 @@ def _floor_entry(floor: ReferenceValues, metric: str, notes: Footnotes) -> Entry
     value, sd, decimals = floor["metrics"].get(metric), floor.get("sd", {}).get(metric), unit_of(metric)[0]
     if value is None:
         return Entry("n/a", "", notes.mark("no value"))
+    return spread_entry(value, sd, decimals)
+
+
+def spread_entry(value: float, sd: float | None, decimals: int) -> Entry:
+    """A mean with its SD below it."""
     return Entry(number(value, decimals), "" if sd is None else f"± {deviation(sd, decimals)}", value=value)
 
 
@@ -262,8 +268,7 @@ def _share_entry(share: Spread | None) -> Entry:
     if share is None:
         return Entry("–")
     sd = share["sd"]
-    spread = "" if sd is None else f"± {deviation(100 * sd, 2)}"
-    return Entry(number(100 * share["value"], 2), spread, value=100 * share["value"])
+    return spread_entry(100 * share["value"], None if sd is None else 100 * sd, 2)
 
 
 def distance_warnings(results: Results) -> Sequence[str]:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.report.sections.budget import budget_view
+from benchmark.report.sections.text import arm_marks
+
 PROTOCOL = "generators-smoke"
 
 
@@ -44,6 +47,16 @@ def test_quality_against_budget_is_in_the_results_and_on_the_page(smoke_runs: Pa
     assert "What does more training buy?" in page
     assert "FID against operations" in page
     assert re.search(r">\s*1/2\s*<", page)
+
+
+def test_every_number_of_the_budget_table_can_be_sorted_by(smoke_runs: Path) -> None:
+    results = json.loads((smoke_runs / f"reports/{PROTOCOL}/results.json").read_text())
+    view = budget_view(results, arm_marks(results["cells"]))
+    assert view is not None
+    for row in view.table.rows:
+        assert [entry.text for entry in row.entries if entry.value is None and entry.text != "n/a"] == []
+    courses = [point["metrics"]["fid"] for cell in results["cells"] for point in cell["course"]]
+    assert [row.entries[4].value for row in view.table.rows] == pytest.approx(courses)
 
 
 def test_the_page_names_both_kinds_and_shows_the_readings_of_each(page: str) -> None:
