@@ -14,7 +14,7 @@ from benchmark.artifacts.store import Options, Spec
 from benchmark.artifacts.versions import STAGE_VERSIONS
 from benchmark.datasets.source import ExternalSource, Source
 from benchmark.environment import Machine, Node, this_node
-from benchmark.metrics.asking import stage_options
+from benchmark.metrics.asking import refuse_missing, stage_options
 from benchmark.protocol.cells import Cell
 from benchmark.protocol.schema import Profile, Protocol
 from vesselgan.errors import InputError
@@ -419,6 +419,7 @@ def _add_scores(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, s
         "recipe": recipe_options(cell.recipe, SCORE_RECIPE),
     }
     floor = stage_options(asked, "set")
+    refuse_missing(floor)
     reference_options = {**score, "metrics": floor, "recipe": recipe_options(cell.recipe, REFERENCE_RECIPE)}
     weights = {"weights": profile.score.weights} if profile.score.weights else {}
     if weights:

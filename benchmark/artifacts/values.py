@@ -20,6 +20,7 @@ __all__ = [
     "MemorisationValues",
     "NumericsCheck",
     "NumericsFault",
+    "OwnFacts",
     "PairsValues",
     "PreparedValues",
     "PrivacySpent",
@@ -174,12 +175,20 @@ class MemorisationValues(Told):
     generated_count: int
 
 
+class OwnFacts(Told):
+    """What a distance of features of its own was computed with."""
+
+    samples: int
+    extractor: str
+
+
 class ScoreFacts(Told):
-    """What distances were computed with."""
+    """What distances were computed with; own: by metric, where its features were others."""
 
     samples: int
     extractor: NotRequired[str]
     reference: NotRequired[str]
+    own: NotRequired[dict[str, OwnFacts]]
 
 
 class ScoreValues(Told):

@@ -1,6 +1,7 @@
 """`score`: somebody's generated patches against real ones, folder against folder."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,21 +15,25 @@ from benchmark.commands.options import (
     Name,
     Out,
     Weights,
-    app,
+    command,
     console,
     log_console,
     report_folder,
+    spacing_of,
     tell_results,
 )
 from benchmark.environment import choose_device
+from vesselgan.errors import InputError
 
-__all__ = ["score"]
+__all__ = ["ScoreOptions", "score"]
 
 
-@app.command()
-def score(
-    real: Annotated[Path, typer.Option("--real", help="Folder of real patches: scans, npy or npz (image and label)")],
-    generated: Annotated[Path, typer.Option("--generated", help="Folder of generated patches of the same size")],
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What `score` is asked for."""
+
+    real: Annotated[Path, typer.Option("--real", help="Folder of real patches: scans, npy or npz (image and label)")]
+    generated: Annotated[Path, typer.Option("--generated", help="Folder of generated patches of the same size")]
     training: Annotated[
         Path | None,
         typer.Option(
@@ -36,20 +41,39 @@ def score(
             help="Folder of the patches that the generator learned from (of other subjects than --real): audits "
             "memorisation",
         ),
-    ] = None,
-    weights: Weights = None,
-    out: Out = Path(),
-    name: Name = None,
-    device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json, and nothing else")] = False,
-) -> None:
+    ] = None
+    weights: Weights = None
+    frd: Annotated[
+        bool,
+        typer.Option(
+            "--frd",
+            help="Also the Fréchet Radiomics Distance, of 200 patches of each; needs pip install "
+            "'vesselgan-benchmark[frd]'",
+        ),
+    ] = False
+    spacing: Annotated[
+        str | None,
+        typer.Option("--spacing", metavar="X,Y,Z", help="For --frd: the size of a voxel in mm, if the files lack it"),
+    ] = None
+    out: Out = Path()
+    name: Name = None
+    device: Device = "auto"
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json, and nothing else")] = False
+
+
+@command
+def score(asked: ScoreOptions) -> None:
     """Score generated patches: every distance to real ones, their labels, memorisation. Each array is one patch."""
-    from benchmark.scoring.patch_folders import compare_folders
+    from benchmark.scoring.patch_folders import Also, compare_folders
     from vesselgan.features import medicalnet, random_resnet10
     from vesselgan.hub import local_weights
 
-    folder = report_folder(out, "score", {"real": real, "generated": generated}, name)
-    where = choose_device(device)
+    if asked.spacing and not asked.frd:
+        raise InputError("--spacing: only --frd needs the size of a voxel; leave it out, or add --frd")
+    also = Also(("frd",), spacing_of(asked.spacing)) if asked.frd else None
+    folder = report_folder(asked.out, "score", {"real": asked.real, "generated": asked.generated}, asked.name)
+    where = choose_device(asked.device)
+    weights = asked.weights
     extractor = medicalnet(local_weights(str(weights)), device=where) if weights else random_resnet10(device=where)
     with Progress(console=log_console, transient=True, disable=not log_console.is_terminal) as progress:
         task = progress.add_task("")
@@ -57,11 +81,11 @@ def score(
         def report(what: str, done: int, total: int) -> None:
             progress.update(task, description=escape(what), completed=done, total=total)
 
-        comparison = compare_folders(real, generated, training, extractor, report)
+        comparison = compare_folders(asked.real, asked.generated, asked.training, extractor, report, also=also)
     from benchmark.report.folder_pages import write_comparison
 
     page = write_comparison(comparison, folder)
-    tell_results(page, lambda: _show(comparison.results), as_json=as_json)
+    tell_results(page, lambda: _show(comparison.results), as_json=asked.as_json)
 
 
 def _show(results: Mapping[str, Any]) -> None:

@@ -8,12 +8,13 @@
 | `audit` | `Audits`: how near patches lie to the training patches | a number |
 | `cost` | `StepCosts`: what was measured of a training step | a number per round, or an exact count |
 
+Options that are `OwnFeatures` name an extractor: the features are then those, not the run's network's.
 A function of several metrics returns a mapping by key. Metrics that are `derived` have no function: they are made of
 results.
 """
 
 from benchmark.metrics.given import Audits, LabelPair, MaskPair, StepCosts
-from benchmark.metrics.registry import Metric, Options, metric
+from benchmark.metrics.registry import Metric, Options, OwnFeatures, metric
 from vesselgan.metrics import FeatureSets, SetScores
 from vesselgan.metrics.estimates import Estimate
 
@@ -23,6 +24,7 @@ from benchmark.metrics import segmentation
 from benchmark.metrics import contours
 from benchmark.metrics import gain
 from benchmark.metrics import fid
+from benchmark.metrics import frd
 from benchmark.metrics import kid
 from benchmark.metrics import prd
 from benchmark.metrics import neighbours
@@ -39,11 +41,13 @@ __all__ = [
     "MaskPair",
     "Metric",
     "Options",
+    "OwnFeatures",
     "SetScores",
     "StepCosts",
     "contours",
     "costs",
     "fid",
+    "frd",
     "gain",
     "kid",
     "labels",

@@ -1,17 +1,26 @@
 """What a protocol asks for -> what a stage's options say of it -> the functions that are called, and what they find."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
 from benchmark.metrics.loading import MODULES
-from benchmark.metrics.registry import MEASUREMENTS, Kind, Measurement, Named, Nothing, measurements
+from benchmark.metrics.registry import MEASUREMENTS, Kind, Measurement, Named, Nothing, OwnFeatures, measurements
 from vesselgan.errors import InputError
 
-__all__ = ["Chosen", "asked_metrics", "chosen", "default_options", "refuse_unfit", "stage_options", "values_of"]
+__all__ = [
+    "Chosen",
+    "asked_metrics",
+    "chosen",
+    "default_options",
+    "refuse_missing",
+    "refuse_unfit",
+    "stage_options",
+    "values_of",
+]
 
 
 @dataclass(frozen=True)
@@ -60,9 +69,13 @@ def asked_metrics(asked: Mapping[str, Any]) -> list[Named]:
     return [named for each in wanted for named in each.named]
 
 
-def default_options(*kinds: Kind) -> dict[str, Any]:
-    """The same where no protocol asks: every metric that is loaded with its default options, but what came later."""
-    asked = {each.name: each.options().model_dump(mode="json") for each in measurements(*kinds) if not each.later}
+def default_options(*kinds: Kind, also: Collection[str] = ()) -> dict[str, Any]:
+    """The same where no protocol asks: every metric that is loaded with its default options.
+
+    Of what came later, only those that `also` names.
+    """
+    wanted = (each for each in measurements(*kinds) if not each.later or each.name in also)
+    asked = {each.name: each.options().model_dump(mode="json") for each in wanted}
     return stage_options(asked, *kinds)
 
 
@@ -77,6 +90,16 @@ def refuse_unfit(options: Mapping[str, Any]) -> None:
         if not measurement.is_built_in and content["version"] != measurement.version:
             planned = f"planned with version {content['version']}, which is {measurement.version} here"
             raise InputError(f"metric {name}: {planned}; plan it again")
+
+
+def refuse_missing(options: Mapping[str, Any]) -> None:
+    """Raises InputError for a metric of features of its own of which a library is missing here."""
+    for each in chosen("set", options):
+        if isinstance(each.options, OwnFeatures):
+            try:
+                each.options.check()
+            except InputError as error:
+                raise InputError(f"metric {each.measurement.name}: {error}") from None
 
 
 def chosen(kind: Kind, options: Mapping[str, Any]) -> list[Chosen]:

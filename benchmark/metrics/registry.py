@@ -2,11 +2,13 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "KINDS",
@@ -19,6 +21,7 @@ __all__ = [
     "Named",
     "Nothing",
     "Options",
+    "OwnFeatures",
     "claimable",
     "derived",
     "every",
@@ -49,6 +52,22 @@ class Options(BaseModel):
 
 class Nothing(Options):
     """A metric without options."""
+
+
+class OwnFeatures(Options):
+    """Options of a metric of kind `set` that is about features of its own, not about those of the run's network.
+
+    samples: how many patches of each set they are taken of, at most.
+    """
+
+    samples: Annotated[int, Field(ge=10)] = 200
+
+    def extractor(self, spacing_mm: Sequence[float]) -> Callable[[Iterable[NDArray[np.float32]]], NDArray[np.float64]]:
+        """What takes batches (B, X, Y, Z) of voxels of spacing_mm to features (N, d), NaN where a patch has none."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raises InputError where something that it needs is missing here."""
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,10 @@ def score_metrics(values: ScoreValues) -> dict[str, MetricValue]:
     entries: dict[str, MetricValue] = {}
     for name, value in values["metrics"].items():
         low, high = intervals.get(name, (None, None))
+        own = facts.get("own", {}).get(name)
         entry: MetricValue = {
             "value": value,
-            "n": facts["samples"],
+            "n": (own or facts)["samples"],
             "unit": "synthetic patches, one trained model",
             "ci_low": low,
             "ci_high": high,
@@ -47,8 +48,8 @@ def score_metrics(values: ScoreValues) -> dict[str, MetricValue]:
             entry["reason"] = "one trained model gives one value: its uncertainty is the spread over seeds"
         else:  # whose sampling the interval is about; a training repeated with another seed is not in it
             entry["interval"] = "jackknife over subjects and synthetic patches, one trained model"
-        if "extractor" in facts:
-            entry["extractor"] = facts["extractor"]
+        if extractor := (own or facts).get("extractor"):
+            entry["extractor"] = extractor
         if "reference" in facts:
             entry["reference"] = facts["reference"]
         if name in spreads:

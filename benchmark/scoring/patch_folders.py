@@ -16,8 +16,10 @@ from benchmark.metrics.given import Audits
 from benchmark.metrics.registry import names
 from benchmark.scoring.given_folders import BATCH, channel_warnings, opened, rows_that_count, shared
 from benchmark.scoring.nearly_empty import LeftOut, left_out_warnings
+from benchmark.scoring.own_features import OwnMetric, OwnRows, own_metrics, with_floor
 from benchmark.scoring.patch_sets import (
     FEWEST_SUBJECTS,
+    FLOOR_ROWS,
     Distances,
     audit_memory,
     compare_features,
@@ -29,17 +31,24 @@ from vesselgan.errors import InputError
 from vesselgan.features import FEWEST_INSIDE, Extractor
 from vesselgan.metrics import SharedSamplesError, block_means, label_statistics
 
-__all__ = ["Comparison", "ShownPair", "compare_folders"]
+__all__ = ["Also", "Comparison", "ShownPair", "compare_folders"]
 
 Images = NDArray[np.float32]
 Report = Callable[[str, int, int], None]
 SHOWN = 8
-FLOOR_ROWS = 2.2  # real patches that are read for the floor, per patch of the scores: random halves are not equal
 NO_SUBJECTS = (
     f"the real folder does not tell the patches of {FEWEST_SUBJECTS} or more subjects apart, and patches of one "
     "subject are alike: put each subject's in a folder of its own"
 )
 NO_TRAINING = "the patches that the generator learned from were not given (--training DIR)"
+
+
+@dataclass(frozen=True)
+class Also:
+    """Metrics of features of their own, and the size of a voxel (X, Y, Z) in mm where the files do not say it."""
+
+    metrics: tuple[str, ...]
+    spacing_mm: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +81,14 @@ class _Described:
 
 
 def compare_folders(
-    real: Path, generated: Path, training: Path | None, extractor: Extractor, report: Report, seed: int = 0
+    real: Path,
+    generated: Path,
+    training: Path | None,
+    extractor: Extractor,
+    report: Report,
+    seed: int = 0,
+    *,
+    also: Also | None = None,
 ) -> Comparison:
     """Compare as many generated as real patches, drawn at random from the larger folder; all are checked first.
 
@@ -80,7 +96,10 @@ def compare_folders(
     also for folders of different patch sizes and for fewer patches than the metrics need.
     """
     options = {"--real": real, "--generated": generated} | ({"--training": training} if training else {})
+    metrics = default_options("set", "labels", "audit", also=also.metrics if also else ())
+    own = own_metrics(metrics)
     folders = opened(options, report)
+    spacings = _spacings(folders, also) if also else {}
     rows = rows_that_count(folders, report)
     left_out = {
         option.removeprefix("--"): LeftOut(folder.count - len(rows[option]), folder.count)
@@ -98,15 +117,19 @@ def compare_folders(
     all_real, theirs = described["--real"], described["--generated"]
     ours = described["--real"] = _only(all_real, _drawn(rows["--real"], count, seed))
     subjects = None if owners is None else np.array(owners)[ours.rows]
-    metrics = default_options("set", "labels", "audit")
     distances = compare_features(ours.features, theirs.features, metrics, real_subjects=subjects, seed=seed)
     floor = None
     if owners is not None and subjects is not None and len(np.unique(subjects)) >= FEWEST_SUBJECTS:
         floor = floor_of(all_real.features, np.array(owners)[all_real.rows], metrics, count=count, seed=seed)
+    own_facts: dict[str, Any] = {}
+    for metric in own:
+        found, value_of_floor, facts = _own(metric, folders, rows, spacings, seed, report)
+        distances, own_facts = distances.and_also(found), own_facts | facts
+        floor = floor and with_floor(floor, value_of_floor)
     label_metrics, labels = _labels(folders, described, metrics, report)
     audits = _audits(folders, described) if training else None
     shares = values_of("audit", audits, metrics) if audits else {}
-    facts = {"n": count, "extractor": extractor.name}
+    common = {"n": count, "extractor": extractor.name}
     results = {
         "command": "score",
         "real": str(real),
@@ -133,11 +156,11 @@ def compare_folders(
         "version": __version__,
         "environment": environment("cpu"),
         "metrics": {
-            **_distance_entries(distances, facts),
+            **_distance_entries(distances, common, own_facts),
             **_entries(
                 names("labels"), label_metrics, {"n": count}, labels.get("reason", "a folder has no vessel at all")
             ),
-            **_entries(names("audit"), shares, facts, NO_TRAINING),
+            **_entries(names("audit"), shares, common, NO_TRAINING),
         },
         "floor": floor or {"metrics": None, "reason": NO_SUBJECTS},
         "labels": labels,
@@ -151,6 +174,56 @@ def compare_folders(
     }
     closest = _closest(audits, folders, described) if audits else ()
     return Comparison(results, distances, ours.shown, theirs.shown, closest)
+
+
+def _spacings(folders: Mapping[str, PatchFolder], also: Also) -> dict[str, tuple[float, float, float]]:
+    """By option: what is given, else what the files say, else what those of the real patches say."""
+    found = {}
+    for option in ("--real", "--generated"):
+        said = also.spacing_mm or folders[option].spacing_mm or folders["--real"].spacing_mm
+        if said is None:
+            wanted = ", ".join(also.metrics)
+            raise InputError(
+                f"{folders[option].folder}: its files do not say, or not alike, how large a voxel is, which {wanted} "
+                "needs; give --spacing X,Y,Z in mm"
+            )
+        found[option] = said
+    return found
+
+
+def _own(
+    metric: OwnMetric,
+    folders: Mapping[str, PatchFolder],
+    rows: Mapping[str, NDArray[np.intp]],
+    spacings: Mapping[str, tuple[float, float, float]],
+    seed: int,
+    report: Report,
+) -> tuple[Distances, dict[str, Any] | None, dict[str, Any]]:
+    """What a metric of features of its own finds between the rows that count, its floor, and what they were made of."""
+
+    def extracted(option: str, factor: float) -> OwnRows:
+        wanted, folder = metric.drawn(rows[option], seed, factor), folders[option]
+
+        def cut(rows: NDArray[np.intp]) -> Iterator[Images]:
+            done = 0
+            for images, _ in _chosen(folder, rows):
+                yield images
+                done += len(images)
+                report(f"features of {folder.folder.name} for {metric.name}", done, len(rows))
+
+        return metric.extract(wanted, cut, spacings[option])
+
+    owners = folders["--real"].subjects
+    everything, generated = extracted("--real", FLOOR_ROWS if owners else 1), extracted("--generated", 1)
+    inside = np.isin(everything.rows, metric.drawn(rows["--real"], seed))
+    ours = OwnRows(everything.features[inside], everything.rows[inside], everything.left_out)
+    subjects = None if owners is None else np.array(owners)
+    of_ours = None if subjects is None else subjects[ours.rows]
+    count = min(len(ours.rows), len(generated.rows))
+    found = metric.distances(ours, generated, subjects=of_ours, seed=seed)
+    floor = None if subjects is None else metric.floor(everything, subjects[everything.rows], count=count, seed=seed)
+    facts = metric.facts(count, spacings["--real"])
+    return found, floor, {name: {"n": each["samples"], "extractor": each["extractor"]} for name, each in facts.items()}
 
 
 def _describe(extractor: Extractor, folder: PatchFolder, rows: NDArray[np.intp], report: Report) -> _Described:
@@ -248,11 +321,14 @@ def _closest(
     return tuple(shown)
 
 
-def _distance_entries(distances: Distances, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _distance_entries(
+    distances: Distances, facts: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """By name; `own` are the facts of those with features of their own, which have others."""
     entries = {}
     for name, value in distances.metrics.items():
         low, high = distances.intervals.get(name, (None, None))
-        entries[name] = {"value": value, "ci_low": low, "ci_high": high, **facts}
+        entries[name] = {"value": value, "ci_low": low, "ci_high": high, **facts, **own.get(name, {})}
         if low is None:
             entries[name]["reason"] = f"no interval: {NO_SUBJECTS}"
         if name in distances.sd_kmeans:

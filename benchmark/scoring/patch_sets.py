@@ -1,7 +1,7 @@
 """Features and labels of two sets of patches -> the numbers that are reported of them. Imports no torch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from benchmark.artifacts.values import finite
 from benchmark.metrics.asking import Chosen, chosen, values_of
 from benchmark.metrics.given import Audits, LabelPair
 from benchmark.metrics.prd import with_sets_swapped
+from benchmark.metrics.registry import OwnFeatures
 from vesselgan.metrics import Estimate, FeatureSets, LabelStatistics, SetScores, mirrored
 from vesselgan.metrics import memorisation_audit as audit
 from vesselgan.metrics.distributions import floor_between
@@ -22,10 +23,13 @@ from vesselgan.metrics.frechet_infinite import FEWEST_GROUPS
 __all__ = [
     "BIASED_MORE",
     "FEWEST_SUBJECTS",
+    "FLOOR_ROWS",
     "Distances",
     "audit_memory",
     "compare_features",
     "compare_labels",
+    "distances_between",
+    "floor_between_halves",
     "floor_of",
     "load_label_statistics",
     "save_label_statistics",
@@ -36,6 +40,7 @@ Features = NDArray[np.float64]
 FEWEST_SUBJECTS = FEWEST_GROUPS
 CLOSEST_PAIRS = 6
 FLOOR_SPLITS = 5
+FLOOR_ROWS = 2.2  # real patches that are read for the floor, per patch of the scores: random halves are not equal
 FLAT = 1e-6  # a patch in [-1, 1] whose blocks' SD is below that is rounding and nothing else
 BIASED_MORE = "its FID is biased more"  # what is warned of where the floor has fewer patches than the scores
 PRD = "prd"
@@ -51,6 +56,16 @@ class Distances:
     warnings: list[str]
     curves: dict[str, NDArray[np.float64]]
 
+    def and_also(self, other: "Distances") -> "Distances":
+        """Both together; what is told of a name by both is the other's."""
+        return Distances(
+            self.metrics | other.metrics,
+            self.intervals | other.intervals,
+            self.sd_kmeans | other.sd_kmeans,
+            [*self.warnings, *(text for text in other.warnings if text not in self.warnings)],
+            self.curves | other.curves,
+        )
+
 
 def compare_features(
     real: Features,
@@ -63,14 +78,29 @@ def compare_features(
 ) -> Distances:
     """The `wanted` metrics of a stage's options between two sets of features, each with a jackknife interval.
 
-    The intervals are over subjects.
+    Those of features of their own are not among them, see `own_features`. The intervals are over subjects.
     There are no intervals where the subjects are not known or fewer than FEWEST_SUBJECTS: patches of one subject are
     alike, and intervals over patches would be too narrow. `swap_prd` is D5: the two sets change places in PRD. Raises
     ValueError for too few rows, clusters or neighbours.
     """
+    return distances_between(
+        real, generated, _of_the_network(wanted), real_subjects=real_subjects, seed=seed, swap_prd=swap_prd
+    )
+
+
+def distances_between(
+    real: Features,
+    generated: Features,
+    metrics: Sequence[Chosen],
+    *,
+    real_subjects: ArrayLike | None,
+    seed: int,
+    swap_prd: bool = False,
+) -> Distances:
+    """What `compare_features` does, of these metrics."""
     enough = real_subjects is not None and len(np.unique(real_subjects)) >= FEWEST_SUBJECTS
     sets = feature_sets(real=real, generated=generated, real_subjects=real_subjects if enough else None, seed=seed)
-    scores = {each.measurement.name: _scores(each, sets) for each in chosen("set", wanted)}
+    scores = {each.measurement.name: _scores(each, sets) for each in metrics}
     if swap_prd and PRD in scores:
         scores[PRD] = with_sets_swapped(scores[PRD])
     estimates = {name: estimate for each in scores.values() for name, estimate in each.estimates.items()}
@@ -89,9 +119,18 @@ def compare_features(
 def floor_of(
     features: Features, subjects: ArrayLike, wanted: Mapping[str, Any], *, count: int, seed: int
 ) -> dict[str, Any]:
-    """Real against real, other subjects: mean and SD of each wanted metric over splits of the subjects in halves."""
+    """Real against real, other subjects: mean and SD of each wanted metric over splits of the subjects in halves.
+
+    Those of features of their own are not among them.
+    """
+    return floor_between_halves(features, subjects, _of_the_network(wanted), count=count, seed=seed)
+
+
+def floor_between_halves(
+    features: Features, subjects: ArrayLike, metrics: Sequence[Chosen], *, count: int, seed: int
+) -> dict[str, Any]:
+    """What `floor_of` does, of these metrics."""
     halves = halved_subjects(features, subjects, splits=FLOOR_SPLITS, count=count, seed=seed)
-    metrics = chosen("set", wanted)
     floor = floor_between(halves, lambda split: [_scores(each, split) for each in metrics], subjects)
     return {
         "metrics": {name: value.mean for name, value in floor.metrics.items()},
@@ -100,6 +139,10 @@ def floor_of(
         "meaning": f"one half of {floor.subjects} real subjects against the other half, {floor.count} patches each, "
         f"mean of {FLOOR_SPLITS} ways to halve them",
     }
+
+
+def _of_the_network(wanted: Mapping[str, Any]) -> list[Chosen]:
+    return [each for each in chosen("set", wanted) if not isinstance(each.options, OwnFeatures)]
 
 
 def _scores(metric: Chosen, sets: FeatureSets) -> SetScores:

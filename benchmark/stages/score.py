@@ -1,6 +1,6 @@
 """Distances between real and synthetic patches, and between real and real as their floor; labels; memorisation."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.artifacts.pairs import decoded
+from benchmark.artifacts.values import OwnFacts
 from benchmark.metrics.asking import values_of
 from benchmark.metrics.given import Audits
 from benchmark.scoring.nearly_empty import LeftOut, left_out_warnings
+from benchmark.scoring.own_features import FEWEST_ROWS, OwnMetric, OwnRows, own_metrics, with_floor
 from benchmark.scoring.patch_sets import (
     FEWEST_SUBJECTS,
+    FLOOR_ROWS,
+    Distances,
     audit_memory,
     compare_features,
     compare_labels,
@@ -31,14 +35,14 @@ __all__ = ["reference", "score"]
 Images = NDArray[np.float32]
 BATCH = 16
 HELD_OUT = ("validation", "test")
-FEWEST_ROWS = 10  # of patches that are not nearly empty
 
 
 def reference(context: Context) -> dict[str, Any]:
     """Write what all generators of a run are compared with, once; the values are the floor, real against real.
 
     `train.npz` and `held_out.npz` hold, for each real patch of those subjects, its row of the patch table, subject,
-    features and block means; `drawn.npy` the rows of the reference set; `labels.npz` the statistics of its labels.
+    features and block means; `drawn.npy` the rows of the reference set; `labels.npz` the statistics of its labels;
+    `features-NAME.npz` the features that a metric of that name brings itself, of some of the reference set.
     Patches that are nearly empty are not among them, but for the paper's way (D9), in which noise fills them.
     Raises InputError where too few are left.
     """
@@ -99,8 +103,53 @@ def reference(context: Context) -> dict[str, Any]:
             "warnings": [*apart.warnings, few],
             "meaning": "training subjects against held-out subjects, both real, the same number of patches each",
         }
+    for metric in own_metrics(metrics):
+        floor = _own_reference(metric, real, drawn[kind], floor, context)
     floor["warnings"] = [*left_out_warnings(left_out), *floor["warnings"]]
     return floor | {"facts": _facts(extractor, wanted, kind)}
+
+
+def _own_reference(
+    metric: OwnMetric,
+    real: Mapping[str, Mapping[str, NDArray[Any]]],
+    drawn: NDArray[np.intp],
+    floor: dict[str, Any],
+    context: Context,
+) -> dict[str, Any]:
+    """Keep what scores of this metric are compared with; the floor, with its value.
+
+    `drawn` are rows of the reference set. Others are read for the floor alone, more than it needs: halves of the
+    subjects do not have equally many.
+    """
+    store, seed, kind = open_store(context.inputs["data"] / "store"), context.options["seed"], context.recipe.reference
+    other = real["held_out" if kind == "train" else "train"]
+    spacing_mm = store.usual_spacing_mm("train")
+    progress = throttled(context.progress)
+
+    def extracted(of: Mapping[str, NDArray[Any]], rows: NDArray[np.intp]) -> OwnRows:
+        def cut(rows: NDArray[np.intp]) -> Iterator[Images]:
+            for done, batch in enumerate(_real_batches(store, of["indices"][rows], context)):
+                progress(min(done * BATCH, len(rows)), len(rows), f"real features for {metric.name}")
+                yield batch
+
+        return metric.extract(rows, cut, spacing_mm)
+
+    ours = extracted(real[kind], metric.drawn(drawn, seed))
+    theirs = extracted(other, metric.drawn(np.arange(len(other["indices"])), seed, FLOOR_ROWS - 1))
+    subjects = [real[kind]["subjects"][ours.rows], other["subjects"][theirs.rows]]
+    np.savez(
+        context.folder / f"features-{metric.name}.npz",
+        allow_pickle=False,
+        features=ours.features,
+        rows=ours.rows,
+        left_out=np.array(ours.left_out),
+    )
+    both = OwnRows(np.concatenate([ours.features, theirs.features]), np.arange(len(ours.rows) + len(theirs.rows)), 0)
+    found = metric.floor(both, np.concatenate(subjects), count=len(ours.rows), seed=seed)
+    if found is None:
+        apart = metric.distances(ours, theirs, subjects=subjects[0], seed=seed)
+        found = {"metrics": apart.metrics, "sd": {}}
+    return with_floor(floor, found)
 
 
 def score(context: Context) -> dict[str, Any]:
@@ -137,6 +186,10 @@ def score(context: Context) -> dict[str, Any]:
         seed=seed,
         swap_prd=context.recipe.prd_arguments == "swapped",
     )
+    own_facts: dict[str, OwnFacts] = {}
+    for metric in own_metrics(metrics):
+        found, facts = _own_distances(metric, images, rows, chosen["subjects"], context)
+        distances, own_facts = distances.and_also(found), own_facts | facts
     np.savez(context.folder / "prd.npz", allow_pickle=False, **distances.curves)
     label_metrics: dict[str, float] = {}
     label_facts: dict[str, Any] | None = None
@@ -154,10 +207,35 @@ def score(context: Context) -> dict[str, Any]:
         "intervals": distances.intervals,
         "sd_kmeans": distances.sd_kmeans,
         "warnings": [*warnings, *distances.warnings],
-        "facts": _facts(extractor, count, context.recipe.reference),
+        "facts": _facts(extractor, count, context.recipe.reference) | ({"own": own_facts} if own_facts else {}),
         "labels": label_facts,
         "memorisation": audits.described(),
     }
+
+
+def _own_distances(
+    metric: OwnMetric,
+    images: NDArray[np.int16],
+    rows: NDArray[np.intp],
+    subjects: NDArray[Any],
+    context: Context,
+) -> tuple[Distances, dict[str, OwnFacts]]:
+    """Of some of the rows that count, to what `reference` kept; subjects are those of all real rows."""
+    with np.load(context.inputs["reference"] / f"features-{metric.name}.npz") as kept:
+        real = OwnRows(kept["features"], kept["rows"], int(kept["left_out"]))
+    spacing_mm = open_store(context.inputs["data"] / "store").usual_spacing_mm("train")
+    seed = context.options["seed"]
+    wanted = metric.drawn(rows, seed)
+    progress = throttled(context.progress)
+
+    def cut(rows: NDArray[np.intp]) -> Iterator[Images]:
+        what = f"synthetic features for {metric.name}"
+        return _synthetic_batches(images[rows], lambda done: progress(done, len(rows), what))
+
+    generated = metric.extract(wanted, cut, spacing_mm)
+    count = min(len(real.rows), len(generated.rows))
+    found = metric.distances(real, generated, subjects=subjects[real.rows], seed=seed)
+    return found, metric.facts(count, spacing_mm)
 
 
 def _save_closest(

@@ -20,8 +20,7 @@ def simulate_pairs(context: Context) -> PairsValues:
     has a part in it.
     """
     store = open_store(context.inputs["data"] / "store")
-    trained = [subject.spacing_mm for subject in store.subjects if subject.split == "train"]
-    shape = phantom_shape(np.median(trained, axis=0).tolist())
+    shape = phantom_shape(store.usual_spacing_mm("train"))
     subjects, patch, seed = (context.options[name] for name in ("subjects", "patch", "seed"))
     patches = context.options["patches"]
     count = subjects * (math.prod(patches["grid"]) + patches["vessel"])

@@ -88,7 +88,6 @@ def train(context: Context) -> dict[str, Any]:
         context.folder / "unet.safetensors",
     )
     samples = {name: part.sampler.samples for name, part in parts.items()}
-    trained = [subject.spacing_mm for subject in store.subjects if subject.split == "train"]
     if threshold == "validation":
         threshold, _ = best_threshold(unet, store, context.recipe, precision, config.batch)
     facts = {
@@ -97,7 +96,7 @@ def train(context: Context) -> dict[str, Any]:
         "precision": config.precision,
         "patch": store.patch_size,
         "intensity_scaling": context.recipe.intensity_scaling,
-        "spacing_mm": np.median(trained, axis=0).tolist(),
+        "spacing_mm": store.usual_spacing_mm("train"),
         "trained_on": samples,
         "threshold": threshold,
     }

@@ -47,6 +47,7 @@ class PatchFolder:
     subjects: tuple[str, ...] | None  # of each patch, in order; None where the folder does not say
     intensity_range: tuple[float, float]  # what becomes -1 and 1
     files: tuple[PatchFile, ...]
+    spacing_mm: tuple[float, float, float] | None = None  # of a voxel; None where not all files say the same
     further_channels: tuple[Path, ...] = ()  # that were passed over: NAME_0001 beside the patch NAME_0000
 
     def batches(self, size: int) -> Iterator[PatchBatch]:
@@ -94,6 +95,7 @@ def open_patches(
     subjects: list[str] = []
     shapes: dict[tuple[int, ...], Path] = {}  # with the first file of each
     unlabelled: list[Path] = []
+    spacings: set[tuple[float, float, float] | None] = set()
     count, with_label = 0, 0
     looks = LabelLike()
     for file in named.files:
@@ -103,6 +105,7 @@ def open_patches(
                 with_label += 0 if content.labels is None else len(content.images)
                 subjects += content.subjects or ()
                 shapes.setdefault(content.images.shape[1:], file.image)
+                spacings.add(content.spacing_mm and _rounded(content.spacing_mm))
                 sample.add(content.images.reshape(-1))
                 looks.add(file, content.images)
                 if content.labels is None and file.image not in unlabelled:
@@ -125,9 +128,24 @@ def open_patches(
         raise InputError(f"{folder}: every voxel of every image is {low:g}; export the images again")
     known = tuple(subjects) if len(subjects) == count else None
     x, y, z = shape
+    spacing = next(iter(spacings)) if len(spacings) == 1 else None
     return PatchFolder(
-        folder, count, (x, y, z), not unlabelled, known, (low, high), named.files, named.further_channels
+        folder,
+        count,
+        (x, y, z),
+        not unlabelled,
+        known,
+        (low, high),
+        named.files,
+        spacing,
+        named.further_channels,
     )
+
+
+def _rounded(spacing_mm: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Without the last digits of single precision, in which headers keep it."""
+    x, y, z = (round(mm, 4) for mm in spacing_mm)
+    return x, y, z
 
 
 class _Sample:

@@ -26,6 +26,7 @@ class PatchContent:
     images: NDArray[np.float32]  # (n, X, Y, Z)
     labels: NDArray[np.bool_] | None
     subjects: tuple[str, ...] | None
+    spacing_mm: tuple[float, float, float] | None = None  # where the file says it
 
 
 def read_patches(file: PatchFile) -> Iterator[PatchContent]:
@@ -38,7 +39,7 @@ def read_patches(file: PatchFile) -> Iterator[PatchContent]:
             mask = load_mask(file.label, allow_uniform=True)
             check_same_grid(file.label, mask.data.shape, mask.affine, file.image, volume.data.shape, volume.affine)
             labels = mask.data[None]
-        yield PatchContent(volume.data[None], labels, subjects)
+        yield PatchContent(volume.data[None], labels, subjects, volume.spacing_mm)
         return
     images, label_array, names = _arrays(file)
     for start in range(0, len(images), _BLOCK):

@@ -139,6 +139,11 @@ class VolumeStore:
         """Subject keys of a split, in the order in which they were stored."""
         return [subject.key for subject in self.subjects if subject.split == split]
 
+    def usual_spacing_mm(self, split: str) -> tuple[float, float, float]:
+        """Voxel size in mm, per axis the median of a split's subjects."""
+        x, y, z = np.median([each.spacing_mm for each in self.subjects if each.split == split], axis=0).tolist()
+        return x, y, z
+
     def patches(self, split: str) -> NDArray[np.intp]:
         """Indices into the patch table of all patches of a split."""
         in_split = np.array([subject.split == split for subject in self.subjects], dtype=bool)

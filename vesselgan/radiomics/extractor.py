@@ -69,13 +69,17 @@ class RadiomicsFeatures:
     weights_sha256: str = field(default_factory=lambda: hashlib.sha256(_DEFINITION.encode()).hexdigest())
 
     def __call__(self, batches: Iterable[NDArray[np.float32]]) -> NDArray[np.float64]:
-        """Batches (B, X, Y, Z) -> features (N, 1014)."""
-        rows = []
+        """Batches (B, X, Y, Z) -> features (N, 1014); a row of NaN where a patch is constant, and so has none."""
+        rows: list[list[float] | None] = []
         for batch in batches:
             for patch in batch:
+                if patch.min() == patch.max():
+                    rows.append(None)
+                    continue
                 features = radiomics_features(patch, spacing_mm=self.spacing_mm)
                 rows.append([features[name] for name in sorted(features)])
-        return np.array(rows)
+        width = next((len(row) for row in rows if row), 0)
+        return np.array([row or [np.nan] * width for row in rows]).reshape(len(rows), width)
 
 
 def _grey_levels(values: NDArray[np.floating], mask: NDArray[np.bool_]) -> Levels:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vesselgan.errors import InputError
 
-__all__ = ["PreparedVolume", "derived_images", "needed", "prepare"]
+__all__ = ["PreparedVolume", "check_libraries", "derived_images", "prepare"]
 
 VOXEL_MM = 2.0
 _SCALE = 100.0  # standard deviation of a normalised volume
@@ -32,18 +32,10 @@ class PreparedVolume:
     facts: dict[str, float]
 
 
-def needed(module: str) -> Any:
-    """A module of the extra `frd`, imported when first needed.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise InputError(
-            f"radiomics features need {module}, which is missing; pip install 'vesselgan-benchmark[frd]'"
-        ) from error
+def check_libraries() -> None:
+    """Raises InputError where SimpleITK or PyWavelets, of the extra `frd`, is not installed."""
+    for module in ("SimpleITK", "pywt"):
+        _needed(module)
 
 
 def prepare(volume: NDArray[np.floating], spacing_mm: Sequence[float]) -> PreparedVolume:
@@ -55,7 +47,7 @@ def prepare(volume: NDArray[np.floating], spacing_mm: Sequence[float]) -> Prepar
     Raises:
         ValueError: not three axes, a constant volume, or fewer than 4 voxels of 2 mm along an axis.
     """
-    sitk = needed("SimpleITK")
+    sitk = _needed("SimpleITK")
     if volume.ndim != 3:
         raise ValueError(f"volume must be (X, Y, Z), but has shape {volume.shape}")
     # A NIfTI header keeps spacing in single precision, and the number of resampled voxels is rounded up from it.
@@ -96,7 +88,7 @@ def prepare(volume: NDArray[np.floating], spacing_mm: Sequence[float]) -> Prepar
 
 def derived_images(prepared: PreparedVolume) -> Iterator[tuple[str, NDArray[Any]]]:
     """Name and values (Z, Y, X) of each image, of the mask's shape."""
-    sitk, pywt = needed("SimpleITK"), needed("pywt")
+    sitk, pywt = _needed("SimpleITK"), _needed("pywt")
     values = sitk.GetArrayFromImage(prepared.image)
     yield "", values
     for sigma in _LAPLACIAN_MM:
@@ -127,3 +119,13 @@ def _facts(of: str, values: NDArray[Any]) -> dict[str, float]:
 def _mask_facts(of: str, mask: NDArray[np.bool_]) -> dict[str, float]:
     """All but a corner is one piece."""
     return {f"diagnostics_{of}_VoxelNum": float(np.count_nonzero(mask)), f"diagnostics_{of}_VolumeNum": 1.0}
+
+
+def _needed(module: str) -> Any:
+    """A module of the extra `frd`, imported when first needed."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"radiomics features need {module}, which is missing; pip install 'vesselgan-benchmark[frd]'"
+        ) from error

@@ -18,6 +18,7 @@ __all__ = ["methods_paragraph", "references"]
 EXTRACTORS = {
     "medicalnet": "MedicalNet's ResNet-10~\\cite{chen2019}",
     "random_resnet10": "a ResNet-10 with random weights",
+    "radiomics_v1": "radiomics features",
 }
 
 

@@ -206,7 +206,7 @@ def test_volumes_that_have_no_features_are_refused_in_one_line() -> None:
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pywt", None)
     with pytest.raises(InputError, match=r"^radiomics features need pywt, .*pip install 'vesselgan-benchmark\[frd\]'$"):
-        vesselgan.radiomics.images.needed("pywt")
+        vesselgan.radiomics.images.check_libraries()
 
 
 def by_peer(folder: Path, volumes: Volumes, spacing: tuple[float, ...] = SPACING) -> dict[str, Any]:
