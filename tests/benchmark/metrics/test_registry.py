@@ -166,7 +166,7 @@ def test_names_stand_in_the_order_in_which_a_reader_asks_for_them() -> None:
     assert names("subject")[:3] == ["dsc/all", "dsc/intracranial", "cldice/all"]
     assert names("subject")[-2:] == ["toy/all", "toy/intracranial"]
     assert names("set", "subject") == [*names("subject"), *names("set")]
-    assert names("set")[:3] == ["fid", "fid_infinite", "kid"]
+    assert names("set")[:3] == ["fid", "fid_infinite", "frd"]
 
 
 def test_an_empty_mask_is_one_that_holds_nothing_on_either_side() -> None:
