@@ -8,9 +8,16 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
-from benchmark.artifacts.store import Options
+from benchmark.artifacts.options import (
+    GeneratorCheck,
+    GeneratorSettings,
+    MeasureOptions,
+    RecipeValue,
+    StepOptions,
+    TrainGANOptions,
+)
 from vesselgan.families import Family, Sampler, family_of
 from vesselgan.families.wgan import STEP_RECIPE, WGAN
 from vesselgan.recipe import Recipe, as_dict, resolve_recipe
@@ -43,77 +50,84 @@ CHECK_ALONE = ("network", "patch", "private", "recipe", "synthesis_batch")  # wh
 NO_STEPS = {"steps": 1, "epochs": 1, "seed": 0}  # what a single step does not depend on
 
 
-def recipe_options(recipe: Recipe, names: Iterable[str]) -> Options:
+def recipe_options(recipe: Recipe, names: Iterable[str]) -> dict[str, RecipeValue]:
     """These deviations of a recipe: only those that a stage reads enter its key, so that others do not repeat it."""
     values = as_dict(recipe)
     return {name: values[name] for name in names}
 
 
-def training_options(family: Family[Any], options: Mapping[str, Any], recipe: Recipe) -> Options:
+def training_options(family: Family[Any], settings: GeneratorSettings, recipe: Recipe) -> TrainGANOptions:
     """The options of `train_gan`."""
-    read, options = recipe_options(recipe, _read(family, options)), stored(family.Config, options)
-    return {"wgan": options, "recipe": read} if family.name == WGAN.name else _named(family, options, read)
+    read = recipe_options(recipe, _read(family, settings))
+    kept = cast(GeneratorSettings, stored(family.Config, settings))
+    if family.name == WGAN.name:
+        return {"wgan": kept, "recipe": read}
+    return {"family": family.name, "version": family.version, "options": kept, "recipe": read}
 
 
-def generator_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+def generator_options(options: TrainGANOptions) -> GeneratorSettings:
     """The generator's own among the options of `train_gan`."""
-    settings: Mapping[str, Any] = options.get("wgan") or options["options"]
-    return settings
+    return options["wgan"] if "wgan" in options else options["options"]
 
 
-def trained_config(options: Mapping[str, Any], patches: int) -> tuple[Family[Any], Any, Recipe]:
+def trained_config(options: TrainGANOptions, patches: int) -> tuple[Family[Any], Any, Recipe]:
     """Of the options of `train_gan`, with so many patches to learn from: the family, its configuration, the recipe."""
     recipe = resolve_recipe("corrected", options["recipe"])
     family = family_of(options, "family")
     return family, family.configure(generator_options(options), recipe, patches), recipe
 
 
-def step_options(family: Family[Any], options: Mapping[str, Any], recipe: Recipe) -> Options:
+def step_options(family: Family[Any], settings: GeneratorSettings, recipe: Recipe) -> StepOptions:
     """What `measure` is told of a configuration, beside what all have in common."""
     if family.name == WGAN.name:
-        read = [name for name in _read(family, options) if name in (*STEP_RECIPE, *PRIVATE_RECIPE)]
-        settings = {name: options[name] for name in STEP_OPTIONS} | _later(options)
-        settings = {name: value for name, value in settings.items() if name not in SHARED_STEP}
-        return {**settings, "recipe": recipe_options(recipe, read)}
-    return _named(family, family.shape_options(options), recipe_options(recipe, family.recipe))
+        read = [name for name in _read(family, settings) if name in (*STEP_RECIPE, *PRIVATE_RECIPE)]
+        timed = _some(settings, STEP_OPTIONS) | _later(settings)
+        timed = {name: value for name, value in timed.items() if name not in SHARED_STEP}
+        return cast(StepOptions, {**timed, "recipe": recipe_options(recipe, read)})
+    return {**_shape(family, settings), "recipe": recipe_options(recipe, family.recipe)}
 
 
-def step_config(configuration: Mapping[str, Any], common: Mapping[str, Any]) -> tuple[Family[Any], Any]:
+def step_config(configuration: StepOptions, common: MeasureOptions) -> tuple[Family[Any], Any]:
     """The family and a configuration of a single step; `common` are the options of `measure`."""
     family = family_of(configuration, "family")
+    settings: dict[str, object]
     if family.name == WGAN.name:
         settings = {name: value for name, value in configuration.items() if name != "recipe"}
         settings |= {"patch_size": common["patch"], "penalty_weight": common["penalty_weight"]}
     else:
-        settings = dict(configuration["options"])
+        settings = {**configuration["options"]}
     recipe = resolve_recipe("corrected", configuration["recipe"])
     return family, family.configure(_single_step(family, settings), recipe, patches=1)
 
 
-def numerics_options(family: Family[Any], options: Mapping[str, Any], recipe: Recipe, synthesis_batch: int) -> Options:
+def numerics_options(
+    family: Family[Any], settings: GeneratorSettings, recipe: Recipe, synthesis_batch: int
+) -> GeneratorCheck:
     """The options of the numerics check that this generator rests on: what decides the shapes of its operations."""
     if family.name != WGAN.name:
-        named = _named(family, family.shape_options(options), {})
-        return {"network": family.name, "precision": options["precision"], "synthesis_batch": synthesis_batch, **named}
-    return {
+        named = {"network": family.name, "precision": settings["precision"], "synthesis_batch": synthesis_batch}
+        return cast(GeneratorCheck, {**named, **_shape(family, settings), "recipe": {}})
+    checked = {
         "network": "wgan",
-        "patch": options["patch_size"],
-        **{name: options[name] for name in ("filters", "norm", "precision", "batch")},
-        **{name: value for name, value in _later(options).items() if name not in family.shapeless},
+        "patch": settings["patch_size"],
+        **_some(settings, ("filters", "norm", "precision", "batch")),
+        **{name: value for name, value in _later(settings).items() if name not in family.shapeless},
         "synthesis_batch": synthesis_batch,
-        "private": options["privacy"] is not None,
+        "private": settings["privacy"] is not None,
         "recipe": recipe_options(recipe, CHECK_RECIPE),
     }
+    return cast(GeneratorCheck, checked)
 
 
-def numerics_config(options: Mapping[str, Any]) -> tuple[Family[Any], Any]:
+def numerics_config(options: GeneratorCheck) -> tuple[Family[Any], Any]:
     """The family and a configuration of the operations that a numerics check is about."""
     family = family_of(options, "family")
+    settings: dict[str, object]
     if family.name == WGAN.name:
         settings = {name: value for name, value in options.items() if name not in CHECK_ALONE}
         settings |= {"patch_size": options["patch"], "privacy": {} if options["private"] else None}
     else:
-        settings = dict(options["options"])
+        settings = {**options["options"]}
     recipe = resolve_recipe("corrected", options["recipe"])
     return family, family.configure(_single_step(family, settings), recipe, patches=1)
 
@@ -145,20 +159,36 @@ def load_generator(folder: Path, recipe: Recipe, device: str) -> tuple[Family[An
     return family, sampler
 
 
-def _named(family: Family[Any], options: Mapping[str, Any], recipe: Mapping[str, Any]) -> Options:
-    return {"family": family.name, "version": family.version, "options": dict(options), "recipe": dict(recipe)}
+class _Shape(TypedDict):
+    """Of every family but the WGANs."""
+
+    family: str
+    version: int
+    options: GeneratorSettings
 
 
-def _read(family: Family[Any], options: Mapping[str, Any]) -> tuple[str, ...]:
-    return (*family.recipe, *(PRIVATE_RECIPE if options.get("privacy") is not None else ()))
+def _shape(family: Family[Any], settings: GeneratorSettings) -> _Shape:
+    """The family, and what of its settings decides what a step costs and which operations it calls."""
+    shape = cast(GeneratorSettings, family.shape_options(settings))
+    return {"family": family.name, "version": family.version, "options": shape}
 
 
-def _later(options: Mapping[str, Any]) -> Options:
+def _some(settings: GeneratorSettings, names: Iterable[str]) -> dict[str, object]:
+    """These settings, some of which are for the family alone."""
+    values: Mapping[str, object] = settings
+    return {name: values[name] for name in names}
+
+
+def _read(family: Family[Any], settings: GeneratorSettings) -> tuple[str, ...]:
+    return (*family.recipe, *(PRIVATE_RECIPE if settings.get("privacy") is not None else ()))
+
+
+def _later(settings: GeneratorSettings) -> dict[str, object]:
     """The settings of a WGAN that no earlier specification has, where they are not as usual."""
     later = {field.name for field in fields(WGANConfig) if field.metadata == LATER}
-    return {name: value for name, value in stored(WGANConfig, options).items() if name in later}
+    return {name: value for name, value in stored(WGANConfig, settings).items() if name in later}
 
 
-def _single_step(family: Family[Any], settings: Mapping[str, Any]) -> Options:
+def _single_step(family: Family[Any], settings: Mapping[str, object]) -> dict[str, object]:
     known = {field.name for field in fields(family.Config)}
     return {**{name: value for name, value in NO_STEPS.items() if name in known}, **settings}

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, cast
 
 from benchmark.artifacts.leases import LeaseLocks
 from benchmark.artifacts.locks import FileLocks, Locks
+from benchmark.artifacts.options import Runtime
 from benchmark.artifacts.reading import REMEDY, read_json
 from benchmark.artifacts.values import StageError, StageResult
 from vesselgan.errors import InputError
@@ -25,7 +26,6 @@ from vesselgan.processor import INSTRUCTION_LIMIT
 __all__ = [
     "DamagedStageError",
     "Maps",
-    "Options",
     "Spec",
     "StageLockedError",
     "Store",
@@ -34,7 +34,7 @@ __all__ = [
     "mapped",
 ]
 
-Options = dict[str, Any]  # of a stage, as its specification has them: plain JSON values
+T = TypeVar("T")
 CHECKPOINTS = {"checkpoint.pt", "checkpoint.previous.pt"}
 KEPT_ON_RETRY = {"spec.json", "lock", "log.txt", "steps.jsonl", "course.npz", "at", *CHECKPOINTS}
 Maps = Sequence[tuple[str, str]]  # where a folder lies for whoever plans, and where for whoever computes
@@ -55,7 +55,7 @@ class StageLockedError(RuntimeError):
     """Another process works on this stage."""
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: object) -> str:
     """The one JSON text of a value: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -66,9 +66,9 @@ class Spec:
 
     stage: str
     version: int
-    options: Mapping[str, Any]
+    options: Mapping[str, object]  # plain JSON values; see `benchmark.artifacts.options`
     inputs: Mapping[str, str] = field(default_factory=dict)  # role -> key of the stage that fills it
-    runtime: Mapping[str, Any] = field(default_factory=dict)  # device, threads, library versions that change bytes
+    runtime: Runtime = field(default_factory=Runtime)
     where: Mapping[str, str] = field(default_factory=dict)
     # Numerics checks that must be done before. They are not hashed: what they found is, as part of `runtime`.
     checks: Sequence[str] = ()
@@ -77,6 +77,10 @@ class Spec:
     def needs(self) -> set[str]:
         """Keys of the stages that must be done before this one."""
         return {*self.inputs.values(), *self.checks}
+
+    def options_as(self, kind: type[T]) -> T:
+        """The options as those of its stage. The key is their hash, so they are as a plan wrote them."""
+        return cast(T, self.options)
 
     @cached_property
     def key(self) -> str:
@@ -233,7 +237,7 @@ class Store:
             if path.name not in KEPT_ON_RETRY:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def finish(self, key: str, values: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    def finish(self, key: str, values: Mapping[str, object], facts: Mapping[str, object]) -> None:
         """Write `result.json`: the stage's values, facts about the run, and every file's size and SHA-256."""
         folder = self.folder(key)
         paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in NOT_HASHED)

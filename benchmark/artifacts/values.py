@@ -10,7 +10,10 @@ from typing import NotRequired
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
+from benchmark.artifacts.options import Remedy
+
 __all__ = [
+    "CheckFindings",
     "EvaluationValues",
     "FileFacts",
     "GANValues",
@@ -27,6 +30,7 @@ __all__ = [
     "ReferenceValues",
     "ScoreFacts",
     "ScoreValues",
+    "StageEnvironment",
     "StageError",
     "StageFacts",
     "StageResult",
@@ -54,11 +58,26 @@ class FileFacts(Told):
     sha256: str
 
 
+class ComputedOn(TypedDict, total=False):
+    """A machine, as far as stages are told apart by it."""
+
+    cpu: str
+    gpu: str
+
+
+class StageEnvironment(TypedDict, total=False):
+    """Where a stage was computed; `benchmark.environment.Environment` has all of it."""
+
+    machine: ComputedOn
+    device: str
+    versions: dict[str, str]
+
+
 class StageFacts(Told):
     """How a stage went."""
 
     seconds: float
-    environment: NotRequired[dict[str, object]]
+    environment: NotRequired[StageEnvironment]
 
 
 class StageResult(Told):
@@ -118,6 +137,7 @@ class Validation(Told):
 
     step: int
     validation_loss: float | None
+    training_loss: NotRequired[float | None]  # the mean since the one before
 
 
 class UNetValues(Told):
@@ -173,6 +193,7 @@ class MemorisationValues(Told):
     p_value: float
     memorised: bool
     generated_count: int
+    shared: NotRequired[int]  # held-out patches that are training patches, and left out
 
 
 class OwnFacts(Told):
@@ -218,6 +239,7 @@ class MeasuredConfiguration(Told):
 
     step_time_ms: list[float]  # a round each
     peak_memory_mib: float
+    peak_reserved_mib: NotRequired[float]  # of a card's memory, by PyTorch's allocator
     emulated: bool
     steps_timed: int
     busy: NotRequired[str | None]  # why the times say nothing
@@ -242,6 +264,17 @@ class NumericsFault(Told):
 class NumericsCheck(Told):
     """`verify`: the operations of one network in one format."""
 
+    network: str
+    precision: str
+    operations: int
+    faults: list[NumericsFault]
+
+
+class CheckFindings(TypedDict, total=False):
+    """What a plan has to know of a numerics check: that it failed (`refused` says why), or what it found."""
+
+    refused: str
+    remedy: Remedy | None
     network: str
     precision: str
     operations: int

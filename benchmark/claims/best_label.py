@@ -95,10 +95,10 @@ def _gap(pairs: Pairs) -> BestScores:
     }
 
 
-def with_choice(claim: Mapping[str, Any], best: Best | None) -> Mapping[str, Any]:
+def with_choice(claim: Mapping[str, object], best: Best | None) -> Mapping[str, object]:
     """A claim with the chosen label in place of `metric @ best`; without a choice it stays, and finds no values."""
 
-    def resolved(value: Any) -> Any:
+    def resolved(value: object) -> object:
         if isinstance(value, str):
             metric, at, label = value.partition(" @ ")
             return f"{metric} @ {best['label']}" if best and at and label == CHOSEN else value

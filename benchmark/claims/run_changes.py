@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from benchmark.artifacts.store import canonical_json
-from benchmark.results.earlier import EarlierCell, EarlierResults
+from benchmark.results.earlier import EarlierCell, EarlierCheck, EarlierResults
 
 __all__ = ["Change", "changes_of"]
 
@@ -21,8 +21,8 @@ class Change:
 
     group: Group
     name: str
-    first: Any
-    second: Any
+    first: object
+    second: object
 
 
 def changes_of(
@@ -43,7 +43,7 @@ def changes_of(
         yield from _changed("data", {"split": first["split"]}, {"split": second["split"]})
 
 
-def _changed(group: Group, first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Change]:
+def _changed(group: Group, first: Mapping[str, object], second: Mapping[str, object]) -> Iterator[Change]:
     """The leaves of two trees that differ. What only one of them knows is told where it says something."""
     leaves = [dict(_leaves(tree)) for tree in (first, second)]
     for name in {**leaves[0], **leaves[1]}:
@@ -53,7 +53,7 @@ def _changed(group: Group, first: Mapping[str, Any], second: Mapping[str, Any]) 
             yield Change(group, name, one, two)
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in tree.items():
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{prefix}{name}.")
@@ -61,7 +61,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield prefix + name, value
 
 
-def _kernels(checks: Sequence[Mapping[str, Any]] | None) -> dict[str, object]:
+def _kernels(checks: Sequence[EarlierCheck] | None) -> dict[str, object]:
     """What the numerics checks found wrong, by network and format; nothing of a run that made none."""
     found: dict[str, dict[str, str]] = {}
     for check in checks or []:
@@ -70,5 +70,5 @@ def _kernels(checks: Sequence[Mapping[str, Any]] | None) -> dict[str, object]:
     return {name: faults or "all right" for name, faults in found.items()}
 
 
-def _without(tree: Mapping[str, Any], names: Sequence[str]) -> dict[str, object]:
+def _without(tree: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:
     return {name: value for name, value in tree.items() if name not in names}

@@ -244,9 +244,10 @@ def _unlike(name: str, cells: Iterable[tuple[EarlierCell, EarlierCell]]) -> str 
     """Why values of a metric are not of one kind; None where they are."""
     for fact in ("extractor", "reference"):
         for pair in cells:
-            entries: list[Mapping[str, Any]] = [cell["metrics"].get(name, {}) for cell in pair]
-            if entries[0].get(fact) != entries[1].get(fact):
-                return f"the {fact} differs: {entries[0].get(fact)} and {entries[1].get(fact)}"
+            entries = (cell["metrics"].get(name) for cell in pair)
+            first, second = (None if entry is None else entry.get(fact) for entry in entries)
+            if first != second:
+                return f"the {fact} differs: {first} and {second}"
     return None
 
 

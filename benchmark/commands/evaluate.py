@@ -1,10 +1,9 @@
 """`evaluate`: somebody's segmentations against the truth, folder against folder."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import Progress
@@ -12,6 +11,10 @@ from rich.table import Table
 
 from benchmark.commands.options import Name, Out, command, console, log_console, report_folder, tell_results
 from vesselgan.errors import InputError
+
+if TYPE_CHECKING:
+    from benchmark.scoring.folder_results import EvaluationResults
+    from vesselgan.data.folders import Labels
 
 __all__ = ["EvaluateOptions", "evaluate"]
 
@@ -70,10 +73,10 @@ def evaluate(asked: EvaluateOptions) -> None:
     tell_results(page, lambda: _show(evaluation.results), as_json=asked.as_json)
 
 
-def label_values(text: str) -> Any:
+def label_values(text: str) -> "Labels":
     """`--labels` as `read_mask` takes it. Raises InputError."""
     if text == "nonzero":
-        return text
+        return "nonzero"
     values: set[int] = set()
     for part in text.split(","):
         ends = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
@@ -83,7 +86,7 @@ def label_values(text: str) -> Any:
     return frozenset(values)
 
 
-def _show(results: Mapping[str, Any]) -> None:
+def _show(results: "EvaluationResults") -> None:
     from benchmark.report.sections.mask_folders import left_out_lines
 
     console.print(_table(results))
@@ -91,7 +94,7 @@ def _show(results: Mapping[str, Any]) -> None:
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def _table(results: Mapping[str, Any]) -> Table:
+def _table(results: "EvaluationResults") -> Table:
     from benchmark.metrics.registry import REGION_NAMES
     from benchmark.report.sections.mask_folders import mean_text, metric_rows
     from benchmark.words import plural

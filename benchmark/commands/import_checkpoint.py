@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -30,7 +30,7 @@ def import_checkpoint(
     imported = import_gan(checkpoint, numbers(patch, "--patch", 3, int))
     source = {"file": checkpoint.name, "sha256": imported.sha256, "mixed_precision": imported.mixed_precision}
     generator, critic = imported.generator, imported.critic
-    facts: dict[str, dict[str, Any]] = {
+    facts: dict[str, dict[str, object]] = {
         "generator": {
             "patch_size": generator.patch_size,
             "filters": generator.filters,

@@ -333,7 +333,7 @@ def _left(chosen: list[CellPlan], store: Store) -> set[str]:
 def _weigh(plan: Plan, keys: set[str], asked: RunOptions) -> None:
     """Count the memory of these stages for an engine that places by it; others are spared torch and the seconds."""
     if engine_of(asked.engine).by_memory:
-        from benchmark.run.forecast import weighed
+        from benchmark.run.memory import weighed
 
         plan.resources |= weighed(plan, keys)
 

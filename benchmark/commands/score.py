@@ -1,9 +1,8 @@
 """`score`: somebody's generated patches against real ones, folder against folder."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -24,6 +23,9 @@ from benchmark.commands.options import (
 )
 from benchmark.environment import choose_device
 from vesselgan.errors import InputError
+
+if TYPE_CHECKING:
+    from benchmark.scoring.folder_results import ScoreResults
 
 __all__ = ["ScoreOptions", "score"]
 
@@ -88,7 +90,7 @@ def score(asked: ScoreOptions) -> None:
     tell_results(page, lambda: _show(comparison.results), as_json=asked.as_json)
 
 
-def _show(results: Mapping[str, Any]) -> None:
+def _show(results: "ScoreResults") -> None:
     from benchmark.report.sections.patch_folders import metric_lines
 
     title = f"{results['n']} patches of each"

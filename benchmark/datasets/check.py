@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from benchmark.datasets.fingerprints import identical_images, subject_sha256s
 from benchmark.datasets.layouts import choose_layout
@@ -48,7 +47,7 @@ class DataCheck:
         """Every line, each once."""
         return list(dict.fromkeys([*self.problems, *(line for each in self.subjects for line in each.problems)]))
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Everything but the pictures."""
         kept = {
             name: getattr(self, name) for name in ("name", "layout", "coverage", "licence", "unlabelled", "passed_over")
@@ -76,11 +75,12 @@ def check_folder(
         path.relative_to(folder).as_posix() for path in scan_like_files(folder) if path not in found.matched
     ]
     suspicions = Suspicions()
-    reading = {name: value for name, value in reading_options(chosen.layout).items() if name != "spacing_mm"}
+    reading = reading_options(chosen.layout)  # but for the spacing: what is checked are the files as they are
+    vessels, background = reading.get("vessels"), reading.get("background", (0,))
     voxels: dict[str, Subject] = {}
     for index, subject in enumerate(found.subjects):
         progress(index, len(found.subjects))
-        loaded, problems = examine_subject(subject, **reading)
+        loaded, problems = examine_subject(subject, vessels=vessels, background=background, nan=reading.get("nan"))
         facts = SubjectCheck(subject.key, subject.person, subject.split, problems=tuple(problems))
         if loaded is not None:
             facts = _facts(loaded, subject.person, subject.split, suspicions.of(subject, loaded))

@@ -2,11 +2,11 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from benchmark.artifacts.options import DataSource, Reading
 from benchmark.datasets.fingerprints import files_of, identical_images, subject_sha256s
 from benchmark.datasets.layouts import DESCRIBED_BY_JSON, DatasetLayout, choose_layout
 from benchmark.protocol.schema import External, Profile, Split
@@ -14,6 +14,7 @@ from vesselgan.data import (
     SPLITS,
     FoundSubjects,
     Layout,
+    Subject,
     complete_split,
     pair_by_listing,
     scan_folder,
@@ -30,12 +31,12 @@ __all__ = ["ExternalSource", "Source", "choose_source", "find_externals", "phant
 class Source:
     """Hashed options of the `prepare` stage, and the unhashed places of its files."""
 
-    options: Mapping[str, Any]
+    options: DataSource
     split: Mapping[str, list[str]]
     where: Mapping[str, str]
     description: str
     weights_sha256: str | None = None
-    listed_options: Mapping[str, Any] | None = None  # files paired as two unsorted lists (D6); None without files
+    listed_options: DataSource | None = None  # files paired as two unsorted lists (D6); None without files
     mispaired: int = 0  # subjects to whose image that pairing gives another subject's label
 
     @property
@@ -43,7 +44,7 @@ class Source:
         """Whether the subjects are files, which can be paired wrongly, or made here."""
         return self.listed_options is not None
 
-    def options_for(self, pairing: str) -> Mapping[str, Any]:
+    def options_for(self, pairing: str) -> DataSource:
         """Hashed options under the recipe's `pairing`, `by_key` or `listing_order`."""
         return self.listed_options if self.listed_options and pairing == "listing_order" else self.options
 
@@ -119,7 +120,15 @@ def choose_source(
         split = split_subjects(
             keys, train=wanted.train, validation=wanted.validation, test=wanted.test, seed=wanted.seed
         )
-        options = {"phantom": {**profile.phantom.model_dump(), "subjects": len(keys)}}
+        phantom = profile.phantom
+        options: DataSource = {
+            "phantom": {
+                "shape": phantom.shape,
+                "spacing_mm": phantom.spacing_mm,
+                "seed": phantom.seed,
+                "subjects": len(keys),
+            }
+        }
         return Source(
             options, split, {}, f"embedded phantom, {len(keys)} simulated subjects (no patient data)", weights
         )
@@ -145,16 +154,15 @@ def _files_source(
     split = complete_split(subjects, **shares, seed=wanted.seed)
     reading = reading_options(settings)
     listing = pair_by_listing(subjects, folder)
-    options, listed = (
-        {
-            "files": {pair.key: {role: digests[path] for role, path in files_of(pair).items()} for pair in pairs},
-            **({"reading": reading} if reading else {}),
-        }
-        for pairs in (subjects, listing)
-    )
+    options, listed = (_hashed(pairs, digests, reading) for pairs in (subjects, listing))
     mispaired = sum(right.label != wrong.label for right, wrong in zip(subjects, listing, strict=True))
     where = {"folder": str(folder.resolve()), "layout": json.dumps(asdict(settings))}
     return Source(options, split, where, _description(folder, chosen, settings, found), weights, listed, mispaired)
+
+
+def _hashed(pairs: Sequence[Subject], digests: Mapping[Path, str], reading: Reading) -> DataSource:
+    files = {pair.key: {role: digests[path] for role, path in files_of(pair).items()} for pair in pairs}
+    return {"files": files, "reading": reading} if reading else {"files": files}
 
 
 def phantom_keys(profile: Profile) -> list[str]:
@@ -162,11 +170,11 @@ def phantom_keys(profile: Profile) -> list[str]:
     return [f"phantom-{index:03d}" for index in range(sum(getattr(profile.split, name) for name in SPLITS))]
 
 
-def reading_options(layout: Layout) -> dict[str, Any]:
+def reading_options(layout: Layout) -> Reading:
     """What of a layout decides the voxels: the arguments of `load_subject` that are not its defaults."""
-    options: dict[str, Any] = {}
+    options: Reading = {}
     if layout.vessels is not None:
-        options |= {"vessels": list(layout.vessels), "background": list(layout.background)}
+        options["vessels"], options["background"] = list(layout.vessels), list(layout.background)
     if layout.spacing_mm is not None:
         options["spacing_mm"] = list(layout.spacing_mm)
     if layout.nan is not None:

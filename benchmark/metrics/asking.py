@@ -13,6 +13,7 @@ from vesselgan.errors import InputError
 
 __all__ = [
     "Chosen",
+    "Wanted",
     "asked_metrics",
     "chosen",
     "default_options",
@@ -21,6 +22,9 @@ __all__ = [
     "stage_options",
     "values_of",
 ]
+
+# Name -> the options of its own model, None where it is left out: of a protocol, and in the options of a stage.
+Wanted = Mapping[str, Mapping[str, object] | None]
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,13 @@ class Chosen:
         return {key: value for key, value in by_key.items() if value is not None}
 
 
-def stage_options(asked: Mapping[str, Any], *kinds: Kind) -> dict[str, Any]:
+def stage_options(asked: Wanted, *kinds: Kind) -> dict[str, Mapping[str, object] | None]:
     """What the options of a stage say of the metrics of these kinds; `asked` is the dump of a protocol's `metrics`.
 
     Of the built-in ones their options, None for one that is left out. One of somebody's own has its version, too, since
     its code is no part of the stage's; it is named only where it is asked for, so that all other keys stay as they are.
     """
-    content: dict[str, Any] = {}
+    content: dict[str, Mapping[str, object] | None] = {}
     for each in measurements(*kinds):
         options = asked.get(each.name)
         if options is None and each.later:
@@ -63,13 +67,13 @@ def stage_options(asked: Mapping[str, Any], *kinds: Kind) -> dict[str, Any]:
     return content
 
 
-def asked_metrics(asked: Mapping[str, Any]) -> list[Named]:
+def asked_metrics(asked: Wanted) -> list[Named]:
     """Every metric that a run of a protocol has; `asked` is the dump of its `metrics`."""
     wanted = (each for each in measurements() if not each.is_asked_for or asked.get(each.name) is not None)
     return [named for each in wanted for named in each.named]
 
 
-def default_options(*kinds: Kind, also: Collection[str] = ()) -> dict[str, Any]:
+def default_options(*kinds: Kind, also: Collection[str] = ()) -> dict[str, Mapping[str, object] | None]:
     """The same where no protocol asks: every metric that is loaded with its default options.
 
     Of what came later, only those that `also` names.
@@ -79,7 +83,7 @@ def default_options(*kinds: Kind, also: Collection[str] = ()) -> dict[str, Any]:
     return stage_options(asked, *kinds)
 
 
-def refuse_unfit(options: Mapping[str, Any]) -> None:
+def refuse_unfit(options: Wanted) -> None:
     """Raises InputError for a metric that is not loaded, or not in the version that the stage was planned with."""
     for name, content in options.items():
         measurement = MEASUREMENTS.get(name)
@@ -87,12 +91,12 @@ def refuse_unfit(options: Mapping[str, Any]) -> None:
             raise InputError(
                 f"metric {name}: is not loaded here; name the module or file that registers it in {MODULES}"
             )
-        if not measurement.is_built_in and content["version"] != measurement.version:
+        if not measurement.is_built_in and content is not None and content["version"] != measurement.version:
             planned = f"planned with version {content['version']}, which is {measurement.version} here"
             raise InputError(f"metric {name}: {planned}; plan it again")
 
 
-def refuse_missing(options: Mapping[str, Any]) -> None:
+def refuse_missing(options: Wanted) -> None:
     """Raises InputError for a metric of features of its own of which a library is missing here."""
     for each in chosen("set", options):
         if isinstance(each.options, OwnFeatures):
@@ -102,7 +106,7 @@ def refuse_missing(options: Mapping[str, Any]) -> None:
                 raise InputError(f"metric {each.measurement.name}: {error}") from None
 
 
-def chosen(kind: Kind, options: Mapping[str, Any]) -> list[Chosen]:
+def chosen(kind: Kind, options: Wanted) -> list[Chosen]:
     """What is measured where a stage has these options, of one kind: what always is, and what was asked for."""
     refuse_unfit(options)
     found = []
@@ -116,7 +120,7 @@ def chosen(kind: Kind, options: Mapping[str, Any]) -> list[Chosen]:
     return found
 
 
-def values_of(kind: Kind, given: Any, options: Mapping[str, Any]) -> dict[str, float]:
+def values_of(kind: Kind, given: Any, options: Wanted) -> dict[str, float]:
     """What all of `chosen` find, by key. Raises ValueError for a value that is no number."""
     values: dict[str, float] = {}
     for each in chosen(kind, options):

@@ -1,9 +1,8 @@
 """What the functions of metrics are given, kind by kind; those of kind `set` get `vesselgan.metrics.FeatureSets`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,14 +55,6 @@ class Audits:
     def by_space(self) -> Mapping[str, MemorisationAudit]:
         """Both by name."""
         return {"features": self.features, "images": self.images}
-
-    def described(self) -> dict[str, Any]:
-        """For JSON, without the pairs; `shared` only where there is such a sample."""
-        return {
-            space: {name: value for name, value in asdict(each).items() if name not in ("pairs", "shared")}
-            | ({"shared": each.shared} if each.shared else {})
-            for space, each in self.by_space.items()
-        }
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, Required, TypedDict, cast
 
-from benchmark.protocol.schema import AXES, External, Matrix, Profile, Protocol
+from benchmark.protocol.schema import AXES, External, Matrix, Profile, Protocol, Section
 from vesselgan.errors import InputError, did_you_mean
 from vesselgan.families import FAMILIES, Family
 from vesselgan.recipe import Recipe, resolve_recipe
+from vesselgan.settings import PrecisionName
 from vesselgan.variants import VARIANTS, Variant
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "UNTRAINED",
     "Cell",
     "Kind",
+    "Untrained",
     "cells_of",
     "kind_of",
     "labels_by_kind",
@@ -36,10 +38,24 @@ SYNTHETIC_KINDS: tuple[Kind, ...] = ("synthetic", "external")  # U-Nets that lea
 MOST_CELLS = 100_000  # of a protocol, before rules of 'exclude' take some away
 
 REAL = "real"  # the label of the baseline: a U-Net trained on real patches
-UNTRAINED = ("threshold", "vesselness")  # the labels of the rules without learning, as vesselgan.untrained names them
+Untrained = Literal["threshold", "vesselness"]
+# The labels of the rules without learning, as vesselgan.untrained names them.
+UNTRAINED: tuple[Untrained, ...] = ("threshold", "vesselness")
 PROCEDURAL = "procedural"  # the label of U-Nets trained on phantoms, which cost no patient
 PAPER_FILTERS = 512  # of the narrower of the paper's WGANs
 BASELINE_RECIPE = ("pairing", "intensity_scaling")  # the deviations that a baseline's stages read
+
+
+class Point(TypedDict, total=False):
+    """A value of each axis that a matrix has; the seed always is one."""
+
+    variant: str
+    norm: Literal["instance", "spectral", "none"]
+    precision: PrecisionName
+    filters: int
+    batch: int
+    recipe: str | dict[str, object]
+    seed: Required[int]
 
 
 @dataclass(frozen=True)
@@ -65,7 +81,7 @@ class Cell:
     external: str | None = None  # the label of `include` whose pairs take the place of a generator's
     real_subjects: int | None = None  # how many of the training subjects a U-Net learns from; None: of all
     mixed_with: str | None = None  # the label whose pairs are half of each batch, beside real patches
-    untrained: str | None = None  # the rule without learning that takes the place of a U-Net
+    untrained: Untrained | None = None  # the rule without learning that takes the place of a U-Net
     simulated: bool = False  # a U-Net learns from phantoms alone
 
     @property
@@ -95,7 +111,7 @@ class Cell:
         return FAMILIES[self.family]
 
 
-def kind_of(cell: Mapping[str, Any]) -> Kind:
+def kind_of(cell: Mapping[str, object]) -> Kind:
     """What the U-Net of a cell learns from, by the fields of `Cell`; of cells of earlier runs some are not there.
 
     Real patches, however few; the pairs of a generator (synthetic), or of somebody else (external); real patches and
@@ -135,14 +151,14 @@ def cells_of(protocol: Protocol, profile: Profile, *, has_data: bool = False) ->
     rules = [cell for cell in rules if cell.untrained in profile.baselines]
     arms = {} if protocol.only == "costs" else protocol.arms if profile.arms is None else profile.arms
     fewer = [_with_subjects(cell, count) for count in arms.get(REAL, ()) if count != "all" for cell in baselines]
-    sections: dict[str, Mapping[str, Any]] = {}
+    sections: dict[str, Section] = {}
     cells = baselines + rules + fewer + [_cell(point, matrix, profile, sections) for point in points]
     # Somebody else's pairs come from one trained model: more seeds would only repeat the U-Net.
     cells += [_external(external, point, matrix, profile) for external in protocol.include for point in first]
     if has_data and PROCEDURAL in profile.baselines:
         cells += [replace(_baseline(point, matrix, profile, PROCEDURAL), simulated=True) for point in segmented]
     cells += [mixed for arm, counts in arms.items() if arm != REAL for mixed in _mixed(protocol, arm, counts, cells)]
-    kinds: dict[Any, Cell] = {}
+    kinds: dict[object, Cell] = {}
     for cell in cells:
         kinds.setdefault(_identity(cell), cell)
     unique = list(kinds.values())
@@ -238,7 +254,7 @@ def _refuse_single_positions(protocol: Protocol, profile: Profile, cells: Sequen
         )
 
 
-def _identity(cell: Cell) -> Any:
+def _identity(cell: Cell) -> object:
     """Equal for baselines that are equal: they repeat over the axes and the deviations that they do not have."""
     if cell.untrained:  # it reads volumes, each on a scale of its own, whatever the networks' scaling
         return cell.untrained, cell.recipe.pairing
@@ -248,20 +264,20 @@ def _identity(cell: Cell) -> Any:
     return cell
 
 
-def _points(matrix: Matrix) -> Iterable[dict[str, Any]]:
+def _points(matrix: Matrix) -> Iterable[Point]:
     axes = {axis: values for axis in AXES if (values := getattr(matrix, axis)) is not None}
     for combination in itertools.product(*axes.values()):
-        yield dict(zip(axes, combination, strict=True))
+        yield cast(Point, dict(zip(axes, combination, strict=True)))
 
 
-def _matches(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+def _matches(point: Point, rule: Mapping[str, object]) -> bool:
     return all(point.get(axis) in (value if isinstance(value, list) else [value]) for axis, value in rule.items())
 
 
-def _recipe_of(point: Mapping[str, Any], profile: Profile) -> tuple[str, Recipe]:
+def _recipe_of(point: Point, profile: Profile) -> tuple[str, Recipe]:
     chosen = point.get("recipe", profile.recipe)
-    options = {"base": chosen} if isinstance(chosen, str) else dict(chosen)
-    base = options.pop("base", "corrected")
+    options: dict[str, object] = {"base": chosen} if isinstance(chosen, str) else {**chosen}
+    base = str(options.pop("base", "corrected"))
     return _recipe_name(chosen), resolve_recipe(base, options) if options else _named_recipe(base)
 
 
@@ -270,22 +286,22 @@ def _named_recipe(name: str) -> Recipe:
     return resolve_recipe(name)
 
 
-def _recipe_name(recipe: str | Mapping[str, Any]) -> str:
+def _recipe_name(recipe: str | Mapping[str, object]) -> str:
     """`corrected`, `corrected+D8`, `corrected+penalty_norm=batch`."""
-    options = {"base": recipe} if isinstance(recipe, str) else dict(recipe)
-    base = options.pop("base", "corrected")
+    options: dict[str, object] = {"base": recipe} if isinstance(recipe, str) else {**recipe}
+    base = str(options.pop("base", "corrected"))
     return "+".join([base, *(f"{key}={value}" for key, value in options.items())])
 
 
-def _label(point: Mapping[str, Any], matrix: Matrix) -> str:
+def _label(point: Point, matrix: Matrix) -> str:
     """The paper's name, or the norm, and every further axis that varies beside the seed."""
     name = str(point.get("variant", point.get("norm")))
     others = [axis for axis in AXES if axis not in ("variant", "norm", "seed") and len(getattr(matrix, axis) or []) > 1]
-    values = {axis: _recipe_name(point[axis]) if axis == "recipe" else point[axis] for axis in others}
+    values = {axis: _recipe_name(point["recipe"]) if axis == "recipe" else point.get(axis) for axis in others}
     return " ".join([name, *(f"{axis}={value}" for axis, value in values.items())])
 
 
-def _baseline(point: Mapping[str, Any], matrix: Matrix, profile: Profile, label: str = REAL) -> Cell:
+def _baseline(point: Point, matrix: Matrix, profile: Profile, label: str = REAL) -> Cell:
     name, recipe = _recipe_of(point, profile)
     varies = len(matrix.recipe or []) > 1
     return Cell(
@@ -297,12 +313,12 @@ def _baseline(point: Mapping[str, Any], matrix: Matrix, profile: Profile, label:
     )
 
 
-def _external(external: External, point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
+def _external(external: External, point: Point, matrix: Matrix, profile: Profile) -> Cell:
     """Like the baseline, it has a seed and a recipe for its U-Net alone."""
     return replace(_baseline(point, matrix, profile, external.label), external=external.label)
 
 
-def _untrained(name: str, point: Mapping[str, Any], matrix: Matrix, profile: Profile) -> Cell:
+def _untrained(name: Untrained, point: Point, matrix: Matrix, profile: Profile) -> Cell:
     """Like the baseline, but for its seed: nothing in it is drawn."""
     baseline = _baseline(point, matrix, profile, name)
     return replace(baseline, id=baseline.id.removesuffix(f"_s{baseline.seed}"), untrained=name)
@@ -318,7 +334,9 @@ def _with_subjects(baseline: Cell, count: int) -> Cell:
     )
 
 
-def _mixed(protocol: Protocol, arm: str, counts: Sequence[Any], cells: Sequence[Cell]) -> Iterable[Cell]:
+def _mixed(
+    protocol: Protocol, arm: str, counts: Sequence[int | Literal["all"]], cells: Sequence[Cell]
+) -> Iterable[Cell]:
     """Of an arm 'real + LABEL' a cell per count and per cell of that label, whose pairs it shares."""
     partner = arm.removeprefix(f"{REAL} + ")
     known = list(dict.fromkeys(cell.label for cell in cells if cell.is_synthetic))
@@ -337,7 +355,7 @@ def _mixed(protocol: Protocol, arm: str, counts: Sequence[Any], cells: Sequence[
         )
 
 
-def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile, sections: dict[str, Mapping[str, Any]]) -> Cell:
+def _cell(point: Point, matrix: Matrix, profile: Profile, sections: dict[str, Section]) -> Cell:
     """`sections` keeps those that the profile was asked for already."""
     variant = VARIANTS.get(point.get("variant", "")) or Variant("", norm=point.get("norm"))
     family = FAMILIES[variant.family]
@@ -371,9 +389,9 @@ def _cell(point: Mapping[str, Any], matrix: Matrix, profile: Profile, sections: 
     )
 
 
-def _width(variant: Variant, section: Mapping[str, Any]) -> int | None:
+def _width(variant: Variant, section: Section) -> int | None:
     """The filters of a generator that has any. The paper's rows differ by a factor, which is kept at other sizes."""
-    usual: int | None = section.get("filters")
+    usual = section.get("filters")
     if usual is None or variant.filters is None:
         return usual
     filters = usual * variant.filters // PAPER_FILTERS

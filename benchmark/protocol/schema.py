@@ -1,9 +1,8 @@
 """Protocol files: what a YAML may say, with the paper's values as defaults."""
 
-from collections.abc import Mapping
 from dataclasses import fields
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict, cast
 
 from pydantic import (
     AfterValidator,
@@ -33,7 +32,7 @@ from vesselgan.settings import WGANOptions
 from vesselgan.settings.options import Filters, Positive, PrecisionName
 from vesselgan.variants import VARIANTS
 
-__all__ = ["AXES", "Matrix", "Metrics", "Profile", "Protocol", "Reference", "protocol_model"]
+__all__ = ["AXES", "Matrix", "Metrics", "Profile", "Protocol", "Reference", "Section", "protocol_model"]
 
 AXES = ("variant", "norm", "precision", "filters", "batch", "recipe", "seed")
 
@@ -57,9 +56,9 @@ def _known_variant(name: str) -> str:
     return name
 
 
-def _known_recipe(recipe: str | dict[str, Any]) -> str | dict[str, Any]:
-    options = {"base": recipe} if isinstance(recipe, str) else dict(recipe)
-    resolve_recipe(options.pop("base", "corrected"), options)
+def _known_recipe(recipe: str | dict[str, object]) -> str | dict[str, object]:
+    options: dict[str, object] = {"base": recipe} if isinstance(recipe, str) else {**recipe}
+    resolve_recipe(str(options.pop("base", "corrected")), options)
     return recipe
 
 
@@ -121,7 +120,7 @@ RECIPE_OPTIONS = {
 }
 EITHER_RECIPE = [RECIPE_NAME, {"type": "object", "properties": RECIPE_OPTIONS, "additionalProperties": False}]
 Recipe = TypeAliasType(
-    "Recipe", Annotated[str | dict[str, Any], AfterValidator(_known_recipe), _for_editors(anyOf=EITHER_RECIPE)]
+    "Recipe", Annotated[str | dict[str, object], AfterValidator(_known_recipe), _for_editors(anyOf=EITHER_RECIPE)]
 )
 Variant = Annotated[str, AfterValidator(_known_variant), _for_editors(enum=list(VARIANTS))]
 Arm = Annotated[str, AfterValidator(_known_arm), _for_editors(type="string", pattern=r"^real( \+ .*\S.*)?$")]
@@ -248,6 +247,13 @@ class Matrix(Strict):
         return self
 
 
+class Section(TypedDict, total=False):
+    """Settings of a family of generators, as far as cells look at them; its `Config` has all of them."""
+
+    filters: int
+    batch: int
+
+
 class Profile(Strict, WGANOptions):  # type: ignore[misc]  # mypy does not see that its settings freeze it
     """One size of the experiment. Every default is the paper's value, so a profile states its departures.
 
@@ -265,9 +271,9 @@ class Profile(Strict, WGANOptions):  # type: ignore[misc]  # mypy does not see t
     brain_mask: Literal["dataset", "compute"] = "dataset"  # compute: for subjects whose dataset has none
     recipe: Recipe = "paper_code"
     dp: DifferentialPrivacy = DifferentialPrivacy()
-    losses: Annotated[dict[str, dict[str, Any]], AfterValidator(checked_losses)] = {}  # by name, options of its own
+    losses: Annotated[dict[str, dict[str, object]], AfterValidator(checked_losses)] = {}  # by name, options of its own
     # By the name of a family of generators, its settings. In YAML each section stands by itself: `autoregressive: ...`.
-    families: Annotated[dict[str, dict[str, Any]], AfterValidator(checked_sections)] = {}
+    families: Annotated[dict[str, dict[str, object]], AfterValidator(checked_sections)] = {}
     precision: Precisions = Precisions()
     pairs: Positive = 11_750
     # Of a training: the generator is kept and scored after each. Its end is always scored, so 1 may be left out.
@@ -293,11 +299,12 @@ class Profile(Strict, WGANOptions):  # type: ignore[misc]  # mypy does not see t
         """The fields, but that each family has its own section."""
         return [*(name for name in cls.model_fields if name != "families"), *section_names()]
 
-    def section(self, family: Family[Any]) -> Mapping[str, Any]:
+    def section(self, family: Family[Any]) -> Section:
         """The settings of a family of generators. Raises InputError where the profile has none, but needs some."""
         if family.name == WGAN.name:
-            return self.model_dump(mode="json", include={field.name for field in fields(WGANOptions)})
-        return {**complete_section(family, self.families.get(family.name, {}))}
+            wgan = self.model_dump(mode="json", include={field.name for field in fields(WGANOptions)})
+            return cast(Section, wgan)
+        return cast(Section, {**complete_section(family, self.families.get(family.name, {}))})
 
     @property
     def kept(self) -> list[float]:
@@ -344,7 +351,7 @@ class Protocol(Strict):
     default_profile: str = "laptop"
     profiles: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], Profile] = Field(min_length=1)
     matrix: Matrix
-    exclude: list[dict[str, Any]] = []  # axis -> a value, or a list of values
+    exclude: list[dict[str, object]] = []  # axis -> a value, or a list of values
     only: Literal["costs"] | None = None  # measure what a training step costs, and train nothing
     include: list[External] = []
     arms: Arms = {}  # 'real', or 'real + LABEL' -> from how many real training subjects a U-Net learns

@@ -34,34 +34,35 @@ def section_model(family: Family[Any]) -> type[BaseModel]:
     return _model_of(family.Config, [field.name for field in fields(family.Config) if field.name not in GIVEN])
 
 
-def with_families(values: Mapping[str, Any]) -> dict[str, Any]:
+def with_families(values: Mapping[str, object]) -> dict[str, object]:
     """A profile as YAML has it, with the sections of families under the one key that they have in the model."""
     sections = {name: values[name] for name in section_names() if name in values}
     if not sections:
         return dict(values)
     rest = {name: value for name, value in values.items() if name not in sections}
-    return {**rest, "families": {**values.get("families", {}), **sections}}
+    given = values.get("families", {})
+    return {**rest, "families": {**given, **sections} if isinstance(given, Mapping) else given}
 
 
-def checked_sections(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def checked_sections(sections: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
     """Each section with its defaults. Raises ValidationError with every error at its place."""
     return {name: model.model_dump(mode="json") for name, model in _checked(sections, _model_of_family).items()}
 
 
-def checked_losses(losses: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def checked_losses(losses: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
     """Options of losses, as they are given. Raises ValidationError with every error at its place."""
     given = _checked(losses, _model_of_loss)
     return {name: model.model_dump(mode="json", exclude_unset=True) for name, model in given.items()}
 
 
-def usual_settings(family: Family[Any]) -> dict[str, Any]:
+def usual_settings(family: Family[Any]) -> dict[str, object]:
     """The defaults of a section, in plain values; what has none is left out."""
     model = section_model(family)
     usual = {name: field.default for name, field in model.model_fields.items() if not field.is_required()}
     return model.model_construct(**usual).model_dump(mode="json", include=set(usual))
 
 
-def complete_section(family: Family[Any], section: Mapping[str, Any]) -> dict[str, Any]:
+def complete_section(family: Family[Any], section: Mapping[str, object]) -> dict[str, object]:
     """A section with its defaults. Raises InputError where it lacks what has none."""
     try:
         return section_model(family).model_validate(section).model_dump(mode="json")
@@ -95,7 +96,7 @@ def _model_of(kind: Any, names: Collection[str]) -> type[BaseModel]:
 
 
 def _checked(
-    sections: Mapping[str, Mapping[str, Any]], model_of: Callable[[str], type[BaseModel]]
+    sections: Mapping[str, Mapping[str, object]], model_of: Callable[[str], type[BaseModel]]
 ) -> dict[str, BaseModel]:
     """Each section as the model of its name."""
     checked: dict[str, BaseModel] = {}

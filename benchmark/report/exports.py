@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -69,7 +68,7 @@ def _claims(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     """The leaves of nested mappings, each with its dotted name."""
     for name, value in tree.items():
         if isinstance(value, Mapping):

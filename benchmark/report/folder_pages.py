@@ -1,7 +1,6 @@
 """The pages of `evaluate` and `score`: each needs nothing else, like the report of a run."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from benchmark.report.pictures import FOUND, INVENTED, MISSED
 from benchmark.report.run_page import templates
 from benchmark.report.sections.mask_folders import evaluation_view
 from benchmark.report.sections.patch_folders import comparison_view
+from benchmark.scoring.folder_results import EvaluationResults, ScoreResults
 from benchmark.scoring.mask_folders import Evaluation
 from benchmark.scoring.patch_folders import Comparison
 from vesselgan.files import write_text
@@ -30,7 +30,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     )
 
 
-def _write(folder: Path, template: str, results: Mapping[str, Any], **page: Any) -> Path:
+def _write(folder: Path, template: str, results: EvaluationResults | ScoreResults, **page: Any) -> Path:
     # Both are made before either is written: an error in one leaves no half of a result.
     text = json.dumps(results, indent=1, allow_nan=False)
     html = templates().get_template(f"{template}.html.j2").render(page)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
+from benchmark.artifacts.options import RecipeValue
 from benchmark.artifacts.reading import read_json, read_steps
 from benchmark.artifacts.roles import Role
 from benchmark.artifacts.store import canonical_json
@@ -59,7 +60,7 @@ class Model:
     sha256: str  # of the weights
     files: Sequence[Path]
     patch: Sequence[int]
-    recipe: Mapping[str, Any]  # which also says how a generator makes pairs
+    recipe: Mapping[str, RecipeValue]  # which also says how a generator makes pairs
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def _thinned(rows: Sequence[Mapping[str, int | float | None]], prefix: str) -> I
         yield from curve[(len(curve) - 1) % stride :: stride]
 
 
-def _settings(results: Results) -> Iterator[tuple[str, Any]]:
+def _settings(results: Results) -> Iterator[tuple[str, object]]:
     for name, value in flatten(results["settings"]):
         if value is not None and value != [] and name.partition(".")[0] not in NOT_OF_A_CELL:
             yield name, value

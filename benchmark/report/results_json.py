@@ -1,7 +1,6 @@
 """The content of results.json: what the cells measured, the verdicts on the claims, and what follows from both."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -58,7 +57,7 @@ def results_of(run: Run) -> Results:
     }
 
 
-def _claim(run: Run, claim: Mapping[str, Any]) -> Claim:
+def _claim(run: Run, claim: Mapping[str, object]) -> Claim:
     """A claim of the run, which was valid when it was planned.
 
     Raises InputError where its metric is not loaded now, or the file was changed.

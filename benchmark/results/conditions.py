@@ -1,8 +1,8 @@
 """Under which conditions a run's stages were computed: of other ones the last digits of a training are others."""
 
 from collections import Counter
-from typing import Any
 
+from benchmark.artifacts.values import StageEnvironment
 from benchmark.results.run_folder import Run
 from benchmark.words import plural
 
@@ -23,7 +23,7 @@ def conditions(run: Run) -> list[str]:
     return [f"{what} ({plural(count, 'stage')})" for what, count in counts.most_common()]
 
 
-def _condition(environment: dict[str, Any]) -> str:
+def _condition(environment: StageEnvironment) -> str:
     machine, versions = environment.get("machine", {}), environment.get("versions", {})
     processor = machine.get("gpu") if environment.get("device") == "cuda" else machine.get("cpu")
     return f"PyTorch {versions.get('torch', '?')} on {processor or 'a processor without a name'}"

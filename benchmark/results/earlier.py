@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import NotRequired
 
 from typing_extensions import TypedDict
 
 from benchmark.artifacts.reading import as_kind, read_json
+from benchmark.artifacts.values import NumericsFault
 from benchmark.results.format import FORMAT
-from benchmark.results.run_folder import run_names
+from benchmark.results.run_folder import Settings, run_names
 from vesselgan.errors import InputError
 
-__all__ = ["EarlierCell", "EarlierResults", "EarlierValue", "FoundResults", "find_results"]
+__all__ = ["EarlierCell", "EarlierCheck", "EarlierResults", "EarlierValue", "FoundResults", "find_results"]
 
 
 class EarlierValue(TypedDict):
@@ -36,7 +37,7 @@ class EarlierCell(TypedDict):
     seed: int
     status: str
     error: NotRequired[str | None]
-    recipe_options: NotRequired[dict[str, Any]]
+    recipe_options: NotRequired[dict[str, object]]
     norm: NotRequired[str | None]
     precision: NotRequired[str | None]
     filters: NotRequired[int | None]
@@ -63,15 +64,40 @@ class EarlierClaim(TypedDict):
     must_hold: NotRequired[bool]
 
 
+class EarlierCheck(TypedDict):
+    """A numerics check; without faults where all was right."""
+
+    network: str
+    precision: str
+    faults: NotRequired[list[NumericsFault]]
+
+
+class EarlierMachine(TypedDict, total=False):
+    """What computed."""
+
+    cpu: str
+    gpu: str
+    cores: int
+
+
+class EarlierEnvironment(TypedDict, total=False):
+    """Where numbers come from, and what the numerics checks found there."""
+
+    machine: EarlierMachine
+    commit: str | None
+    dirty: bool | None
+    numerics: list[EarlierCheck]
+
+
 class EarlierResults(TypedDict):
     """What every format has, and what is compared where both sides have it."""
 
     format: NotRequired[int]
     protocol: str
     profile: str
-    data: dict[str, Any]
-    environment: dict[str, Any]
-    settings: dict[str, Any]
+    data: dict[str, object]
+    environment: EarlierEnvironment
+    settings: Settings
     cells: list[EarlierCell]
     subjects: list[EarlierRow]
     claims: list[EarlierClaim]

@@ -11,12 +11,13 @@ cell `family`, `kind`, `trainings`, `memorisation` and `closest`; of a group `do
 files of format 1 also have `leaders`, `reproduce`, `is_running` and `conditions`.
 """
 
-from typing import Any, Literal, NotRequired
+from typing import Literal, NotRequired
 
+from benchmark.artifacts.options import RecipeValue
 from benchmark.artifacts.values import MemorisationValues, PreparedValues, PrivacySpent, ReferenceValues, VesselLabels
 from benchmark.protocol.cells import Kind
 from benchmark.results.judgements import Answer, Best, ClaimResult, Gain, Leader, Part, Realism, UtilityCurve
-from benchmark.results.run_folder import DataFacts, PublishedValue, RunEnvironment, Status
+from benchmark.results.run_folder import DataFacts, PublishedValue, RunEnvironment, Settings, Status
 
 __all__ = [
     "FORMAT",
@@ -117,7 +118,7 @@ class CellResult(Part):
     untrained: str | None
     simulated: bool | None
     recipe: str
-    recipe_options: dict[str, Any]
+    recipe_options: dict[str, RecipeValue]
     status: Status
     error: str | None
     seconds: float
@@ -259,7 +260,7 @@ class Measured(Part):
     is_running: bool  # written while the run goes on: what is unfinished is still to come
     numerics: list[str]  # what the checks in `environment` found, in sentences
     conditions: list[str]  # versions and processors that computed, with numbers of stages; several are no good sign
-    settings: dict[str, Any]  # every option of the profile, see the JSON Schema of protocols
+    settings: Settings
     work_seconds: float
     cells: list[CellResult]
     groups: list[GroupResult]

@@ -3,15 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypeVar
+from typing import Literal, NotRequired, TypeVar
 
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
+from benchmark.artifacts.options import RecipeValue
 from benchmark.artifacts.reading import REMEDY, as_kind, read_json, refuse_changed
 from benchmark.artifacts.roles import Role
 from benchmark.artifacts.store import DamagedStageError, Store
-from benchmark.artifacts.values import NumericsCheck, PreparedValues, StageResult
+from benchmark.artifacts.values import NumericsCheck, PreparedValues, StageEnvironment, StageResult
 from benchmark.environment import Environment
 from vesselgan.errors import InputError
 
@@ -23,7 +24,9 @@ __all__ = [
     "Run",
     "RunEnvironment",
     "RunPlan",
+    "Settings",
     "Status",
+    "UNetSettings",
     "load_run",
     "run_names",
 ]
@@ -40,7 +43,7 @@ class CellFacts(TypedDict):
     label: str
     seed: int
     recipe_name: str
-    recipe: dict[str, Any]
+    recipe: dict[str, RecipeValue]
     variant: str | None
     norm: str | None
     precision: str | None
@@ -78,6 +81,57 @@ class PublishedValue(TypedDict):
     source: str
 
 
+@with_config(ConfigDict(extra="allow", allow_inf_nan=False))
+class SettingsPart(TypedDict):
+    """What a profile says, as far as others read it: the rest is passed on whole."""
+
+
+class ScoreSettings(SettingsPart, total=False):
+    """Of the distances."""
+
+    weights: str | None
+
+
+class AugmentationSettings(SettingsPart, total=False):
+    """Of the U-Nets' patches."""
+
+    flips: list[str]
+    rotation: float
+    gamma: float
+    contrast: float
+    brightness: float
+    noise: float
+
+
+class UNetSettings(SettingsPart, total=False):
+    """Of the U-Nets."""
+
+    steps: int
+    batch: int
+    validate_every: int
+    patience: int
+    ema: float | None
+    threshold: float | Literal["validation"]
+    augmentation: AugmentationSettings | None
+
+
+class Settings(SettingsPart, total=False):
+    """A profile, as far as others read it; every option of it is there, see the JSON Schema of protocols.
+
+    Earlier runs lack options that came later.
+    """
+
+    about: str
+    split: dict[str, int]  # subjects, and the seed
+    patch: list[int]
+    pairs: int
+    threads: int
+    ema: float | None
+    score: ScoreSettings
+    unet: UNetSettings
+    families: dict[str, dict[str, object]]
+
+
 class RunPlan(TypedDict):
     """`run.json`: the protocol as it was resolved for this run."""
 
@@ -88,9 +142,9 @@ class RunPlan(TypedDict):
     only: NotRequired[Literal["costs"] | None]
     data: DataFacts
     device: str
-    settings: dict[str, Any]  # the profile, every option of it
+    settings: Settings
     cells: list[str]
-    claims: list[dict[str, Any]]  # of the protocol's language, see `benchmark.protocol.claim`
+    claims: list[dict[str, object]]  # of the protocol's language, see `benchmark.protocol.claim`
     reference: dict[str, PublishedValue]
 
 
@@ -170,8 +224,7 @@ class Run:
     def subjects(self) -> Mapping[str, int]:
         """Subjects per split as prepared, or as planned where the data stage has not finished."""
         prepared = self.first_values(Role.DATA, PreparedValues)
-        planned: Mapping[str, int] = self.plan["settings"].get("split", {})
-        return prepared["subjects"] if prepared else planned
+        return prepared["subjects"] if prepared else self.plan["settings"].get("split", {})
 
     def status(self, record: CellRecord) -> Status:
         """Of a cell: all of its stages are done, one has failed, or neither."""
@@ -188,7 +241,7 @@ class Run:
                 return f"{role}: {error['message']}"
         return None
 
-    def stage_environment(self, key: str) -> dict[str, Any] | None:
+    def stage_environment(self, key: str) -> StageEnvironment | None:
         """Where a finished stage was computed; None where it is not done, or of a version that did not say."""
         result = self._result(key)
         return result["facts"].get("environment") if result else None

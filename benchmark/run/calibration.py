@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.environment import library_versions, machine
-from benchmark.run.forecast import counted
+from benchmark.run.memory import counted
 from vesselgan.errors import InputError
 from vesselgan.families import Family
 from vesselgan.files import write_text
@@ -128,7 +128,16 @@ def _measured(what: str, family: Family[Any], config: Any, device: str) -> Measu
             torch.cuda.empty_cache()
 
 
-def _made(family: Family[Any], config: Any, device: str, flops: int) -> dict[str, Any]:
+class Made(TypedDict):
+    """What a step took on the device."""
+
+    allocated_bytes: int
+    reserved_bytes: int
+    step_time_ms: float
+    flops_per_s: float | None
+
+
+def _made(family: Family[Any], config: Any, device: str, flops: int) -> Made:
     trainer = family.trainer(config, device)
     real = torch.zeros(config.batch, 2, *config.patch_size, device=device)
     seconds_per_step(trainer, real, 1)

@@ -7,24 +7,21 @@ driver, a library's workspaces and an allocator take on top is known of a calibr
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from typing import Any
 
-from benchmark.artifacts.generators import step_config, trained_config
 from benchmark.artifacts.roles import Role
 from benchmark.artifacts.store import Spec
 from benchmark.plan import Plan
 from benchmark.run.devices import ALIKE, Device, Fit
-from benchmark.run.forecast import MOST_SIZES, counted, disk_bytes
+from benchmark.run.forecast import disk_bytes
+from benchmark.run.memory import MOST_SIZES, counted, measured, of_one_process, stage_memory, trained, unet_cost
 from benchmark.run.widest import Widest, in_full, widest_wgans
 from vesselgan.errors import InputError
 from vesselgan.families import FAMILIES, WGAN, Family
-from vesselgan.networks.last_block import pieces_as_on
-from vesselgan.profiling.step_counter import StepCost, predict_unet_step
+from vesselgan.profiling.step_counter import StepCost
 from vesselgan.settings import PrecisionName
-from vesselgan.training import UNetConfig
 
-__all__ = ["Capacity", "PlannedStep", "calibration_steps", "capacity_of", "stage_memory"]
+__all__ = ["Capacity", "PlannedStep", "calibration_steps", "capacity_of"]
 
 
 @dataclass(frozen=True)
@@ -112,47 +109,18 @@ def calibration_steps(plan: Plan) -> list[tuple[str, Family[Any], Any]]:
     return [(label, family, config) for (family, config), label in found.items()]
 
 
-def stage_memory(plan: Plan, key: str) -> int | None:
-    """Bytes of tensors that a planned stage has on its device at the peak; None for stages without large networks.
-
-    Exact for trainings and `measure`. Making pairs and segmenting take no more than a training step on as many patches,
-    which is what is told of them. What a process and its libraries take comes on top.
-    """
-    spec, device = plan.specs[key], plan.device
-    if spec.stage == "train_gan":
-        family, config, _ = trained_config(spec.options, plan.source.training_patches(plan.profile))
-        return counted(family, family.sized(config), device).peak_bytes
-    if spec.stage == "synthesise":
-        generator = plan.specs[spec.inputs["gan"]]
-        family, config, _ = trained_config(generator.options, plan.source.training_patches(plan.profile))
-        return counted(family, replace(family.sized(config), batch=spec.options["batch"]), device).peak_bytes
-    if spec.stage == "train_unet":
-        return _unet_cost(spec, plan.profile.patch, device, plan.profile.inference.batch).peak_bytes
-    if spec.stage == "evaluate":
-        unet = plan.specs[spec.inputs["unet"]]
-        return _unet_cost(unet, plan.profile.patch, device, spec.options["inference"]["batch"]).peak_bytes
-    if spec.stage == "measure":
-        return _measured_together(spec, device)
-    return None
-
-
 Named = tuple[str, Family[Any], Any]
 
 
 def _generators(plan: Plan) -> list[Named]:
-    """Every generator that is trained or measured, with the label of its cells."""
-    patches = plan.source.training_patches(plan.profile)
+    """Every generator that is trained or measured, as one process computes it, with the label of its cells."""
     if plan.protocol.only == "costs":
         labels = {cell.cell.label for cell in plan.cells}
-        measured = [plan.specs[key] for key in plan.keys_of(Role.MEASURE)]
-        return [
-            (label, *step_config(configuration, spec.options))
-            for spec in measured
-            for label, configuration in spec.options["configurations"].items()
-            if label in labels
-        ]
-    trained = dict.fromkeys((cell.stages[Role.GAN], cell.cell.label) for cell in plan.cells if cell.cell.has_generator)
-    return [(label, *trained_config(plan.specs[key].options, patches)[:2]) for key, label in trained]
+        configurations = [item for key in plan.keys_of(Role.MEASURE) for item in measured(plan.specs[key]).items()]
+        return [(label, *one) for label, one in configurations if label in labels]
+    owners = dict.fromkeys((cell.stages[Role.GAN], cell.cell.label) for cell in plan.cells if cell.cell.has_generator)
+    of_cells = [(label, *trained(plan, plan.specs[key])) for key, label in owners]
+    return [(label, family, of_one_process(config)) for label, family, config in of_cells]
 
 
 def _generator_step(
@@ -164,14 +132,14 @@ def _generator_step(
     generators: Sequence[Named],
 ) -> PlannedStep:
     cost = counted(family, replace(sized, precision=formats[0]), device.kind)
-    trained = [
+    cells = [
         (label, config)
         for label, other, config in generators
         if config.precision in formats and in_full(other, config) == (family, sized)
     ]
-    precision = trained[0][1].precision if trained else formats[0]
+    precision = cells[0][1].precision if cells else formats[0]
     # Trainings of several cells may be of several lengths: the longest is told.
-    steps = max((config.steps for _, config in trained), default=None) if plan.protocol.only != "costs" else None
+    steps = max((config.steps for _, config in cells), default=None) if plan.protocol.only != "costs" else None
     seconds = device.seconds(family, precision, cost.flops) if steps else None
     needed = device.needed(cost, precision)
     return PlannedStep(
@@ -180,8 +148,8 @@ def _generator_step(
         filters=(sized.filters,) if hasattr(sized, "filters") else (),
         batch=sized.batch,
         formats=formats,
-        labels=tuple(dict.fromkeys(label for label, _ in trained)),
-        trainings=len(trained) if steps else 0,
+        labels=tuple(dict.fromkeys(label for label, _ in cells)),
+        trainings=len(cells) if steps else 0,
         steps=steps,
         hours=seconds * steps / 3600 if seconds is not None and steps else None,
         cost=cost,
@@ -193,7 +161,7 @@ def _generator_step(
 def _unet_step(plan: Plan, device: Device, unets: Sequence[Spec]) -> PlannedStep:
     settings = plan.profile.unet
     precision: PrecisionName = getattr(plan.profile.precision, settings.precision)
-    cost = _unet_cost(unets[0], plan.profile.patch, device.kind, 1)
+    cost = unet_cost(unets[0], plan.profile.patch, device.kind)
     seconds = device.seconds(FAMILIES[WGAN.name], precision, cost.flops)
     needed = device.needed(cost, precision)
     return PlannedStep(
@@ -212,36 +180,6 @@ def _unet_step(plan: Plan, device: Device, unets: Sequence[Spec]) -> PlannedStep
     )
 
 
-def _unet_cost(spec: Spec, patch: Sequence[int], device: str, least_batch: int) -> StepCost:
-    unet = spec.options["unet"]
-    return _counted_unet(
-        tuple(unet["filters"]), unet["precision"], max(unet["batch"], least_batch), unet["ema"], tuple(patch), device
-    )
-
-
-@cache
-def _counted_unet(
-    filters: tuple[int, ...],
-    precision: PrecisionName,
-    batch: int,
-    ema: float | None,
-    patch: tuple[int, ...],
-    device: str,
-) -> StepCost:
-    config = UNetConfig(
-        batch=batch, max_steps=1, validate_every=1, seed=0, filters=filters, ema=ema, precision=precision
-    )
-    with pieces_as_on(device):
-        return predict_unet_step(config, patch)
-
-
 def _together(plan: Plan) -> int | None:
     keys = plan.keys_of(Role.MEASURE)
-    return _measured_together(plan.specs[keys[0]], plan.device) if keys else None
-
-
-def _measured_together(spec: Spec, device: str) -> int:
-    """`measure` keeps the weights of all configurations, and makes a step of one of them."""
-    configurations = (step_config(one, spec.options) for one in spec.options["configurations"].values())
-    costs = [counted(family, family.sized(config), device) for family, config in configurations]
-    return sum(cost.state_bytes for cost in costs) + max(cost.peak_bytes - cost.state_bytes for cost in costs)
+    return stage_memory(plan, keys[0]) if keys else None

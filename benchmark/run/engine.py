@@ -10,14 +10,16 @@ from benchmark.environment import Node, choose_device, this_node, usable_cores
 from benchmark.plan import CellPlan, Plan, Resources
 from vesselgan.errors import InputError
 
-__all__ = ["ENGINES", "HERE", "Engine", "Event", "Observer", "Site", "register"]
+__all__ = ["ENGINES", "HERE", "Engine", "Event", "EventKind", "Observer", "Site", "register"]
+
+EventKind = Literal["progress", "notice", "done", "failed", "bad_input", "locked"]
 
 
 @dataclass(frozen=True)
 class Event:
     """What a worker says about the stage that it was given, or an engine of a worker; a `notice` is for the user."""
 
-    kind: Literal["progress", "notice", "done", "failed", "bad_input", "locked"]
+    kind: EventKind
     key: str
     done: int = 0
     total: int = 0

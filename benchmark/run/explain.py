@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from benchmark.artifacts.store import Spec, Store
 from benchmark.plan import Plan
@@ -56,20 +55,20 @@ def _difference(spec: Spec, finished: list[tuple[str, Facts]], store: Store) -> 
     return f"differs from {nearest} in {', '.join(lines)}{more}"
 
 
-def _told(name: str, now: Any, there: Any, store: Store) -> str:
+def _told(name: str, now: object, there: object, store: Store) -> str:
     if name.startswith("input "):
-        state = "" if now is None or store.done(now) else ", to be made first"
+        state = "" if now is None or store.done(str(now)) else ", to be made first"
         return f"{name} ({now}{state}; there {there})"
     values = ["nothing" if value is None else _short(value) for value in (now, there)]
     return f"{name} ({values[0]}; there {values[1]})"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-def _differing(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def _differing(own: Facts, other: Facts) -> list[str]:
     return [name for name in dict.fromkeys((*own, *other)) if own.get(name) != other.get(name)]
 
 
@@ -94,7 +93,7 @@ def _facts(spec: Spec) -> Facts:
     return facts | {f"input {role}": key for role, key in spec.inputs.items()}
 
 
-def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _flat(prefix: str, values: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(f"{prefix}{name}.", value)

@@ -2,37 +2,32 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
 import torch
 
-from benchmark.artifacts.generators import step_config, trained_config
+from benchmark.artifacts.options import MeasureOptions
 from benchmark.artifacts.roles import Role
 from benchmark.artifacts.store import Spec
-from benchmark.plan import Plan, Resources
+from benchmark.plan import Plan
+from benchmark.run.memory import MOST_SIZES, counted, measured, of_one_process, stage_memory, trained
 from vesselgan.families import Family
-from vesselgan.networks.last_block import pieces_as_on
 from vesselgan.profiling.step_counter import StepCost
 from vesselgan.profiling.timing import seconds_per_step
 from vesselgan.training import PrecisionName, choose_precision
 
 __all__ = [
-    "MOST_SIZES",
     "Prediction",
-    "counted",
     "disk_bytes",
     "hours_text",
     "predict",
     "probed",
     "size_text",
-    "weighed",
 ]
 
 PROBE_STEPS, PROBE_SECONDS = 3, 2.5
-CUDA_MIB = 1024.0
-MOST_SIZES = 50  # of generators whose steps are counted: one takes about a second
 
 
 @dataclass(frozen=True)
@@ -89,11 +84,10 @@ def predict(plan: Plan, keys: Collection[str]) -> Prediction:
     """Of the stages `keys` count a step of each generator on fake tensors; scale by the speed of a small real step."""
     torch.set_num_threads(plan.profile.threads)
     specs = {key: plan.specs[key] for key in plan.specs if key in keys}
-    patches = plan.source.training_patches(plan.profile)
-    trainings = {spec.key: trained_config(spec.options, patches)[:2] for spec in _filling(plan, specs, Role.GAN)}
+    trainings = {spec.key: trained(plan, spec) for spec in _filling(plan, specs, Role.GAN)}
     measurements = _filling(plan, specs, Role.MEASURE) if plan.protocol.only == "costs" else []
-    measured = [config for spec in measurements for config in _measured(spec)]
-    sizes = len({(family, family.sized(config)) for family, config in measured or trainings.values()})
+    timed = [config for spec in measurements for config in measured(spec).values()]
+    sizes = len({(family, family.sized(config)) for family, config in timed or trainings.values()})
     if sizes > MOST_SIZES:
         return Prediction(len(trainings), {}, None, None, 0.0, (), stages=len(specs), sizes=sizes)
     if measurements:
@@ -105,39 +99,16 @@ def predict(plan: Plan, keys: Collection[str]) -> Prediction:
             owners.setdefault(cell.stages[Role.GAN], cell.cell.label)
     total_hours, peak = 0.0, 0
     for key, (family, config) in trainings.items():
-        cost = counted(family, family.sized(config), plan.device)
+        cost = counted(family, family.sized(of_one_process(config)), plan.device)
         hours = config.steps * _seconds(cost, *probed(family, config.precision, plan.device)) / 3600
         hours_by_label[owners[key]] = hours
         total_hours += hours
-        peak = max(peak, cost.peak_bytes)
+        peak = max(peak, stage_memory(plan, key) or 0)
     emulated = _emulated((config.precision for _, config in trainings.values()), plan.device)
     disk = disk_bytes(plan, specs) / 2**30
     return Prediction(
         len(trainings), hours_by_label, total_hours, peak / 2**30, disk, emulated=emulated, stages=len(specs)
     )
-
-
-def weighed(plan: Plan, keys: Collection[str]) -> dict[str, Resources]:
-    """What these stages take of a node, with the memory of those that train a generator; each size counted once.
-
-    On a card, what CUDA itself and its libraries keep comes on top.
-    """
-    specs = {key: plan.specs[key] for key in plan.specs if key in keys}
-    patches = plan.source.training_patches(plan.profile)
-    trainings = {spec.key: trained_config(spec.options, patches)[:2] for spec in _filling(plan, specs, Role.GAN)}
-    processes = {key: getattr(config, "processes", 1) for key, (_, config) in trainings.items()}
-    sizes = {
-        key: (family, family.sized(replace(config, batch=config.batch // processes[key])))
-        for key, (family, config) in trainings.items()
-    }
-    if len(set(sizes.values())) > MOST_SIZES:
-        return {}
-    taken = {}
-    for key, size in sizes.items():
-        mib = counted(*size, plan.device).peak_bytes / 2**20
-        memory = mib + CUDA_MIB if plan.device == "cuda" else mib * processes[key]
-        taken[key] = replace(plan.resources[key], memory_mib=memory)
-    return taken
 
 
 def _filling(plan: Plan, specs: Mapping[str, Spec], role: Role) -> list[Spec]:
@@ -147,29 +118,16 @@ def _filling(plan: Plan, specs: Mapping[str, Spec], role: Role) -> list[Spec]:
 
 def _of_measurement(plan: Plan, spec: Spec) -> Prediction:
     """All configurations are in memory together, and take turns."""
-    steps = spec.options["warmup"] + spec.options["rounds"] * spec.options["steps"]
-    seconds, state, working = 0.0, 0, 0
-    configurations = _measured(spec)
+    options = spec.options_as(MeasureOptions)
+    steps = options["warmup"] + options["rounds"] * options["steps"]
+    seconds = 0.0
+    configurations = list(measured(spec).values())
     for family, config in configurations:
         cost = counted(family, family.sized(config), plan.device)
         seconds += steps * _seconds(cost, *probed(family, config.precision, plan.device))
-        state += cost.state_bytes
-        working = max(working, cost.peak_bytes - cost.state_bytes)
     emulated = _emulated((config.precision for _, config in configurations), plan.device)
-    return Prediction(
-        0, {}, seconds / 3600, (state + working) / 2**30, 0.0, emulated=emulated, measured=len(configurations), stages=1
-    )
-
-
-def _measured(spec: Spec) -> list[tuple[Family[Any], Any]]:
-    return [step_config(one, spec.options) for one in spec.options["configurations"].values()]
-
-
-@cache
-def counted(family: Family[Any], config: Any, device: str) -> StepCost:
-    """What a step of a `sized` configuration takes on a `cpu` or `cuda`, which need not be there."""
-    with pieces_as_on(device):
-        return family.step_cost(config)
+    gib = (stage_memory(plan, spec.key) or 0) / 2**30
+    return Prediction(0, {}, seconds / 3600, gib, 0.0, emulated=emulated, measured=len(configurations), stages=1)
 
 
 @cache

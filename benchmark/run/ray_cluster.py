@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypedDict, cast
 
-from benchmark.environment import Node, choose_device, this_node, usable_cores
+from benchmark.environment import Machine, Node, choose_device, this_node, usable_cores
 from benchmark.run.engine import Site
 from benchmark.run.placement import Place
 from vesselgan.errors import InputError
@@ -22,6 +22,26 @@ PROBE_S = 180.0  # that a node may take to say what it is
 CACHE_BYTES = 80 * 2**20  # Ray's for objects, of which there are none: the least that it allows
 # A task that asks for no GPU sees all of them, to tell which they are.
 SEES_ALL = {"env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}}
+
+
+class RayNode(TypedDict):
+    """A node, as Ray tells of it."""
+
+    NodeID: str
+    NodeManagerHostname: str
+    Alive: bool
+    Resources: Mapping[str, float]
+
+
+class NodeAnswer(TypedDict):
+    """What a node says of itself: the fields of `Node`."""
+
+    device: str
+    torch: str
+    machine: Machine
+    libraries: Mapping[str, str]
+    instructions: Sequence[str]
+    others: Sequence[Node]
 
 
 class Cluster:
@@ -153,19 +173,19 @@ def on_node(node_id: str, *, soft: bool = False) -> Any:
     return NodeAffinitySchedulingStrategy(node_id, soft=soft)
 
 
-def computes(node: Mapping[str, Any]) -> bool:
+def computes(node: RayNode) -> bool:
     """Whether a node takes stages: a head node may be there for the driver alone."""
     return float(node["Resources"].get("CPU", 0)) >= 1
 
 
-def place_of(node: Mapping[str, Any], facts: Mapping[str, Any]) -> Place:
+def place_of(node: RayNode, facts: NodeAnswer) -> Place:
     """A node of a cluster, from what Ray says of it and what it says of itself."""
     resources = node["Resources"]
     gpus = int(resources.get("GPU", 0)) if facts["device"] == "cuda" else 0
     return Place(node["NodeID"], _name(node), Node(**facts), int(resources["CPU"]), gpus)
 
 
-def _name(node: Mapping[str, Any]) -> str:
+def _name(node: RayNode) -> str:
     """The machine's name, and enough of the node's to tell several on one machine apart."""
     return f"{node['NodeManagerHostname']}/{node['NodeID'][:6]}"
 
@@ -176,5 +196,5 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _what_it_is(device: str) -> dict[str, Any]:
-    return asdict(this_node(choose_device(device)))
+def _what_it_is(device: str) -> NodeAnswer:
+    return cast(NodeAnswer, asdict(this_node(choose_device(device))))

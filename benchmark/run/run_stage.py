@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmark.artifacts.options import OwnMetrics
 from benchmark.artifacts.store import Spec, Store, environment_for
 from benchmark.environment import environment, machine
 from benchmark.metrics.asking import refuse_unfit
@@ -39,7 +40,7 @@ def run_stage(
     if stage is None or stage.version != spec.version:
         now = f"version {stage.version}" if stage else "unknown"
         raise InputError(f"{key}: planned by version {spec.version} of its stage, which is {now} here; plan it again")
-    refuse_unfit(spec.options.get("metrics", {}))
+    refuse_unfit(spec.options_as(OwnMetrics).get("metrics", {}))
     missing = [need for need in sorted(spec.needs) if not store.done(need)]
     if missing:
         raise InputError(f"{key}: needs {', '.join(missing)} first; run 'stage' on it, or 'run' the protocol")

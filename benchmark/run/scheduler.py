@@ -4,16 +4,17 @@ import json
 import time
 from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from benchmark.artifacts.store import Store, canonical_json
+from benchmark.artifacts.values import CheckFindings
 from benchmark.environment import environment
 from benchmark.plan import CellPlan, Plan
-from benchmark.results.run_folder import DataFacts, RunPlan
+from benchmark.results.run_folder import DataFacts, RunPlan, Settings
 from benchmark.run.engine import Engine, Event, Observer
 from vesselgan.errors import InputError
 from vesselgan.files import text_sha256, write_text
@@ -48,12 +49,12 @@ class Outcome:
         return 2 if self.bad_input else 1 if self.failed else 0
 
 
-def findings(plan: Plan, store: Store) -> dict[str, Mapping[str, Any]]:
+def findings(plan: Plan, store: Store) -> dict[str, CheckFindings]:
     """The values of those numerics checks of a plan that are done, by their keys; `refused` of those that failed."""
-    found: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, CheckFindings] = {}
     for key in plan.checks:
         if result := store.result(key):
-            found[key] = result["values"]
+            found[key] = cast(CheckFindings, result["values"])
         elif error := store.error(key):
             found[key] = {"refused": error["message"]}
     return found
@@ -151,7 +152,7 @@ def _description(plan: Plan) -> RunPlan:
         "only": protocol.only,
         "data": _data(plan),
         "device": plan.device,
-        "settings": plan.profile.model_dump(mode="json"),
+        "settings": cast(Settings, plan.profile.model_dump(mode="json")),
         "cells": [cell_plan.cell.id for cell_plan in plan.cells],
         "claims": [claim.model_dump(mode="json") for claim in protocol.claims],
         "reference": {name: {"value": item.value, "source": item.source} for name, item in protocol.reference.items()},

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.run.devices import ALIKE, TIGHT, Device
-from benchmark.run.forecast import counted
+from benchmark.run.memory import counted
 from vesselgan.families import FAMILIES, WGAN, Family
 from vesselgan.profiling.step_counter import StepCost
 from vesselgan.settings import PrecisionName

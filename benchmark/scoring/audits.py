@@ -1,14 +1,12 @@
 """The audit for memorised patches, in words. Apart from the pictures, so that it is quick to import."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from benchmark.artifacts.values import MemorisationValues
 from benchmark.words import p_words
 
 __all__ = ["audit_sentence"]
 
 
-def audit_sentence(space: str, audit: Mapping[str, Any]) -> str:
+def audit_sentence(space: str, audit: MemorisationValues) -> str:
     """What one audit found, in words."""
     verdict = "more than chance allows: look at the pairs" if audit["memorised"] else "no more than chance allows"
     shared = f" {audit['shared']} unseen real patches are training patches, and left out." if "shared" in audit else ""

@@ -4,15 +4,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import __version__
 from benchmark.environment import environment
-from benchmark.metrics.asking import chosen, default_options
+from benchmark.metrics.asking import Wanted, chosen, default_options
 from benchmark.metrics.registry import REGIONS, every, range_of
+from benchmark.scoring.folder_results import Aggregate, EvaluationResults, SubjectValue
 from benchmark.scoring.masks import mask_rows
 from vesselgan.data.folders import Labels, MaskFile, array_files, read_mask
 from vesselgan.errors import InputError
@@ -45,7 +46,7 @@ class Case:
 class Evaluation:
     """The content of results.json, and the subjects of the lowest and of the highest DSC."""
 
-    results: Mapping[str, Any]
+    results: EvaluationResults
     shown: tuple[Case, ...]
 
 
@@ -113,7 +114,7 @@ def evaluate_folders(
     """
     asked = default_options("subject") | ({"contours": {"neighbours": contours}} if contours else {})
     files = paired_files(truth, prediction, mask)
-    rows: list[dict[str, Any]] = []
+    rows: list[SubjectValue] = []
     worst: Case | None = None
     best: Case | None = None
     problems: list[str] = []
@@ -136,7 +137,7 @@ def evaluate_folders(
     if problems:
         raise InputError("\n".join(problems))
     shown = (worst, best) if worst and best and worst.subject != best.subject else (worst,) if worst else ()
-    results = {
+    results: EvaluationResults = {
         "command": "evaluate",
         "truth": str(truth),
         "prediction": str(prediction),
@@ -181,8 +182,8 @@ def _rows(
     prediction: MaskFile,
     brain: MaskFile | None,
     both_empty: BothEmpty,
-    asked: Mapping[str, Any],
-) -> list[dict[str, Any]]:
+    asked: Wanted,
+) -> list[SubjectValue]:
     """One row per metric and region that can be had, `value` None where it cannot."""
     inside = brain.data if brain else None
     rows = mask_rows(truth.data, prediction.data, inside, truth.spacing_mm, asked)
@@ -197,24 +198,29 @@ def _rows(
     ]
 
 
-def _aggregates(rows: list[dict[str, Any]], asked: Mapping[str, Any], *, has_mask: bool) -> dict[str, Any]:
-    metrics: dict[str, Any] = {}
+def _aggregates(rows: list[SubjectValue], asked: Wanted, *, has_mask: bool) -> dict[str, Aggregate]:
+    metrics: dict[str, Aggregate] = {}
     keys = [metric.key for each in chosen("subject", asked) for metric in each.measurement.metrics]
     for name in [f"{key}/{region}" for region in REGIONS for key in keys]:
         of_metric = [row for row in rows if row["metric"] == name]
-        known = [row for row in of_metric if row["value"] is not None]
+        known = [(row["value"], row["empty"]) for row in of_metric if row["value"] is not None]
         left_out = sum(row["empty"] for row in of_metric if row["value"] is None)
         if known:
-            metrics[name] = mean_with_interval([row["value"] for row in known], "subject", range_of(name))
-            metrics[name]["empty"] = sum(row["empty"] for row in known)
-            metrics[name]["left_out"] = left_out
+            mean = mean_with_interval([value for value, _ in known], "subject", range_of(name))
+            empty = sum(empty for _, empty in known)
+            metrics[name] = cast(Aggregate, {**mean, "empty": empty, "left_out": left_out})
             continue
         if every("subject")[name].metric.unit == "mm" and metrics[f"dsc/{_region(name)}"]["value"] is not None:
             left_out = 0  # it is for want of a voxel's size that nobody has a value
         reason = NO_MASK if _region(name) == INTRACRANIAL and not has_mask else _why_none(name, left_out)
         metrics[name] = {
-            **{"value": None, "n": 0, "ci_low": None, "ci_high": None},
-            **{"empty": left_out, "left_out": left_out, "reason": reason},
+            "value": None,
+            "n": 0,
+            "ci_low": None,
+            "ci_high": None,
+            "empty": left_out,
+            "left_out": left_out,
+            "reason": reason,
         }
     return metrics
 
@@ -238,7 +244,7 @@ def _best(name: str, truth: MaskFile) -> float | None:
     return metric.limits[1] if metric.better == "higher" else 0.0
 
 
-def _case(subject: str, truth: MaskFile, prediction: MaskFile, rows: list[dict[str, Any]]) -> Case | None:
+def _case(subject: str, truth: MaskFile, prediction: MaskFile, rows: list[SubjectValue]) -> Case | None:
     """None where both masks are empty."""
     dsc = next(row["value"] for row in reversed(rows) if row["metric"] == "dsc/all")
     if dsc is None:

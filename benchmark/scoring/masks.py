@@ -1,12 +1,11 @@
 """A predicted mask against the true one, region by region: the rows of a test subject."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.metrics.asking import chosen, values_of
+from benchmark.metrics.asking import Wanted, chosen, values_of
 from benchmark.metrics.given import MaskPair
 from benchmark.metrics.registry import REGIONS
 
@@ -17,7 +16,7 @@ Spacing = tuple[float, float, float]
 
 
 def mask_rows(
-    truth: Mask, prediction: Mask, brain: Mask | None, spacing_mm: Spacing | None, options: Mapping[str, Any]
+    truth: Mask, prediction: Mask, brain: Mask | None, spacing_mm: Spacing | None, options: Wanted
 ) -> Iterator[tuple[str, float | None, bool]]:
     """Metric with region, its value, and whether a mask was empty there, for every metric that `options` choose.
 

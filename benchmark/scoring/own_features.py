@@ -1,6 +1,6 @@
 """Distances between features that a metric brings itself, of fewer patches than the run's network sees."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmark.artifacts.values import OwnFacts
-from benchmark.metrics.asking import Chosen, chosen, refuse_missing
+from benchmark.metrics.asking import Chosen, Wanted, chosen, refuse_missing
 from benchmark.metrics.registry import OwnFeatures
-from benchmark.scoring.patch_sets import FEWEST_SUBJECTS, Distances, distances_between, floor_between_halves
+from benchmark.scoring.patch_sets import FEWEST_SUBJECTS, Distances, Floor, distances_between, floor_between_halves
 from vesselgan.errors import InputError
 
 __all__ = ["FEWEST_ROWS", "OwnMetric", "OwnRows", "own_metrics", "with_floor"]
@@ -68,7 +68,7 @@ class OwnMetric:
         found = distances_between(real.features, generated.features, [self.chosen], real_subjects=subjects, seed=seed)
         return Distances(found.metrics, found.intervals, found.sd_kmeans, [*warnings, *found.warnings], found.curves)
 
-    def floor(self, real: OwnRows, subjects: NDArray[Any], *, count: int, seed: int) -> dict[str, Any] | None:
+    def floor(self, real: OwnRows, subjects: NDArray[Any], *, count: int, seed: int) -> Floor | None:
         """What `floor_of` tells, of this metric; None of too few subjects or patches."""
         if len(np.unique(subjects)) < FEWEST_SUBJECTS or len(real.rows) < 2 * FEWEST_ROWS:
             return None
@@ -80,14 +80,14 @@ class OwnMetric:
         return {row.key: {"samples": count, "extractor": extractor} for row in self.chosen.measurement.metrics}
 
 
-def own_metrics(wanted: Mapping[str, Any]) -> list[OwnMetric]:
+def own_metrics(wanted: Wanted) -> list[OwnMetric]:
     """Those of a stage's options. Raises InputError where one cannot be computed here."""
     refuse_missing(wanted)
     return [OwnMetric(each, each.options) for each in chosen("set", wanted) if isinstance(each.options, OwnFeatures)]
 
 
-def with_floor(floor: Mapping[str, Any], other: Mapping[str, Any] | None) -> dict[str, Any]:
+def with_floor(floor: Floor, other: Floor | None) -> Floor:
     """A floor with the values of another; what it is, the first one says."""
     if other is None:
-        return dict(floor)
-    return {**floor, **{part: {**floor[part], **other[part]} for part in ("metrics", "sd")}}
+        return floor
+    return {**floor, "metrics": floor["metrics"] | other["metrics"], "sd": floor["sd"] | other["sd"]}

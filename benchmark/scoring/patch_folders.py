@@ -4,24 +4,28 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import __version__
 from benchmark.environment import environment
-from benchmark.metrics.asking import default_options, values_of
+from benchmark.metrics.asking import Wanted, default_options, values_of
 from benchmark.metrics.given import Audits
 from benchmark.metrics.registry import names
+from benchmark.scoring.folder_results import FolderFloor, FolderLabels, FolderMemorisation, FolderMetric, ScoreResults
 from benchmark.scoring.given_folders import BATCH, channel_warnings, opened, rows_that_count, shared
 from benchmark.scoring.nearly_empty import LeftOut, left_out_warnings
 from benchmark.scoring.own_features import OwnMetric, OwnRows, own_metrics, with_floor
 from benchmark.scoring.patch_sets import (
     FEWEST_SUBJECTS,
     FLOOR_ROWS,
+    Described,
     Distances,
+    Floor,
     audit_memory,
+    audit_values,
     compare_features,
     compare_labels,
     floor_of,
@@ -63,7 +67,7 @@ class ShownPair:
 class Comparison:
     """The content of results.json, and what the page shows beside it."""
 
-    results: Mapping[str, Any]
+    results: ScoreResults
     distances: Distances
     real: tuple[ShownPair, ...]
     generated: tuple[ShownPair, ...]
@@ -78,6 +82,13 @@ class _Described:
     blocks: NDArray[np.float64]
     rows: NDArray[np.intp]  # of the folder
     shown: tuple[ShownPair, ...]
+
+
+class MetricFacts(TypedDict):
+    """How many patches a metric compares, and by which features."""
+
+    n: int
+    extractor: NotRequired[str]
 
 
 def compare_folders(
@@ -121,7 +132,7 @@ def compare_folders(
     floor = None
     if owners is not None and subjects is not None and len(np.unique(subjects)) >= FEWEST_SUBJECTS:
         floor = floor_of(all_real.features, np.array(owners)[all_real.rows], metrics, count=count, seed=seed)
-    own_facts: dict[str, Any] = {}
+    own_facts: dict[str, MetricFacts] = {}
     for metric in own:
         found, value_of_floor, facts = _own(metric, folders, rows, spacings, seed, report)
         distances, own_facts = distances.and_also(found), own_facts | facts
@@ -129,8 +140,8 @@ def compare_folders(
     label_metrics, labels = _labels(folders, described, metrics, report)
     audits = _audits(folders, described) if training else None
     shares = values_of("audit", audits, metrics) if audits else {}
-    common = {"n": count, "extractor": extractor.name}
-    results = {
+    common: MetricFacts = {"n": count, "extractor": extractor.name}
+    results: ScoreResults = {
         "command": "score",
         "real": str(real),
         "generated": str(generated),
@@ -162,14 +173,14 @@ def compare_folders(
             ),
             **_entries(names("audit"), shares, common, NO_TRAINING),
         },
-        "floor": floor or {"metrics": None, "reason": NO_SUBJECTS},
+        "floor": cast(FolderFloor, floor) if floor else {"metrics": None, "reason": NO_SUBJECTS},
         "labels": labels,
-        "memorisation": audits.described() if audits else {"reason": NO_TRAINING},
+        "memorisation": cast(FolderMemorisation, audit_values(audits)) if audits else {"reason": NO_TRAINING},
         "warnings": [
             *left_out_warnings(left_out),
             *channel_warnings(folders),
             *distances.warnings,
-            *(text for text in (floor or {}).get("warnings", ()) if "floor" in text),
+            *(text for text in (floor["warnings"] if floor else ()) if "floor" in text),
         ],
     }
     closest = _closest(audits, folders, described) if audits else ()
@@ -198,7 +209,7 @@ def _own(
     spacings: Mapping[str, tuple[float, float, float]],
     seed: int,
     report: Report,
-) -> tuple[Distances, dict[str, Any] | None, dict[str, Any]]:
+) -> tuple[Distances, Floor | None, dict[str, MetricFacts]]:
     """What a metric of features of its own finds between the rows that count, its floor, and what they were made of."""
 
     def extracted(option: str, factor: float) -> OwnRows:
@@ -268,8 +279,8 @@ def _projected(image: Images, label: NDArray[np.bool_] | None) -> ShownPair:
 
 
 def _labels(
-    folders: Mapping[str, PatchFolder], described: Mapping[str, _Described], metrics: Mapping[str, Any], report: Report
-) -> tuple[dict[str, float], dict[str, Any]]:
+    folders: Mapping[str, PatchFolder], described: Mapping[str, _Described], metrics: Wanted, report: Report
+) -> tuple[dict[str, float], FolderLabels]:
     pair = ("--real", "--generated")
     missing = [str(folders[option].folder) for option in pair if not folders[option].has_labels]
     if missing:
@@ -283,11 +294,14 @@ def _labels(
             for mask in (() if labels is None else labels)
         )
         statistics.append(label_statistics(masks))
-    return compare_labels(statistics[0], statistics[1], metrics)
+    distances, told = compare_labels(statistics[0], statistics[1], metrics)
+    return distances, cast(FolderLabels, told)
 
 
 def _audits(folders: Mapping[str, PatchFolder], described: Mapping[str, _Described]) -> Audits:
-    sets = {option: {"features": each.features, "blocks": each.blocks} for option, each in described.items()}
+    sets: dict[str, Described] = {
+        option: {"features": each.features, "blocks": each.blocks} for option, each in described.items()
+    }
     try:
         return audit_memory(training=sets["--training"], held_out=sets["--real"], generated=sets["--generated"])
     except SharedSamplesError:
@@ -322,27 +336,29 @@ def _closest(
 
 
 def _distance_entries(
-    distances: Distances, facts: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+    distances: Distances, facts: MetricFacts, own: Mapping[str, MetricFacts]
+) -> dict[str, FolderMetric]:
     """By name; `own` are the facts of those with features of their own, which have others."""
     entries = {}
     for name, value in distances.metrics.items():
         low, high = distances.intervals.get(name, (None, None))
-        entries[name] = {"value": value, "ci_low": low, "ci_high": high, **facts, **own.get(name, {})}
+        entry = cast(FolderMetric, {"value": value, "ci_low": low, "ci_high": high, **facts, **own.get(name, {})})
+        entries[name] = entry
         if low is None:
-            entries[name]["reason"] = f"no interval: {NO_SUBJECTS}"
+            entry["reason"] = f"no interval: {NO_SUBJECTS}"
         if name in distances.sd_kmeans:
-            entries[name]["sd_kmeans"] = distances.sd_kmeans[name]
+            entry["sd_kmeans"] = distances.sd_kmeans[name]
     return entries
 
 
 def _entries(
-    wanted: Sequence[str], values: Mapping[str, float], facts: Mapping[str, Any], reason: str
-) -> dict[str, Any]:
+    wanted: Sequence[str], values: Mapping[str, float], facts: MetricFacts, reason: str
+) -> dict[str, FolderMetric]:
     nothing = {"ci_low": None, "ci_high": None}
-    return {
+    entries = {
         name: {"value": values[name], **facts, **nothing}
         if name in values
         else {"value": None, "n": 0, **nothing, "reason": reason}
         for name in wanted
     }
+    return cast(dict[str, FolderMetric], entries)

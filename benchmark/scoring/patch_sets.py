@@ -1,20 +1,20 @@
 """Features and labels of two sets of patches -> the numbers that are reported of them. Imports no torch."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmark.artifacts.values import finite
-from benchmark.metrics.asking import Chosen, chosen, values_of
+from benchmark.artifacts.values import LabelMeans, MemorisationValues, VesselLabels, finite
+from benchmark.metrics.asking import Chosen, Wanted, chosen, values_of
 from benchmark.metrics.given import Audits, LabelPair
 from benchmark.metrics.prd import with_sets_swapped
 from benchmark.metrics.registry import OwnFeatures
-from vesselgan.metrics import Estimate, FeatureSets, LabelStatistics, SetScores, mirrored
+from vesselgan.metrics import Estimate, FeatureSets, LabelStatistics, MemorisationAudit, SetScores, mirrored
 from vesselgan.metrics import memorisation_audit as audit
 from vesselgan.metrics.distributions import floor_between
 from vesselgan.metrics.feature_sets import feature_sets, halved_subjects, without_interval
@@ -24,8 +24,11 @@ __all__ = [
     "BIASED_MORE",
     "FEWEST_SUBJECTS",
     "FLOOR_ROWS",
+    "AuditValues",
+    "Described",
     "Distances",
     "audit_memory",
+    "audit_values",
     "compare_features",
     "compare_labels",
     "distances_between",
@@ -67,10 +70,40 @@ class Distances:
         )
 
 
+class Described(TypedDict):
+    """A set of patches as an audit sees it: features (N, d), and block means (N, x, y, z)."""
+
+    features: Features
+    blocks: Features
+
+
+class Floor(TypedDict):
+    """Real patches against real ones: each metric, its SD over ways to halve the subjects, and what was done."""
+
+    metrics: dict[str, float]
+    sd: dict[str, float]
+    warnings: list[str]
+    meaning: str
+
+
+class AuditValues(TypedDict):
+    """What both audits found, by the space in which they looked."""
+
+    features: MemorisationValues
+    images: MemorisationValues
+
+
+class ComparedLabels(VesselLabels):
+    """What is told of vessel labels beside their distances; counts by side, `real` and `generated`."""
+
+    without_vessel: dict[str, int]
+    n: dict[str, int]
+
+
 def compare_features(
     real: Features,
     generated: Features,
-    wanted: Mapping[str, Any],
+    wanted: Wanted,
     *,
     real_subjects: ArrayLike | None,
     seed: int,
@@ -116,9 +149,7 @@ def distances_between(
     )
 
 
-def floor_of(
-    features: Features, subjects: ArrayLike, wanted: Mapping[str, Any], *, count: int, seed: int
-) -> dict[str, Any]:
+def floor_of(features: Features, subjects: ArrayLike, wanted: Wanted, *, count: int, seed: int) -> Floor:
     """Real against real, other subjects: mean and SD of each wanted metric over splits of the subjects in halves.
 
     Those of features of their own are not among them.
@@ -128,7 +159,7 @@ def floor_of(
 
 def floor_between_halves(
     features: Features, subjects: ArrayLike, metrics: Sequence[Chosen], *, count: int, seed: int
-) -> dict[str, Any]:
+) -> Floor:
     """What `floor_of` does, of these metrics."""
     halves = halved_subjects(features, subjects, splits=FLOOR_SPLITS, count=count, seed=seed)
     floor = floor_between(halves, lambda split: [_scores(each, split) for each in metrics], subjects)
@@ -141,7 +172,7 @@ def floor_between_halves(
     }
 
 
-def _of_the_network(wanted: Mapping[str, Any]) -> list[Chosen]:
+def _of_the_network(wanted: Wanted) -> list[Chosen]:
     return [each for each in chosen("set", wanted) if not isinstance(each.options, OwnFeatures)]
 
 
@@ -162,11 +193,11 @@ def _scores(metric: Chosen, sets: FeatureSets) -> SetScores:
 
 
 def compare_labels(
-    real: LabelStatistics, generated: LabelStatistics, wanted: Mapping[str, Any]
-) -> tuple[dict[str, float], dict[str, Any]]:
+    real: LabelStatistics, generated: LabelStatistics, wanted: Wanted
+) -> tuple[dict[str, float], ComparedLabels]:
     """Distances by metric name, and what is told beside them; undefined radii are left out."""
     labels = LabelPair(real, generated)
-    means = {
+    means: dict[str, LabelMeans] = {
         name: {"real": finite(distance.real_mean), "generated": finite(distance.generated_mean)}
         for name, distance in labels.distances.items()
     }
@@ -179,8 +210,8 @@ def compare_labels(
     }
 
 
-def audit_memory(*, training: Mapping[str, Any], held_out: Mapping[str, Any], generated: Mapping[str, Any]) -> Audits:
-    """Both audits; each set has `features` (N, d) and `blocks` (N, x, y, z), the patches' block means.
+def audit_memory(*, training: Described, held_out: Described, generated: Described) -> Audits:
+    """Both audits.
 
     In image space each patch has mean 0 and SD 1 first. Raises SharedSamplesError where held-out patches are training
     patches.
@@ -203,6 +234,16 @@ def audit_memory(*, training: Mapping[str, Any], held_out: Mapping[str, Any], ge
             pairs=CLOSEST_PAIRS,
         ),
     )
+
+
+def audit_values(audits: Audits) -> AuditValues:
+    """For JSON, without the pairs; `shared` only where there is such a sample."""
+    return {"features": _audit_value(audits.features), "images": _audit_value(audits.images)}
+
+
+def _audit_value(audit: MemorisationAudit) -> MemorisationValues:
+    told = {name: value for name, value in asdict(audit).items() if name not in ("pairs", "shared")}
+    return cast(MemorisationValues, told | ({"shared": audit.shared} if audit.shared else {}))
 
 
 def standardised(blocks: Features) -> Features:

@@ -33,7 +33,7 @@ class Stage:
     """One kind of work."""
 
     name: str
-    run: Callable[[Context], Mapping[str, Any]]
+    run: Callable[[Context[Any]], Mapping[str, object]]  # each with options of its own
     modules: tuple[str, ...]
 
     @property

@@ -6,10 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar, cast
 
+from benchmark.artifacts.options import RecipeValue, Runtime
+from benchmark.artifacts.reading import Step
 from benchmark.artifacts.values import finite
 from vesselgan.errors import InputError
 from vesselgan.recipe import Recipe, resolve_recipe
@@ -19,15 +21,16 @@ __all__ = ["Context", "rejected_steps", "sound_checkpoint", "step_record", "thro
 LOGGER = logging.getLogger("vesselgan.stages")
 
 REPORT_EVERY_S = 0.2
+S = TypeVar("S", bound=Mapping[str, object])
 
 
 @dataclass(frozen=True)
-class Context:
-    """One stage's options, the folders of the stages that it needs, and its own folder."""
+class Context(Generic[S]):
+    """One stage's options (see `benchmark.artifacts.options`), the folders of the stages it needs, and its own."""
 
-    options: Mapping[str, Any]
+    options: S
     inputs: Mapping[str, Path]
-    runtime: Mapping[str, Any]
+    runtime: Runtime
     where: Mapping[str, str]
     folder: Path
     progress: Callable[[int, int, str], None]
@@ -40,7 +43,7 @@ class Context:
     @property
     def recipe(self) -> Recipe:
         """The deviations that this stage reads; the others do not matter to it."""
-        return resolve_recipe("corrected", self.options["recipe"])
+        return resolve_recipe("corrected", cast(Mapping[str, RecipeValue], self.options["recipe"]))
 
     def set_threads(self) -> None:
         """Give torch the threads that the stage's key was made with, and the order in which it computes."""
@@ -111,7 +114,7 @@ def step_record(path: Path) -> Iterator[Callable[[int, Mapping[str, float]], Non
         yield record
 
 
-def rejected_steps(steps: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+def rejected_steps(steps: Iterable[Step]) -> dict[str, int]:
     """How many steps of a record were not applied, by what was wrong with them; steps of earlier versions count not."""
     from vesselgan.training import Outcome
 
@@ -121,11 +124,3 @@ def rejected_steps(steps: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         "absurd": counts[Outcome.ABSURD],
         "loss scale": counts[Outcome.LOSS_SCALE],
     }
-
-
-def dataclass_from(kind: type[Any], options: Mapping[str, Any]) -> Any:
-    """An options dataclass from JSON: lists become tuples, unknown names are an error."""
-    known = {field.name for field in fields(kind)}
-    if unknown := set(options) - known:
-        raise TypeError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()})

@@ -1,15 +1,17 @@
 """Whole-volume segmentation of validation and test subjects, scored per subject."""
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.artifacts.error_maps import save_maps
+from benchmark.artifacts.options import EvaluateOptions
 from benchmark.artifacts.values import EvaluationValues
+from benchmark.metrics.asking import Wanted
 from benchmark.scoring.masks import mask_rows
 from benchmark.stages.context import Context
 from benchmark.stages.train_unet import open_unet, scaled_volume
@@ -17,7 +19,7 @@ from vesselgan.data import StoredSubject, open_store
 from vesselgan.inference import segment_volume
 from vesselgan.training import choose_precision
 
-__all__ = ["SPLITS", "ScoreRow", "evaluate", "metrics_of", "score_rows", "write_scores"]
+__all__ = ["SPLITS", "ScoreRow", "evaluate", "score_rows", "write_scores"]
 
 SPLITS = ("validation", "test")
 
@@ -32,7 +34,7 @@ class ScoreRow(TypedDict):
     empty: int
 
 
-def evaluate(context: Context) -> EvaluationValues:
+def evaluate(context: Context[EvaluateOptions]) -> EvaluationValues:
     """Write `subjects.csv` (one row per subject and metric) and the maps of the test subjects, see `save_maps`.
 
     Distances are in voxels and in millimetres. Where truth or prediction is empty, the row is marked; where both
@@ -50,7 +52,7 @@ def evaluate(context: Context) -> EvaluationValues:
         image = scaled_volume(store, subject, context.recipe.intensity_scaling)
         probability = segment_volume(unet, image, context.options["patch"], precision=precision, **inference)
         prediction, truth = probability > facts["threshold"], np.asarray(store.label(subject.key))
-        rows += score_rows(subject, truth, prediction, store.mask(subject.key), metrics_of(context))
+        rows += score_rows(subject, truth, prediction, store.mask(subject.key), context.options.get("metrics", {}))
         if subject.split == "test":
             affine, placement = np.asarray(subject.affine), store.placement(subject.key)
             save_maps(context.folder, subject.key, truth, prediction, affine, subject.spacing_mm, placement)
@@ -66,18 +68,12 @@ def write_scores(folder: Path, rows: Iterable[ScoreRow]) -> None:
         writer.writerows(rows)
 
 
-def metrics_of(context: Context) -> Mapping[str, Any]:
-    """What the stage's options say of metrics: only somebody's own are named there, the built-in ones always are."""
-    named: Mapping[str, Any] = context.options.get("metrics", {})
-    return named
-
-
 def score_rows(
     subject: StoredSubject,
     truth: NDArray[np.bool_],
     prediction: NDArray[np.bool_],
     mask: NDArray[np.bool_] | None,
-    metrics: Mapping[str, Any],
+    metrics: Wanted,
 ) -> list[ScoreRow]:
     """Every metric of one prediction (X, Y, Z) in every region; without mask, empty values inside the brain."""
     return [

@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.artifacts.error_maps import save_maps
+from benchmark.artifacts.options import OwnMetrics
 from benchmark.artifacts.values import EvaluationValues
+from benchmark.metrics.asking import Wanted
 from benchmark.stages.context import Context
-from benchmark.stages.evaluate import SPLITS, ScoreRow, metrics_of, score_rows, write_scores
+from benchmark.stages.evaluate import SPLITS, ScoreRow, score_rows, write_scores
 from benchmark.stages.train_unet import scaled_volume
 from vesselgan.data import StoredSubject, VolumeStore, open_store
 from vesselgan.untrained import UntrainedRule, segment
@@ -22,7 +23,7 @@ INTRACRANIAL = "intracranial"
 NO_RULE = "no training subject has vessels inside a brain mask, so there is no rule for them"
 
 
-def evaluate_untrained(context: Context) -> EvaluationValues:
+def evaluate_untrained(context: Context[OwnMetrics]) -> EvaluationValues:
     """Write `subjects.csv` and the maps of the test subjects, as `evaluate` does.
 
     Each region has a rule of its own, and is scored on what that rule marks. The maps are of the rule for all vessels.
@@ -37,7 +38,7 @@ def evaluate_untrained(context: Context) -> EvaluationValues:
         context.progress(index, len(subjects), "volumes segmented")
         image, truth = scaled_volume(store, subject, "volume"), np.asarray(store.label(subject.key))
         marked = {region: segment(rule, image, spacing_mm=subject.spacing_mm) for region, rule in rules.items()}
-        rows += _rows(store, subject, truth, marked, metrics_of(context))
+        rows += _rows(store, subject, truth, marked, context.options.get("metrics", {}))
         if subject.split == "test":
             affine, placement = np.asarray(subject.affine), store.placement(subject.key)
             save_maps(context.folder, subject.key, truth, marked["all"], affine, subject.spacing_mm, placement)
@@ -47,7 +48,7 @@ def evaluate_untrained(context: Context) -> EvaluationValues:
 
 
 def _rows(
-    store: VolumeStore, subject: StoredSubject, truth: Mask, marked: Mapping[str, Mask], metrics: Mapping[str, Any]
+    store: VolumeStore, subject: StoredSubject, truth: Mask, marked: Mapping[str, Mask], metrics: Wanted
 ) -> list[ScoreRow]:
     """Each region's rows from the prediction of its own rule."""
     mask = store.mask(subject.key) if INTRACRANIAL in marked else None

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TypedDict
 
+from benchmark.artifacts.options import FitOptions
 from benchmark.stages.context import Context
 from benchmark.stages.train_unet import scaled_volume
 from vesselgan.data import StoredSubject, VolumeStore, open_store
@@ -12,7 +13,13 @@ from vesselgan.untrained import LabelledVolume, default_scales_mm, fit
 __all__ = ["fit_untrained"]
 
 
-def fit_untrained(context: Context) -> dict[str, Any]:
+class FittedRules(TypedDict):
+    """Region -> its rule, as `UntrainedRule.to_dict` tells it."""
+
+    rules: dict[str, dict[str, object]]
+
+
+def fit_untrained(context: Context[FitOptions]) -> FittedRules:
     """Write `rules.json`: region -> the rule of the option `method` that is best on the training subjects.
 
     Volumes are scaled as wholes (`robust_range`), whatever the recipe gives networks. Without brain masks there is no

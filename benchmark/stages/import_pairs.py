@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from benchmark.artifacts.options import ImportOptions
 from benchmark.artifacts.pairs import describe_pairs, encoded
 from benchmark.artifacts.values import PairsValues
 from benchmark.stages.context import Context, throttled
@@ -16,7 +17,7 @@ __all__ = ["import_pairs"]
 BATCH = 16
 
 
-def import_pairs(context: Context) -> PairsValues:
+def import_pairs(context: Context[ImportOptions]) -> PairsValues:
     """Write `images.npy`, `labels.npy` and `shown.npz` as `synthesise` does; intensities get one scale per folder.
 
     The pairs lie in a random order, as synthetic ones do: whoever takes the first of them takes a fair sample, where a
@@ -25,9 +26,8 @@ def import_pairs(context: Context) -> PairsValues:
     """
     folder = Path(context.where["folder"])
     intensities = context.options["intensities"]
-    patches = open_patches(
-        folder, "external:", labelled=True, intensity_range=None if intensities is None else tuple(intensities)
-    )
+    ends = None if intensities is None else (intensities[0], intensities[1])
+    patches = open_patches(folder, "external:", labelled=True, intensity_range=ends)
     wanted = tuple(context.options["patch"])
     if patches.shape != wanted:
         raise InputError(

@@ -1,12 +1,14 @@
 """Step time and memory of every configuration, interleaved, alone on the machine."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import torch
 
 from benchmark.artifacts.generators import step_config
+from benchmark.artifacts.options import MeasureOptions, StepOptions
+from benchmark.artifacts.values import MeasureValues
 from benchmark.stages.context import Context
 from vesselgan.profiling.machine_load import OtherLoad, why_not_steady
 from vesselgan.profiling.step_counter import MEMORY_DEFINITION, Trainer
@@ -17,7 +19,7 @@ __all__ = ["measure"]
 ATTEMPTS = 3
 
 
-def measure(context: Context) -> dict[str, Any]:
+def measure(context: Context[MeasureOptions]) -> MeasureValues:
     """Time `steps` full training steps of each configuration in turn, `rounds` times, and count its peak memory.
 
     In each round the order turns by one place, so that none always follows the same neighbour; a value is the mean of
@@ -54,6 +56,13 @@ def measure(context: Context) -> dict[str, Any]:
     }
 
 
+class Memory(TypedDict):
+    """Of a step, at its peak."""
+
+    peak_memory_mib: float
+    peak_reserved_mib: NotRequired[float]
+
+
 class _Rounds(NamedTuple):
     """Times of the configurations' rounds, why some say nothing, and the cores that others used meanwhile."""
 
@@ -63,7 +72,7 @@ class _Rounds(NamedTuple):
 
 
 def _rounds(
-    context: Context,
+    context: Context[MeasureOptions],
     trainers: Mapping[str, Trainer],
     batches: Mapping[str, torch.Tensor],
     threads: int,
@@ -82,7 +91,7 @@ def _rounds(
     return _Rounds(times_ms, {name: why_not_steady(times, cores, threads) for name, times in times_ms.items()}, cores)
 
 
-def _trainer(context: Context, configuration: Mapping[str, Any]) -> tuple[Trainer, torch.Tensor]:
+def _trainer(context: Context[MeasureOptions], configuration: StepOptions) -> tuple[Trainer, torch.Tensor]:
     """What makes the steps of a configuration, and pairs of noise to make them on."""
     family, config = step_config(configuration, context.options)
     trainer = family.trainer(config, context.device)
@@ -90,12 +99,12 @@ def _trainer(context: Context, configuration: Mapping[str, Any]) -> tuple[Traine
     return trainer, torch.from_numpy(pairs).to(trainer.device)
 
 
-def _memory(context: Context, configuration: Mapping[str, Any]) -> dict[str, float]:
+def _memory(context: Context[MeasureOptions], configuration: StepOptions) -> Memory:
     trainer, real = _trainer(context, configuration)
     trainer.step(real)  # makes gradients and the optimisers' state
     with peak_tensor_bytes(trainer, real) as peak:
         trainer.step(real)
-    memory = {"peak_memory_mib": peak() / 2**20}
+    memory: Memory = {"peak_memory_mib": peak() / 2**20}
     if context.device == "cuda":
         memory["peak_reserved_mib"] = torch.cuda.max_memory_reserved() / 2**20
     return memory

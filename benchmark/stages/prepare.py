@@ -1,17 +1,17 @@
 """Subjects -> a store of volumes and patch corners."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from benchmark.artifacts.options import PrepareOptions, Reading
 from benchmark.artifacts.values import PreparedValues
-from benchmark.stages.context import Context, dataclass_from
+from benchmark.stages.context import Context
 from vesselgan.data import (
     Layout,
     LoadedSubject,
@@ -25,11 +25,12 @@ from vesselgan.data import (
     write_store,
 )
 from vesselgan.errors import InputError
+from vesselgan.settings import from_options
 
 __all__ = ["prepare"]
 
 
-def prepare(context: Context) -> PreparedValues:
+def prepare(context: Context[PrepareOptions]) -> PreparedValues:
     """Read or make every subject once and write the store; values describe the data."""
     options = context.options
     compute = options.get("brain_mask", "dataset") == "compute"
@@ -69,7 +70,7 @@ def _with_mask(computed: list[str], subject: LoadedSubject) -> LoadedSubject:
     return replace(subject, mask=mask)
 
 
-def _subjects(context: Context, total: int) -> Iterator[LoadedSubject]:
+def _subjects(context: Context[PrepareOptions], total: int) -> Iterator[LoadedSubject]:
     source = context.options["source"]
     if "phantom" in source:
         phantom = source["phantom"]
@@ -81,7 +82,7 @@ def _subjects(context: Context, total: int) -> Iterator[LoadedSubject]:
     else:
         wanted = {key for keys in context.options["split"].values() for key in keys}
         folder = Path(context.where["folder"])
-        files = find_subjects(folder, dataclass_from(Layout, json.loads(context.where["layout"])))
+        files = find_subjects(folder, from_options(Layout, json.loads(context.where["layout"])))
         if context.recipe.pairing == "listing_order":
             files = pair_by_listing(files, folder)
         subjects = _loaded([subject for subject in files if subject.key in wanted], source.get("reading", {}))
@@ -92,7 +93,7 @@ def _subjects(context: Context, total: int) -> Iterator[LoadedSubject]:
         del subject  # or it would stay in memory while the next one is made
 
 
-def _loaded(files: Sequence[Subject], reading: Mapping[str, Any]) -> Iterator[LoadedSubject]:
+def _loaded(files: Sequence[Subject], reading: Reading) -> Iterator[LoadedSubject]:
     """Load one subject after another. All that are bad are told at the end, in one InputError of a line each."""
     problems = []
     for subject in files:

@@ -1,14 +1,15 @@
 """Distances between real and synthetic patches, and between real and real as their floor; labels; memorisation."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.artifacts.options import ScoreOptions
 from benchmark.artifacts.pairs import decoded
-from benchmark.artifacts.values import OwnFacts
+from benchmark.artifacts.values import OwnFacts, ScoreFacts
 from benchmark.metrics.asking import values_of
 from benchmark.metrics.given import Audits
 from benchmark.scoring.nearly_empty import LeftOut, left_out_warnings
@@ -16,8 +17,13 @@ from benchmark.scoring.own_features import FEWEST_ROWS, OwnMetric, OwnRows, own_
 from benchmark.scoring.patch_sets import (
     FEWEST_SUBJECTS,
     FLOOR_ROWS,
+    AuditValues,
+    ComparedLabels,
+    Described,
     Distances,
+    Floor,
     audit_memory,
+    audit_values,
     compare_features,
     compare_labels,
     floor_of,
@@ -37,7 +43,32 @@ BATCH = 16
 HELD_OUT = ("validation", "test")
 
 
-def reference(context: Context) -> dict[str, Any]:
+class ExtractorFacts(ScoreFacts):
+    """What distances were computed with."""
+
+    extractor_version: int
+    weights_sha256: str
+
+
+class Reference(Floor):
+    """The values of `reference`."""
+
+    facts: ExtractorFacts
+
+
+class Scored(TypedDict):
+    """The values of `score`."""
+
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    sd_kmeans: dict[str, float]
+    warnings: list[str]
+    facts: ExtractorFacts
+    labels: ComparedLabels | None
+    memorisation: AuditValues
+
+
+def reference(context: Context[ScoreOptions]) -> Reference:
     """Write what all generators of a run are compared with, once; the values are the floor, real against real.
 
     `train.npz` and `held_out.npz` hold, for each real patch of those subjects, its row of the patch table, subject,
@@ -105,17 +136,17 @@ def reference(context: Context) -> dict[str, Any]:
         }
     for metric in own_metrics(metrics):
         floor = _own_reference(metric, real, drawn[kind], floor, context)
-    floor["warnings"] = [*left_out_warnings(left_out), *floor["warnings"]]
-    return floor | {"facts": _facts(extractor, wanted, kind)}
+    warnings = [*left_out_warnings(left_out), *floor["warnings"]]
+    return {**floor, "warnings": warnings, "facts": _facts(extractor, wanted, kind)}
 
 
 def _own_reference(
     metric: OwnMetric,
     real: Mapping[str, Mapping[str, NDArray[Any]]],
     drawn: NDArray[np.intp],
-    floor: dict[str, Any],
-    context: Context,
-) -> dict[str, Any]:
+    floor: Floor,
+    context: Context[ScoreOptions],
+) -> Floor:
     """Keep what scores of this metric are compared with; the floor, with its value.
 
     `drawn` are rows of the reference set. Others are read for the floor alone, more than it needs: halves of the
@@ -148,11 +179,11 @@ def _own_reference(
     found = metric.floor(both, np.concatenate(subjects), count=len(ours.rows), seed=seed)
     if found is None:
         apart = metric.distances(ours, theirs, subjects=subjects[0], seed=seed)
-        found = {"metrics": apart.metrics, "sd": {}}
+        found = {"metrics": apart.metrics, "sd": {}, "warnings": [], "meaning": ""}
     return with_floor(floor, found)
 
 
-def score(context: Context) -> dict[str, Any]:
+def score(context: Context[ScoreOptions]) -> Scored:
     """Compare synthetic pairs with the reference: distances, labels, and how near they lie to the training patches.
 
     `prd.npz` holds the curve of each k-means run, `closest.npz` the synthetic patches nearest to a training patch.
@@ -192,24 +223,29 @@ def score(context: Context) -> dict[str, Any]:
         distances, own_facts = distances.and_also(found), own_facts | facts
     np.savez(context.folder / "prd.npz", allow_pickle=False, **distances.curves)
     label_metrics: dict[str, float] = {}
-    label_facts: dict[str, Any] | None = None
+    label_facts: ComparedLabels | None = None
     if context.recipe.label_metrics == "scored":
         label_metrics, label_facts = compare_labels(
             load_label_statistics(folder / "labels.npz"), label_statistics(labels[:looked_at]), metrics
         )
     audits = audit_memory(
-        training=real["train"], held_out=real["held_out"], generated={"features": features, "blocks": blocks}
+        training=_audited(real["train"]),
+        held_out=_audited(real["held_out"]),
+        generated={"features": features, "blocks": blocks},
     )
     store = open_store(context.inputs["data"] / "store")
     _save_closest(context.folder / "closest.npz", audits, (images, rows), real["train"]["indices"], store, context)
+    told = _facts(extractor, count, context.recipe.reference)
+    if own_facts:
+        told["own"] = own_facts
     return {
         "metrics": {**distances.metrics, **label_metrics, **values_of("audit", audits, metrics)},
         "intervals": distances.intervals,
         "sd_kmeans": distances.sd_kmeans,
         "warnings": [*warnings, *distances.warnings],
-        "facts": _facts(extractor, count, context.recipe.reference) | ({"own": own_facts} if own_facts else {}),
+        "facts": told,
         "labels": label_facts,
-        "memorisation": audits.described(),
+        "memorisation": audit_values(audits),
     }
 
 
@@ -218,7 +254,7 @@ def _own_distances(
     images: NDArray[np.int16],
     rows: NDArray[np.intp],
     subjects: NDArray[Any],
-    context: Context,
+    context: Context[ScoreOptions],
 ) -> tuple[Distances, dict[str, OwnFacts]]:
     """Of some of the rows that count, to what `reference` kept; subjects are those of all real rows."""
     with np.load(context.inputs["reference"] / f"features-{metric.name}.npz") as kept:
@@ -238,13 +274,17 @@ def _own_distances(
     return found, metric.facts(count, spacing_mm)
 
 
+def _audited(arrays: Mapping[str, NDArray[np.float64]]) -> Described:
+    return {"features": arrays["features"], "blocks": arrays["blocks"]}
+
+
 def _save_closest(
     path: Path,
     audits: Audits,
     generated: tuple[NDArray[np.int16], NDArray[np.intp]],
     training: NDArray[np.intp],
     store: VolumeStore,
-    context: Context,
+    context: Context[ScoreOptions],
 ) -> None:
     """The closest pairs of the audit in image space, each with its training patch, mirrored as it was found.
 
@@ -263,14 +303,14 @@ def _save_closest(
     )
 
 
-def _extractor(context: Context) -> Extractor:
+def _extractor(context: Context[ScoreOptions]) -> Extractor:
     noise = context.recipe.feature_noise
     if context.options["extractor"] == "medicalnet":
         return medicalnet(Path(context.where["weights"]), noise=noise, device=context.device)
     return random_resnet10(noise=noise, device=context.device)
 
 
-def _facts(extractor: Extractor, samples: int, kind: str) -> dict[str, Any]:
+def _facts(extractor: Extractor, samples: int, kind: str) -> ExtractorFacts:
     return {
         "samples": samples,
         "extractor": extractor.name,
@@ -281,7 +321,7 @@ def _facts(extractor: Extractor, samples: int, kind: str) -> dict[str, Any]:
 
 
 def _described(
-    extractor: Extractor, batches: Iterable[Images], context: Context
+    extractor: Extractor, batches: Iterable[Images], context: Context[ScoreOptions]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Features and block means of the same patches, which pass by once, and which of them count."""
     blocks: list[NDArray[np.float64]] = []
@@ -298,12 +338,12 @@ def _described(
     return features, np.concatenate(blocks), np.concatenate(counted)
 
 
-def _real_batches(store: VolumeStore, indices: NDArray[np.intp], context: Context) -> Iterator[Images]:
+def _real_batches(store: VolumeStore, indices: NDArray[np.intp], context: Context[ScoreOptions]) -> Iterator[Images]:
     for start in range(0, len(indices), BATCH):
         yield store.cut_pairs(indices[start : start + BATCH], context.recipe.intensity_scaling)[0]
 
 
-def _synthetic_batches(images: NDArray[np.int16], report: Any) -> Iterator[Images]:
+def _synthetic_batches(images: NDArray[np.int16], report: Callable[[int], None]) -> Iterator[Images]:
     for start in range(0, len(images), BATCH):
         yield decoded(images[start : start + BATCH])
         report(min(start + BATCH, len(images)))

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from benchmark.artifacts.generators import kept_folder, load_generator
+from benchmark.artifacts.options import SynthesiseOptions
 from benchmark.artifacts.pairs import describe_pairs, encoded
 from benchmark.artifacts.values import PairsValues
 from benchmark.stages.context import Context, throttled
@@ -11,7 +12,7 @@ from benchmark.stages.context import Context, throttled
 __all__ = ["synthesise_pairs"]
 
 
-def synthesise_pairs(context: Context) -> PairsValues:
+def synthesise_pairs(context: Context[SynthesiseOptions]) -> PairsValues:
     """Write `images.npy` (N, X, Y, Z) int16, `encoded`, `labels.npy` bool, and some pairs to be shown.
 
     With the option `at`, they are of the generator as it was after that share of its training.

@@ -1,12 +1,13 @@
 """Training of a generator on real pairs."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from benchmark.artifacts.generators import FACTS, kept_folder, save_generator, trained_config
-from benchmark.artifacts.reading import read_steps
+from benchmark.artifacts.options import TrainGANOptions
+from benchmark.artifacts.reading import Step, read_steps
 from benchmark.stages.context import Context, rejected_steps, sound_checkpoint, step_record, throttled
 from benchmark.stages.training_course import CourseRecorder
 from vesselgan.data import open_store
@@ -19,7 +20,7 @@ __all__ = ["train"]
 BOOKKEEPING = ("step", "loss_scale", "outcome", "score_train", "score_held_out", "score_gap")
 
 
-def train(context: Context) -> dict[str, Any]:
+def train(context: Context[TrainGANOptions]) -> Mapping[str, object]:
     """Train one generator; writes `generator.safetensors`, `generator.json`, `steps.jsonl` and `course.npz`.
 
     The generator as it was after each of the shares in the option `kept` is written to `at/SHARE/`.
@@ -69,13 +70,20 @@ def train(context: Context) -> dict[str, Any]:
     }
 
 
-def _course(family: Family[Any], config: Any, shares: Mapping[int, float]) -> dict[str, Any]:
+class Course(TypedDict):
+    """Of a generator that was kept on its way."""
+
+    kept: dict[str, int]
+    step_flops: int
+
+
+def _course(family: Family[Any], config: Any, shares: Mapping[int, float]) -> Course:
     """After which steps the generator was kept, and what each step took, counted on fake tensors."""
     flops = family.step_cost(family.sized(config)).flops
     return {"kept": {f"{share:g}": steps for steps, share in shares.items()}, "step_flops": flops}
 
 
-def _means(steps: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
+def _means(steps: Iterable[Step]) -> dict[str, float | None]:
     """The mean of each loss, without values that were no numbers; None where there are none."""
     known: dict[str, list[float]] = {}
     for step in steps:

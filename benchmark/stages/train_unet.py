@@ -3,9 +3,9 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmark.artifacts.options import TrainUNetOptions
 from benchmark.artifacts.pairs import decoded
 from benchmark.artifacts.reading import read_steps
-from benchmark.artifacts.values import finite
-from benchmark.stages.context import Context, dataclass_from, rejected_steps, sound_checkpoint, step_record, throttled
+from benchmark.artifacts.values import UNetValues, finite
+from benchmark.stages.context import Context, rejected_steps, sound_checkpoint, step_record, throttled
 from vesselgan.data import (
     Augmentation,
     EpochSampler,
@@ -33,9 +34,10 @@ from vesselgan.inference import segment_volume
 from vesselgan.metrics import dice
 from vesselgan.networks import UNet
 from vesselgan.recipe import Recipe
+from vesselgan.settings import PrecisionName, from_options
 from vesselgan.training import Precision, UNetConfig, choose_precision, train_unet
 
-__all__ = ["best_threshold", "open_unet", "scaled", "scaled_volume", "train", "volume_loss"]
+__all__ = ["UNetFacts", "best_threshold", "open_unet", "scaled", "scaled_volume", "train", "volume_loss"]
 
 Batch = tuple[Tensor, Tensor]
 CHECKPOINT_EVERY_S = 30.0
@@ -44,7 +46,27 @@ GREY_LEVELS = 255  # to which the paper's code stretches each synthetic patch
 THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.1, 0.9, 0.05, 0.95, 0.02, 0.98)
 
 
-def train(context: Context) -> dict[str, Any]:
+class UNetFacts(TypedDict):
+    """`unet.json`: what it takes to use the network, and what it learned from."""
+
+    filters: Sequence[int]
+    dropout: float
+    precision: PrecisionName
+    patch: Sequence[int]
+    intensity_scaling: str
+    spacing_mm: Sequence[float]  # the median of the training subjects
+    trained_on: dict[str, int]
+    threshold: float  # of the probability of vessel
+
+
+class TrainedUNet(UNetValues):
+    """The values of the stage."""
+
+    threshold: float
+    validation_loss: float
+
+
+def train(context: Context[TrainUNetOptions]) -> TrainedUNet:
     """Train one U-Net; writes `unet.safetensors` (of the best validation), `unet.json` and `steps.jsonl`.
 
     Without the input `pairs` it learns from real patches; with it from these; with the option `real` beside it from
@@ -52,7 +74,7 @@ def train(context: Context) -> dict[str, Any]:
     Validation is on the whole volumes of the validation subjects, whatever the training data: see `volume_loss`. With
     the option `threshold: validation` they choose the weights and the probability that is vessel by `best_threshold`.
     """
-    config: UNetConfig = dataclass_from(UNetConfig, context.options["unet"])
+    config: UNetConfig = from_options(UNetConfig, context.options["unet"])
     store = open_store(context.inputs["data"] / "store")
     parts = _training_parts(context, store, config)
     precision = choose_precision(config.precision, context.device)
@@ -90,7 +112,7 @@ def train(context: Context) -> dict[str, Any]:
     samples = {name: part.sampler.samples for name, part in parts.items()}
     if threshold == "validation":
         threshold, _ = best_threshold(unet, store, context.recipe, precision, config.batch)
-    facts = {
+    facts: UNetFacts = {
         "filters": config.filters,
         "dropout": config.dropout,
         "precision": config.precision,
@@ -110,14 +132,21 @@ def train(context: Context) -> dict[str, Any]:
         "best_step": best.step,
         "threshold": threshold,
         "validation_loss": best.validation_loss,
-        "history": [{name: finite(value) for name, value in asdict(validation).items()} for validation in history],
+        "history": [
+            {
+                "step": each.step,
+                "training_loss": finite(each.training_loss),
+                "validation_loss": finite(each.validation_loss),
+            }
+            for each in history
+        ],
         "steps_rejected": rejected_steps(read_steps(context.folder / "steps.jsonl")),
     }
 
 
-def open_unet(folder: Path, device: str) -> tuple[UNet, dict[str, Any]]:
+def open_unet(folder: Path, device: str) -> tuple[UNet, UNetFacts]:
     """The U-Net of a `train_unet` folder in evaluation mode, and what `unet.json` says of it."""
-    facts: dict[str, Any] = {"threshold": 0.5} | json.loads((folder / "unet.json").read_text())
+    facts: UNetFacts = {"threshold": 0.5} | json.loads((folder / "unet.json").read_text())
     unet = UNet(filters=facts["filters"], dropout=facts["dropout"])
     unet.load_state_dict(load_file(folder / "unet.safetensors"))
     return unet.to(device).to(memory_format=torch.channels_last_3d).eval(), facts  # type: ignore[call-overload]
@@ -184,7 +213,7 @@ class _Part:
     draw: Callable[[NDArray[np.intp]], Batch]
 
 
-def _training_parts(context: Context, store: VolumeStore, config: UNetConfig) -> dict[str, _Part]:
+def _training_parts(context: Context[TrainUNetOptions], store: VolumeStore, config: UNetConfig) -> dict[str, _Part]:
     """Real patches, synthetic pairs, or both: then each is half of every batch, however many there are of it."""
     has_pairs, real_subjects = "pairs" in context.inputs, context.options.get("real")
     of_real = config.batch - config.batch // 2 if has_pairs else config.batch
@@ -235,12 +264,12 @@ def _real_batch(store: VolumeStore, indices: NDArray[np.intp], recipe: Recipe) -
     return _batch(images, labels)
 
 
-def _varied(batch: Batch, step: int, seed: int, settings: Mapping[str, Any] | None) -> Batch:
+def _varied(batch: Batch, step: int, seed: int, settings: Mapping[str, object] | None) -> Batch:
     """The batch of a training step, augmented if the profile asks for it; the paper does not."""
     if settings is None:
         return batch
     images, labels = (tensor[:, 0].numpy() for tensor in batch)
-    return _batch(*augment(images, labels, dataclass_from(Augmentation, settings), seed=seed, step=step))
+    return _batch(*augment(images, labels, from_options(Augmentation, settings), seed=seed, step=step))
 
 
 def _batch(images: NDArray[np.float32], labels: NDArray[Any]) -> Batch:

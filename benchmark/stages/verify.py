@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict, cast
 
 import torch
 
 from benchmark.artifacts.generators import numerics_config
+from benchmark.artifacts.options import ExtractorCheck, GeneratorCheck, Remedy, UNetCheck
 from benchmark.artifacts.values import finite
 from benchmark.environment import library_versions, machine
 from benchmark.stages.context import Context
@@ -28,13 +29,43 @@ from vesselgan.numerics import (
 from vesselgan.processor import INSTRUCTION_LIMIT, narrower_instruction_sets, native_instructions
 from vesselgan.training import UNetConfig, choose_precision
 
-__all__ = ["NumericsError", "check", "operations_of", "verify", "ways_of"]
+__all__ = ["AnyCheck", "NumericsError", "check", "operations_of", "verify", "ways_of"]
 
+AnyCheck = GeneratorCheck | UNetCheck | ExtractorCheck
 KNOWN_REPORTS = "pytorch/pytorch#169688 (oneDNN with AMX) and #163539 (cuDNN 9.10.2) report the like"
 
 
 class NumericsError(RuntimeError):
     """The library computes an operation wrongly here, and so in every way that was tried."""
+
+
+class Worst(TypedDict):
+    """The operation of the largest error, as a share of the largest value; None where that was no number."""
+
+    operation: str
+    error: float | None
+    tolerance: float
+
+
+class Fault(TypedDict):
+    """A wrong operation in one format, and what gets round it."""
+
+    operation: str
+    format: str
+    error: float | None
+    way: str | None
+
+
+class Verified(TypedDict):
+    """The values of the stage; `worst` by format."""
+
+    network: str
+    precision: str
+    operations: int
+    worst: dict[str, Worst]
+    faults: list[Fault]
+    remedy: Remedy | None
+    speed_against_wider_format: float | None
 
 
 class Check(NamedTuple):
@@ -51,7 +82,7 @@ class Check(NamedTuple):
         return ways | {remedy.finding.operation: remedy.way for remedy in self.remedies}
 
 
-def verify(context: Context) -> dict[str, Any]:
+def verify(context: Context[AnyCheck]) -> Verified:
     """Check every operation of a network in a format; writes `operations.json`, a row and a way for each of them.
 
     Raises NumericsError where one is wrong and nothing gets round it.
@@ -73,22 +104,25 @@ def verify(context: Context) -> dict[str, Any]:
     }
 
 
-def operations_of(options: Mapping[str, Any], device: str) -> list[Operation]:
+def operations_of(options: AnyCheck, device: str) -> list[Operation]:
     """The operations of the network that a `verify` stage's options describe."""
     if options["network"] == "extractor":
-        return extractor_operations(device, options["patch"], batches=options["batches"], stages=options["stages"])
+        features = cast(ExtractorCheck, options)
+        return extractor_operations(device, features["patch"], batches=features["batches"], stages=features["stages"])
     if options["network"] == "unet":
+        unet = cast(UNetCheck, options)
         config = UNetConfig(
-            batch=options["batch"],
+            batch=unet["batch"],
             max_steps=1,
             validate_every=1,
             seed=0,
-            filters=tuple(options["filters"]),
-            precision=options["precision"],
+            filters=tuple(unet["filters"]),
+            precision=unet["precision"],
         )
-        return unet_operations(config, device, options["patch"], inference_batches=options["inference_batches"])
-    family, generator = numerics_config(options)
-    return family.operations(generator, device, options["synthesis_batch"])
+        return unet_operations(config, device, unet["patch"], inference_batches=unet["inference_batches"])
+    generator = cast(GeneratorCheck, options)
+    family, configured = numerics_config(generator)
+    return family.operations(configured, device, generator["synthesis_batch"])
 
 
 def check(operations: Sequence[Operation], device: str, precision: str, *, threads: int) -> Check:
@@ -149,7 +183,7 @@ def _narrower_sets(sets: Iterable[str], operations: Sequence[Operation], threads
     return {}
 
 
-def _row(finding: Finding) -> dict[str, Any]:
+def _row(finding: Finding) -> dict[str, object]:
     return {
         "operation": finding.operation.to_plain(),
         "text": str(finding.operation),
@@ -159,9 +193,9 @@ def _row(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _worst(findings: Sequence[Finding]) -> dict[str, dict[str, Any]]:
+def _worst(findings: Sequence[Finding]) -> dict[str, Worst]:
     """Per format, the operation of the largest error."""
-    worst = {}
+    worst: dict[str, Worst] = {}
     for name in dict.fromkeys(finding.format for finding in findings):
         finding = max((one for one in findings if one.format == name), key=lambda one: one.error)
         worst[name] = {
@@ -172,7 +206,7 @@ def _worst(findings: Sequence[Finding]) -> dict[str, dict[str, Any]]:
     return worst
 
 
-def _fault(remedy: Remedied, instructions: str | None) -> dict[str, Any]:
+def _fault(remedy: Remedied, instructions: str | None) -> Fault:
     return {
         "operation": str(remedy.finding.operation),
         "format": remedy.finding.format,
@@ -181,7 +215,7 @@ def _fault(remedy: Remedied, instructions: str | None) -> dict[str, Any]:
     }
 
 
-def _remedy(checked: Check) -> dict[str, Any] | None:
+def _remedy(checked: Check) -> Remedy | None:
     """What goes into the keys of the stages that depend on this check."""
     if checked.instructions:
         return {"instructions": checked.instructions}

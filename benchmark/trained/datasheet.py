@@ -5,12 +5,13 @@ Nothing in it depends on when or how often the command ran, so that a continued 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark import __version__
 from benchmark.artifacts.generators import generator_options, recipe_options
+from benchmark.artifacts.options import RecipeValue, TrainGANOptions
 from benchmark.artifacts.roles import Role
 from benchmark.artifacts.values import GANValues, MemorisationValues, PreparedValues, PrivacySpent, ScoreValues
 from benchmark.environment import environment
@@ -60,7 +61,7 @@ class Generation(TypedDict):
     seed: int
     batch: int
     precision: str
-    recipe: Mapping[str, Any]
+    recipe: Mapping[str, RecipeValue]
     environment: Mapping[str, object]
 
 
@@ -173,7 +174,7 @@ def _generator(found: FoundGenerator) -> Mapping[str, object]:
 
 
 def _training(origin: Origin) -> Mapping[str, object]:
-    options = generator_options(origin.spec.options)
+    options = generator_options(origin.spec.options_as(TrainGANOptions))
     result = origin.result(Role.GAN)
     assert result is not None  # or there would be no generator
     cell = origin.record["cell"] if origin.record else None

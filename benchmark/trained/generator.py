@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError
 
 from benchmark.artifacts.generators import FACTS, WEIGHTS, generator_options, load_generator
+from benchmark.artifacts.options import SynthesiseOptions, TrainGANOptions
 from benchmark.artifacts.reading import as_kind
 from benchmark.artifacts.store import Spec, Store
 from benchmark.artifacts.values import StageResult
@@ -78,7 +79,7 @@ class FoundGenerator:
     seed: int = 0
     batch: int = _DEFAULT_BATCH
     origin: Origin | None = None
-    source: Mapping[str, Any] | None = None  # of weights that were trained elsewhere
+    source: Mapping[str, object] | None = None  # of weights that were trained elsewhere
 
     @property
     def spacing_mm(self) -> tuple[float, float, float] | None:
@@ -158,16 +159,18 @@ def _trained(origin: Origin, device: str, recipe: str | None = None) -> FoundGen
     if result is None:
         raise InputError(f"{folder}: no finished generator; run its protocol again, it goes on where it stopped")
     if origin.record is None:
-        base = recipe or ("corrected" if spec.options["recipe"].get("label_low", -1) == -1 else "paper_code")
-        resolved = resolve_recipe(base, spec.options["recipe"])
-        options = {"seed": generator_options(spec.options)["seed"], "batch": _DEFAULT_BATCH}
+        options = spec.options_as(TrainGANOptions)
+        base = recipe or ("corrected" if options["recipe"].get("label_low", -1) == -1 else "paper_code")
+        resolved = resolve_recipe(base, options["recipe"])
+        seed, batch = generator_options(options)["seed"], _DEFAULT_BATCH
     else:
         resolved = resolve_recipe("corrected", origin.record["cell"]["recipe"])
-        options = {name: _synthesis(origin).options[name] for name in ("seed", "batch")}
+        made = _synthesis(origin).options_as(SynthesiseOptions)
+        seed, batch = made["seed"], made["batch"]
     family, sampler, sha256 = _load(folder, resolved, device)
     if sha256 != result["files"][WEIGHTS]["sha256"]:
         raise InputError(f"{folder / WEIGHTS}: is damaged (another SHA-256 than when it was made); run its protocol")
-    return FoundGenerator(family, sampler, spec.key, sha256, resolved, **options, origin=origin)
+    return FoundGenerator(family, sampler, spec.key, sha256, resolved, seed, batch, origin=origin)
 
 
 def _of_import(folder: Path, recipe: str, device: str) -> FoundGenerator:

@@ -5,13 +5,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from benchmark.stages.train_unet import open_unet, scaled
+from benchmark.stages.train_unet import UNetFacts, open_unet, scaled
 from benchmark.trained.find import choose_cell, find_run, unknown_source
 from vesselgan.data import Volume, as_in_file, load_volume, robust_range, save_volume
 from vesselgan.data.nifti import is_nifti
@@ -58,8 +57,8 @@ def find_unet(source: str, *, runs: Path, cell: str | None) -> Path:
 def open_segmenter(folder: Path, device: str, *, overlap: float, batch: int) -> "Segmenter":
     """The network of a `train_unet` folder, ready. Raises InputError for files that are damaged or lack something."""
     try:
-        facts = json.loads((folder / "unet.json").read_text(encoding="utf-8"))
-        missing = [name for name in NEEDED if name not in facts]
+        known = json.loads((folder / "unet.json").read_text(encoding="utf-8"))
+        missing = [name for name in NEEDED if name not in known]
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{folder / 'unet.json'}: cannot be read ({error}); train the network again") from None
     if missing:
@@ -138,7 +137,7 @@ class Segmenter:
     """A trained U-Net with what its training data were like."""
 
     unet: UNet
-    facts: dict[str, Any]
+    facts: UNetFacts
     device: str
     overlap: float
     batch: int

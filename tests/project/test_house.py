@@ -117,7 +117,7 @@ def test_the_library_never_imports_the_harness() -> None:
 def test_benchmark_is_rooms_and_no_pile_of_modules() -> None:
     """What stands beside the rooms is the way in, and what every room needs. Whatever is new belongs to a room."""
     beside = {path.stem for path in (ROOT / "benchmark").glob("*.py")}
-    assert beside == {"__init__", "__main__", "cli", "environment", "plan", "words"}
+    assert beside == {"__init__", "__main__", "cli", "environment", "words"}
 
 
 MOST_PARAMETERS = 8

@@ -215,7 +215,6 @@ def _observer(task: Task, config: WGANConfig) -> "Callable[[WGANTrainer], Mappin
     known, unknown = (
         real_pairs(store, _evenly_spaced(store.patches(split)), recipe) for split in ("train", "validation")
     )
-
     looked_at = task.look_after(config.steps)
 
     def observe(trainer: "WGANTrainer") -> Mapping[str, float]:

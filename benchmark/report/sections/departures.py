@@ -1,20 +1,20 @@
 """Where a run departs from the paper in what decides its numbers: told before the numbers, not only below them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any
 
 from benchmark.report.sections.headline import Note
 from benchmark.results.format import Results
+from benchmark.results.run_folder import Settings, UNetSettings
 from benchmark.words import join
 from vesselgan.recipe import Recipe
 
 __all__ = ["departures", "departures_note", "deviations_in_force"]
 
 
-def departures(settings: Mapping[str, Any]) -> Iterator[str]:
+def departures(settings: Settings) -> Iterator[str]:
     """Each as a part of a sentence, for training options that the paper's code does not have."""
-    unet: Mapping[str, Any] = settings.get("unet") or {}
+    unet = settings.get("unet") or UNetSettings()
     threshold, augmentation = unet.get("threshold", 0.5), unet.get("augmentation")
     if threshold == "validation":
         yield "the probability above which a voxel is vessel was chosen on the validation subjects (0.5 in the paper)"

@@ -1,8 +1,7 @@
 """The page of `evaluate`: masks against masks, without a run."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -11,6 +10,7 @@ from benchmark.report.charts import subject_chart
 from benchmark.report.pictures import Picture, overlay_picture
 from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table, column
 from benchmark.report.sections.text import deviation, interval, number
+from benchmark.scoring.folder_results import Aggregate, EvaluationResults, ScoreResults, SubjectValue
 from benchmark.scoring.mask_folders import Case
 from benchmark.words import plural
 
@@ -56,7 +56,7 @@ class EvaluationView:
     facts: Sequence[tuple[str, str]]
 
 
-def metric_rows(results: Mapping[str, Any]) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
+def metric_rows(results: EvaluationResults) -> list[tuple[str, str, list[Aggregate]]]:
     """Metric, its name with unit, and its aggregate in each region."""
     return [
         (row.key, row.title_with_unit, [results["metrics"][f"{row.key}/{region}"] for region in REGIONS])
@@ -70,7 +70,7 @@ def _metric(key: str) -> Metric:
     return every("subject")[f"{key}/all"].metric
 
 
-def evaluation_view(results: Mapping[str, Any], shown: Sequence[Case]) -> EvaluationView:
+def evaluation_view(results: EvaluationResults, shown: Sequence[Case]) -> EvaluationView:
     """Tables, charts and pictures of the content of results.json."""
     return EvaluationView(
         lead=f"{plural(results['n'], 'prediction')} in {results['prediction']}, each compared with the mask of that "
@@ -84,7 +84,7 @@ def evaluation_view(results: Mapping[str, Any], shown: Sequence[Case]) -> Evalua
     )
 
 
-def _notes(results: Mapping[str, Any]) -> Iterable[str]:
+def _notes(results: EvaluationResults) -> Iterable[str]:
     for region in REGIONS:
         entry = results["metrics"][f"dsc/{region}"]
         if entry.get("empty"):
@@ -105,7 +105,7 @@ def _notes(results: Mapping[str, Any]) -> Iterable[str]:
         yield "One subject only: there is no spread and no interval."
 
 
-def left_out_lines(results: Mapping[str, Any]) -> Iterable[str]:
+def left_out_lines(results: EvaluationResults) -> Iterable[str]:
     """A sentence for each region with subjects of which there is nothing to compare."""
     for region in REGIONS:
         left_out, counted = results["metrics"][f"dsc/{region}"].get("left_out", 0), results["n"]
@@ -117,7 +117,7 @@ def left_out_lines(results: Mapping[str, Any]) -> Iterable[str]:
             )
 
 
-def _summary(results: Mapping[str, Any]) -> Table:
+def _summary(results: EvaluationResults) -> Table:
     notes = Footnotes()
     rows = [
         Row(None, [cell for entry in entries for cell in _mean_and_interval(entry, metric, notes)], title)
@@ -131,7 +131,7 @@ def _summary(results: Mapping[str, Any]) -> Table:
     return Table(columns, rows, notes.lines())
 
 
-def mean_text(entry: Mapping[str, Any], metric: str) -> str:
+def mean_text(entry: Aggregate, metric: str) -> str:
     """Mean ± SD over subjects."""
     if entry["value"] is None:
         return "n/a"
@@ -140,27 +140,27 @@ def mean_text(entry: Mapping[str, Any], metric: str) -> str:
     return number(entry["value"], decimals) + spread
 
 
-def _mean_and_interval(entry: Mapping[str, Any], metric: str, notes: Footnotes) -> tuple[Entry, Entry]:
+def _mean_and_interval(entry: Aggregate, metric: str, notes: Footnotes) -> tuple[Entry, Entry]:
     mark = notes.mark(entry["reason"]) if entry["value"] is None else ""
     bounds = interval(entry["ci_low"], entry["ci_high"], _metric(metric).decimals)
     return Entry(mean_text(entry, metric), "", mark), Entry(bounds or "–")
 
 
-def _by_subject(results: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, Any]]]:
-    table: dict[str, dict[str, Mapping[str, Any]]] = {}
+def _by_subject(results: EvaluationResults) -> dict[str, dict[str, SubjectValue]]:
+    table: dict[str, dict[str, SubjectValue]] = {}
     for row in results["subjects"]:
         table.setdefault(row["subject"], {})[row["metric"]] = row
     return table
 
 
-def _subject_table(results: Mapping[str, Any]) -> Table:
+def _subject_table(results: EvaluationResults) -> Table:
     known = [name for name in BY_SUBJECT if results["metrics"][name]["value"] is not None]
     named = every("subject")
     rows = []
     for subject, values in _by_subject(results).items():
         entries = [
             Entry(
-                "n/a" if values[name]["value"] is None else number(values[name]["value"], named[name].metric.decimals),
+                "n/a" if (value := values[name]["value"]) is None else number(value, named[name].metric.decimals),
                 "empty" if values[name]["empty"] else "",
             )
             for name in known
@@ -169,13 +169,13 @@ def _subject_table(results: Mapping[str, Any]) -> Table:
     return Table([column(name) for name in known], rows)
 
 
-def _charts(results: Mapping[str, Any]) -> Iterable[Markup]:
+def _charts(results: EvaluationResults) -> Iterable[Markup]:
     for metric in ("dsc", "bavd_voxel", "cldice"):
         values = {
             REGION_NAMES[region]: {
-                subject: of_subject[name]["value"]
-                for subject, of_subject in _by_subject(results).items()
-                if (of_subject.get(name := f"{metric}/{region}") or {"value": None})["value"] is not None
+                row["subject"]: row["value"]
+                for row in results["subjects"]
+                if row["metric"] == f"{metric}/{region}" and row["value"] is not None
             }
             for region in REGIONS
         }
@@ -192,7 +192,7 @@ def _case_picture(case: Case, index: int, count: int) -> CasePicture:
     return CasePicture(picture, f"{case.subject}: {rank}, {number(case.dsc, 3)}")
 
 
-def environment_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+def environment_facts(results: EvaluationResults | ScoreResults) -> list[tuple[str, str]]:
     """Where the numbers come from."""
     environment = results["environment"]
     commit = environment.get("commit")

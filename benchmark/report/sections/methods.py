@@ -1,7 +1,7 @@
 """How the numbers were made: recipe, settings against the paper's, environment, stages and files."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,6 +10,7 @@ from benchmark.protocol.schema import Profile
 from benchmark.protocol.sections import usual_settings
 from benchmark.report.exports import flatten
 from benchmark.results.format import Results
+from benchmark.results.run_folder import Settings
 from benchmark.words import join, plural
 from vesselgan.families import FAMILIES
 from vesselgan.recipe import Recipe
@@ -94,11 +95,11 @@ def methods_view(run_name: str, results: Results) -> MethodsView:
     )
 
 
-def _settings(settings: Mapping[str, Any], *, phantom: bool) -> Iterator[SettingRow]:
-    families: Mapping[str, Any] = settings.get("families", {})  # absent from earlier runs
+def _settings(settings: Settings, *, phantom: bool) -> Iterator[SettingRow]:
+    families = settings.get("families", {})  # absent from earlier runs
     defaults = dict(flatten(Profile().model_dump(mode="json")))
     defaults |= flatten({name: usual_settings(FAMILIES[name]) for name in families if name in FAMILIES})
-    for name, value in flatten({**{key: settings[key] for key in settings if key != "families"}, **families}):
+    for name, value in flatten({**{key: value for key, value in settings.items() if key != "families"}, **families}):
         irrelevant = name.split(".")[0] in NOT_THE_MODEL or (name.startswith("phantom.") and not phantom)
         if irrelevant or defaults.get(name) == value:
             continue

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -15,6 +14,7 @@ from benchmark.report.sections.mask_folders import environment_facts
 from benchmark.report.sections.tables import Column, Entry, Row, Table, column, distance_names
 from benchmark.report.sections.text import deviation, interval, number, unit_of
 from benchmark.scoring.audits import audit_sentence
+from benchmark.scoring.folder_results import FolderExtractor, FolderLabels, FolderMetric, ScoreResults
 from benchmark.scoring.patch_folders import Comparison, ShownPair
 
 __all__ = ["ComparisonView", "MetricLine", "comparison_view", "metric_lines"]
@@ -55,12 +55,12 @@ class ComparisonView:
     facts: Sequence[tuple[str, str]]
 
 
-def metric_lines(results: Mapping[str, Any]) -> list[MetricLine]:
+def metric_lines(results: ScoreResults) -> list[MetricLine]:
     """Every metric, in the order in which they are shown."""
     return list(_lines(results, names("set", "labels", "audit")))
 
 
-def _lines(results: Mapping[str, Any], wanted: Iterable[str]) -> Iterator[MetricLine]:
+def _lines(results: ScoreResults, wanted: Iterable[str]) -> Iterator[MetricLine]:
     floor = results["floor"]
     for name in (name for name in wanted if name in results["metrics"]):
         entry, heading = results["metrics"][name], column(name)
@@ -84,6 +84,7 @@ def comparison_view(comparison: Comparison) -> ComparisonView:
     """Tables, the PRD chart and pictures of two folders."""
     results = comparison.results
     extractor = results["extractor"]
+    folders = {"real": results["real"], "generated": results["generated"], "training": results["training"]}
     curves = comparison.distances.curves
     curve = Curve(COLOUR, [curves["precision"]], [curves["recall"]])
     return ComparisonView(
@@ -107,7 +108,7 @@ def comparison_view(comparison: Comparison) -> ComparisonView:
         facts=[
             ("features", f"{extractor['name']}, version {extractor['version']}"),
             ("SHA-256 of its weights", extractor["weights_sha256"]),
-            *((f"{name} patches", f"{count} in {results[name]}") for name, count in results["patches"].items()),
+            *((f"{name} patches", f"{count} in {folders[name]}") for name, count in results["patches"].items()),
             *(
                 (f"{name} intensities", f"{low:.6g} is black and {high:.6g} white")
                 for name, (low, high) in results["intensity_ranges"].items()
@@ -117,7 +118,7 @@ def comparison_view(comparison: Comparison) -> ComparisonView:
     )
 
 
-def _caveat(extractor: Mapping[str, Any]) -> str:
+def _caveat(extractor: FolderExtractor) -> str:
     if extractor["same_network_as_paper"]:
         return (
             "The features come from MedicalNet, the paper's network. Noise, reference and scaling of intensities are "
@@ -129,7 +130,7 @@ def _caveat(extractor: Mapping[str, Any]) -> str:
     )
 
 
-def _distance_table(results: Mapping[str, Any]) -> Table:
+def _distance_table(results: ScoreResults) -> Table:
     rows = [
         Row(None, [Entry(line.value), Entry(line.interval), Entry(line.floor)], f"{line.title} {line.arrow}")
         for line in _lines(results, distance_names())
@@ -142,34 +143,35 @@ def _distance_table(results: Mapping[str, Any]) -> Table:
     return Table(columns, rows)
 
 
-def _label_rows(labels: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[tuple[str, list[Entry]]]:
+def _label_rows(labels: FolderLabels, metrics: Mapping[str, FolderMetric]) -> list[tuple[str, list[Entry]]]:
     """Statistic, its means in real and in generated labels, and their Wasserstein-1 distance."""
     rows = []
     for name, statistic in STATISTICS.items():
-        means = [labels["means"][name][side] for side in ("real", "generated")]
-        distance = metrics.get(f"label_{name}", {}).get("value")
+        means = (labels["means"][name]["real"], labels["means"][name]["generated"])
+        entry = metrics.get(f"label_{name}")
+        distance = None if entry is None else entry["value"]
         texts = ["n/a" if value is None else number(value, statistic.decimals) for value in (*means, distance)]
         rows.append((f"{statistic.title}, {statistic.about}", [Entry(text) for text in texts]))
     return rows
 
 
-def _label_table(results: Mapping[str, Any]) -> Table | None:
+def _label_table(results: ScoreResults) -> Table | None:
     if "means" not in results["labels"]:
         return None
     rows = [Row(None, entries, title) for title, entries in _label_rows(results["labels"], results["metrics"])]
     return Table([Column("real", "mean"), Column("generated", "mean"), Column("Wasserstein-1", "distance", "↓")], rows)
 
 
-def _memorisation(results: Mapping[str, Any]) -> Iterator[str]:
+def _memorisation(results: ScoreResults) -> Iterator[str]:
     audits = results["memorisation"]
     if "reason" in audits:
         yield f"Not audited: {audits['reason']}."
         return
-    for space, audit in audits.items():
-        yield audit_sentence(space, audit)
+    yield audit_sentence("features", audits["features"])
+    yield audit_sentence("images", audits["images"])
 
 
-def _closest(generated: ShownPair, training: ShownPair, distance: float, results: Mapping[str, Any]) -> ClosestPair:
+def _closest(generated: ShownPair, training: ShownPair, distance: float, results: ScoreResults) -> ClosestPair:
     threshold = results["memorisation"]["images"]["threshold"]
     return ClosestPair(
         grey_picture(generated.image, SQUARE, "generated", unit=True),

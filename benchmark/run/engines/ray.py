@@ -11,14 +11,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self, TypedDict
 
 from benchmark.artifacts.store import Maps, Store, environment_for, mapped
 from benchmark.environment import Node
 from benchmark.plan import Plan, Resources
-from benchmark.run.engine import HERE, Engine, Event, Site, register
+from benchmark.run.engine import HERE, Engine, Event, EventKind, Site, register
 from benchmark.run.placement import Place, Placement
 from benchmark.run.ray_cluster import cluster_at, computes, first_line, import_ray, on_node, place_of
 from vesselgan.errors import InputError
@@ -205,27 +205,41 @@ class RayEngine(Engine):
 # What follows runs on the nodes.
 
 
+class EventFacts(TypedDict):
+    """An `Event` in plain values, as it travels between machines."""
+
+    kind: EventKind
+    key: str
+    done: int
+    total: int
+    text: str
+
+
+def _facts(event: Event) -> EventFacts:
+    return {"kind": event.kind, "key": event.key, "done": event.done, "total": event.total, "text": event.text}
+
+
 class _Mailbox:
     """Events of stages on their way to the driver."""
 
     def __init__(self) -> None:
-        self._events: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self._events: asyncio.Queue[EventFacts] = asyncio.Queue()
 
-    async def put(self, event: Mapping[str, Any]) -> None:
+    async def put(self, event: EventFacts) -> None:
         await self._events.put(event)
 
-    async def take(self) -> list[Mapping[str, Any]]:
+    async def take(self) -> list[EventFacts]:
         events = [await self._events.get()]
         while not self._events.empty():
             events.append(self._events.get_nowait())
         return events
 
 
-def _work(root: str, maps: Maps, shared_id: str, key: str, mailbox: Any) -> dict[str, Any]:
+def _work(root: str, maps: Maps, shared_id: str, key: str, mailbox: Any) -> EventFacts:
     """Run a stage, unless this node sees another folder than the driver."""
     store = Store(Path(root), maps=maps)
     if blind := _blind(store, shared_id):
-        return asdict(Event("bad_input", key, text=blind))
+        return _facts(Event("bad_input", key, text=blind))
 
     told = 0.0
 
@@ -234,15 +248,14 @@ def _work(root: str, maps: Maps, shared_id: str, key: str, mailbox: Any) -> dict
         now = time.monotonic()
         if now - told >= TELL_EVERY_S or done >= total:
             told = now
-            mailbox.put.remote(asdict(Event("progress", key, done, total, what)))
+            mailbox.put.remote(_facts(Event("progress", key, done, total, what)))
 
     from benchmark.run.worker import outcome_of  # brings torch, which the driver can do without
 
     event = outcome_of(store, key, tell)
     if event.kind != "done" and (blind := _blind(store, shared_id)):  # whatever else was said is because of that
-        kind: Literal["bad_input"] = "bad_input"
-        event = Event(kind, key, text=blind)
-    return asdict(event)
+        event = Event("bad_input", key, text=blind)
+    return _facts(event)
 
 
 def _blind(store: Store, shared_id: str) -> str:

@@ -18,7 +18,7 @@ from benchmark.plan import build_plan
 from benchmark.protocol.cells import cells_of
 from benchmark.protocol.load import choose_profile, find_protocol, load_protocol
 from benchmark.run import calibration as calibrating
-from benchmark.run.capacity import stage_memory
+from benchmark.run.memory import stage_memory
 from vesselgan.errors import InputError
 from vesselgan.families import FAMILIES
 from vesselgan.profiling.step_counter import predict_step
@@ -195,7 +195,7 @@ def test_the_memory_of_stages_is_there_for_engines() -> None:
     assert memory[Role.GAN] == predict_step(config).peak_bytes
     assert memory[Role.DATA] is None
     assert memory[Role.VERIFY_GAN] is None
-    for role in (Role.PAIRS, Role.UNET, Role.EVALUATE, Role.MEASURE):
+    for role in (Role.UNET, Role.MEASURE):
         nbytes = memory[role]
         assert nbytes is not None
         assert nbytes > 2**20

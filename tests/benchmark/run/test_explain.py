@@ -9,6 +9,7 @@ from paths import ROOT
 from typer.testing import CliRunner
 
 from benchmark.artifacts.store import Spec, Store
+from benchmark.artifacts.versions import STAGE_VERSIONS
 from benchmark.commands import app
 from benchmark.datasets.source import choose_source
 from benchmark.plan import Plan, build_plan
@@ -60,7 +61,7 @@ def test_an_option_an_input_and_a_version_are_named(store: Store, monkeypatch: p
     (score, *_) = why(store, after, "score")
     assert "input pairs (synthesise-" in score
     assert "to be made first; there synthesise-" in score
-    monkeypatch.setitem(__import__("benchmark.plan", fromlist=["STAGE_VERSIONS"]).STAGE_VERSIONS, "score", 99)
+    monkeypatch.setitem(STAGE_VERSIONS, "score", 99)
     (score, *_) = why(store, plan_of(), "score")
     assert "version of the stage (99; there " in score
 

@@ -15,7 +15,8 @@ from benchmark.plan import CellPlan, Findings, Plan, Resources, build_plan
 from benchmark.protocol.cells import cells_of
 from benchmark.protocol.load import load_protocol
 from benchmark.run.engine import Engine, Event
-from benchmark.run.forecast import predict, weighed
+from benchmark.run.forecast import predict
+from benchmark.run.memory import weighed
 from benchmark.run.run_stage import run_stage
 from benchmark.run.scheduler import Outcome, execute, first_stages, write_run_folder
 from vesselgan.errors import InputError
@@ -373,7 +374,7 @@ def test_the_dp_variant_without_opacus_is_refused_before_anything_runs(
 ) -> None:
     matrix = plan.protocol.matrix.model_copy(update={"variant": ["DP"]})
     cells = cells_of(plan.protocol, plan.profile.model_copy(update={"matrix": matrix}))
-    monkeypatch.setattr("benchmark.plan.find_spec", lambda name: None)
+    monkeypatch.setattr("benchmark.plan.build.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs opacus .* pip install 'opacus>=1\.5\.4,<2'"):
         build_plan(plan.protocol, "smoke", plan.profile, cells, plan.source, "cpu")
 
