@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["join", "p_words", "plural", "printable"]
+__all__ = ["join", "p_words", "plural", "printable", "typed", "typeset"]
 
 # What a terminal obeys in place of showing it: but for line breaks and tabs, and signs that turn the writing round.
 _OBEYED = [*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029]
@@ -12,6 +12,16 @@ _SHOWN = {code: ascii(chr(code))[1:-1] for code in _OBEYED if chr(code) not in "
 def printable(text: str) -> str:
     """Text with names of files and datasets in it, of which a terminal shows all signs and obeys none."""
     return text.translate(_SHOWN)
+
+
+def typeset(number: str) -> str:
+    """A formatted number with the sign that is a minus, and thin spaces between thousands."""
+    return number.replace("-", "\N{MINUS SIGN}").replace(",", "\N{THIN SPACE}")
+
+
+def typed(text: str) -> str:
+    """Text with such numbers as a keyboard has them, to be copied into other programs."""
+    return text.replace("\N{MINUS SIGN}", "-").replace("\N{THIN SPACE}", "")
 
 
 def p_words(p: float) -> str:

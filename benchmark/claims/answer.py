@@ -8,7 +8,7 @@ from benchmark.claims.realism import realism_sentence
 from benchmark.metrics.registry import REGION_NAMES
 from benchmark.metrics.segmentation import DSC_METRICS
 from benchmark.results.judgements import Answer, AnswerRegion, Best, Gain, Realism, Share
-from benchmark.words import join
+from benchmark.words import join, typeset
 
 __all__ = ["answer_of", "summary_lines"]
 
@@ -179,7 +179,7 @@ def _cost(region: AnswerRegion) -> str:
 
 
 def _number(value: float | None, decimals: int = 2) -> str:
-    return f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+    return typeset(f"{value:.{decimals}f}")
 
 
 def _of(region: str) -> str:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmark.commands.options import Out, RunName, app, complain, console
+from benchmark.words import typed
 
 if TYPE_CHECKING:
     from benchmark.results.judgements import ClaimResult
@@ -57,7 +58,7 @@ def _show(judged: "Sequence[ClaimResult]") -> None:
         table.add_row(
             f"[{STYLES[claim['verdict']]}]{claim['wording']}[/]",
             escape(claim["name"]) + (" (must hold)" if claim["must_hold"] else ""),
-            "" if claim["effect"] is None else _typed(signed(claim["effect"], decimals)),
+            "" if claim["effect"] is None else typed(signed(claim["effect"], decimals)),
             _interval(claim, decimals),
             unit_words(claim),
             claim["test"] or "",
@@ -78,12 +79,7 @@ def _interval(claim: "ClaimResult", decimals: int) -> str:
 
     if claim["ci_low"] is None or claim["test"] is None:
         return ""
-    return _typed(interval(claim["ci_low"], claim["ci_high"], decimals)).replace("[", r"\[", 1)
-
-
-def _typed(text: str) -> str:
-    """With the signs of a keyboard, since a terminal's numbers are copied into other programs."""
-    return text.replace("\N{MINUS SIGN}", "-").replace("\N{THIN SPACE}", "")
+    return typed(interval(claim["ci_low"], claim["ci_high"], decimals)).replace("[", r"\[", 1)
 
 
 def _p(p: float | None) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from benchmark.commands.experiment import load
 from benchmark.commands.options import (
     Data,
     Expression,
@@ -18,12 +19,9 @@ from benchmark.commands.options import (
     command,
     console,
 )
-from benchmark.datasets.source import Source, choose_source, find_externals
 from benchmark.environment import choose_device, this_node
-from benchmark.plan import Plan, build_plan
-from benchmark.protocol.cells import cells_of, select
-from benchmark.protocol.load import choose_profile, find_protocol, load_protocol
-from benchmark.protocol.schema import Profile, Requires
+from benchmark.plan import Plan
+from benchmark.protocol.cells import select
 from benchmark.words import plural
 from vesselgan.errors import InputError
 
@@ -80,12 +78,12 @@ def plan(asked: PlanOptions) -> None:
     memory, speeds = _bytes(asked.gpu_memory), _speeds(asked.device_tflops)
     if asked.calibrate and asked.calibration:
         raise InputError("--calibrate measures anew and --calibration reads what was measured: give one of them")
-    path = find_protocol(asked.protocol)
-    loaded = load_protocol(path)
-    name, profile = choose_profile(loaded, asked.profile)
-    cells = cells_of(loaded, profile, has_data=asked.data is not None or profile.needs_data)
-    chosen = {cell.id for cell in select(cells, asked.expression)}
-    source = _source(name, profile, asked)
+    loaded = load(asked.protocol, asked.profile)
+    if asked.data is None and loaded.profile.needs_data:  # a plan reads no voxel
+        experiment = loaded.on_as_many(asked.layout)
+    else:
+        experiment = loaded.on(asked.data, asked.layout, scored=False)
+    chosen = {cell.id for cell in select(experiment.cells, asked.expression)}
 
     from benchmark.run.calibration import calibrate, load_calibration, save_calibration
     from benchmark.run.capacity import calibration_steps, capacity_of
@@ -93,10 +91,9 @@ def plan(asked: PlanOptions) -> None:
 
     here = choose_device("auto")
     calibration = load_calibration(asked.calibration) if asked.calibration else None
-    elsewhere = memory is not None or speeds is not None or any(cell.precision == "tf32" for cell in cells)
+    elsewhere = memory is not None or speeds is not None or any(cell.precision == "tf32" for cell in experiment.cells)
     kind = here if asked.calibrate else calibration.kind if calibration else "cuda" if elsewhere else here
-    node = replace(this_node("cpu"), device=kind)
-    planned = build_plan(loaded, name, profile, cells, source, node, find_externals(loaded.include, path.parent))
+    planned = experiment.plan(replace(this_node("cpu"), device=kind))
     planned.cells = [cell for cell in planned.cells if cell.cell.id in chosen]
     if asked.calibrate:
         calibration = calibrate(calibration_steps(planned), kind)
@@ -104,18 +101,13 @@ def plan(asked: PlanOptions) -> None:
     device = Device(kind, kind == here, memory, speeds, calibration)
     capacity = capacity_of(planned, device)
     if asked.as_json:
-        print(json.dumps({**capacity.as_json(), "device": kind, "data": source.description}, indent=1, allow_nan=False))
+        print(
+            json.dumps(
+                {**capacity.as_json(), "device": kind, "data": experiment.source.description}, indent=1, allow_nan=False
+            )
+        )
         return
     _show(planned, capacity, device, asked)
-
-
-def _source(name: str, profile: Profile, asked: PlanOptions) -> Source:
-    """The subjects that were given, or as many as the profile splits: a plan reads no voxel."""
-    if asked.data is not None or not profile.needs_data:
-        return choose_source(name, profile, asked.data, asked.layout, scored=False)
-    stand_in = profile.model_copy(update={"requires": Requires(data=False), "data": "phantom"})
-    source = choose_source(name, stand_in, None, asked.layout, scored=False)
-    return replace(source, description="as many subjects as the profile splits, since no --data was given")
 
 
 def _bytes(text: str | None) -> int | None:

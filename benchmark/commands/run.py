@@ -1,8 +1,7 @@
-"""`run` and `ls`: a protocol's cells, and the work of making them."""
+"""`run`: the work of making a protocol's cells."""
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,8 @@ import typer
 from rich.markup import escape
 
 from benchmark.artifacts.store import DamagedStageError, Store
+from benchmark.commands.before_run import left, show_plan, show_prediction, show_reasons, weigh
+from benchmark.commands.experiment import load
 from benchmark.commands.options import (
     Address,
     Data,
@@ -24,7 +25,6 @@ from benchmark.commands.options import (
     ProtocolName,
     Spacing,
     Weights,
-    app,
     command,
     complain,
     console,
@@ -33,14 +33,10 @@ from benchmark.commands.options import (
 )
 from benchmark.commands.report import publish_report
 from benchmark.commands.seeds import keep_seeds, wanted_seeds
-from benchmark.datasets.source import choose_source, find_externals
-from benchmark.metrics.asking import asked_metrics
-from benchmark.plan import CellPlan, Findings, Plan, build_plan
-from benchmark.protocol.cells import cells_of, select
-from benchmark.protocol.load import choose_profile, find_protocol, load_protocol
+from benchmark.plan import CellPlan, Findings, Plan
+from benchmark.protocol.cells import select
 from benchmark.run.engine import Site
 from benchmark.run.engines import engine_names, engine_of
-from benchmark.words import printable
 from vesselgan.errors import InputError
 from vesselgan.hub import local_weights
 
@@ -48,7 +44,7 @@ if TYPE_CHECKING:
     from benchmark.commands.run_log import Level
     from benchmark.run.scheduler import Outcome
 
-__all__ = ["RunOptions", "list_cells", "run"]
+__all__ = ["RunOptions", "run"]
 
 BAD_INPUT = 2
 
@@ -123,13 +119,14 @@ def run(asked: RunOptions) -> None:
         _refuse_mispairing(plan, chosen)
     refuse_other_data(plan, out)
     if asked.explain:
-        _show_reasons(plan, chosen, store, as_json=as_json)
+        show_reasons(plan, chosen, store, as_json=as_json)
         return
     if asked.dry_run:
-        _show_plan(asked, plan, chosen, store)
+        weigh(plan, left(chosen, store), engine_of(asked.engine))
+        show_plan(plan, chosen, store, _places(asked, plan, chosen, store), as_json=as_json)
         return
     if plan.profile.requires.data:
-        _show_prediction(plan, chosen, store, PlainConsole(stderr=True) if asked.is_silent else console)
+        show_prediction(plan, chosen, store, PlainConsole(stderr=True) if asked.is_silent else console)
 
     def settle() -> tuple[Plan, list[CellPlan]]:
         settled = _with_findings(plan_with, store)
@@ -156,77 +153,32 @@ def run(asked: RunOptions) -> None:
     raise typer.Exit(status)
 
 
-@app.command("ls")
-def list_cells(
-    protocol: ProtocolName,
-    profile: ProfileName = None,
-    expression: Expression = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON, and nothing else")] = False,
-) -> None:
-    """List a protocol's profiles, cells, metrics and claims."""
-    loaded = load_protocol(find_protocol(protocol))
-    name, settings = choose_profile(loaded, profile)
-    cells = select(cells_of(loaded, settings, has_data=settings.needs_data), expression)
-    metrics = asked_metrics(loaded.metrics.model_dump())
-    if as_json:
-        content = {
-            "protocol": loaded.protocol,
-            "title": loaded.title,
-            "profile": name,
-            "profiles": {other: body.about.strip() for other, body in loaded.profiles.items()},
-            "cells": [asdict(cell) for cell in cells],
-            "metrics": [
-                {"name": named.name, "title": named.title, "unit": named.metric.unit, "better": named.metric.better}
-                for named in metrics
-            ],
-            "claims": [{"name": claim.name, "statement": claim.statement} for claim in loaded.claims],
-        }
-        print(json.dumps(content, indent=1, allow_nan=False))
-        return
-    console.print(f"[bold]{escape(loaded.protocol)}[/bold]: {escape(loaded.title)}", markup=True)
-    for other, body in loaded.profiles.items():
-        mark = "*" if other == name else " "
-        console.print(f" {mark} profile {other}: {body.about.strip()}", soft_wrap=True)
-    columns = ("id", "label", "norm", "precision", "filters", "batch", "recipe_name", "seed")
-    rows = [[getattr(cell, name) for name in columns] for cell in cells]
-    texts = [["-" if value is None else str(value) for value in row] for row in rows]
-    console.print_columns(("cell", "label", "norm", "precision", "filters", "batch", "recipe", "seed"), texts)
-    console.print(f"metrics: {', '.join(named.name for named in metrics)}", soft_wrap=True, highlight=False)
-    for claim in loaded.claims:
-        console.print(f"claim: {claim.name}: {claim.statement}", soft_wrap=True)
-
-
 def _planner(asked: RunOptions) -> tuple[Path, Callable[[Findings], Plan], list[int]]:
     """The protocol's file, what plans it for given findings of checks, and the seeds to which `--seeds +3` adds."""
-    path = find_protocol(asked.protocol)
-    loaded = load_protocol(path)
-    name, settings = choose_profile(loaded, asked.profile)
+    loaded = load(asked.protocol, asked.profile)
+    settings = loaded.profile
     engine = engine_of(asked.engine)
     engine.check(asked.site, asked.engine)
-    matrix = settings.matrix or loaded.matrix
+    matrix = settings.matrix or loaded.protocol.matrix
     before = list(matrix.seed)
     if asked.seeds is not None:
-        run_name = f"{loaded.protocol}-{name}"
+        run_name = f"{loaded.protocol.protocol}-{loaded.profile_name}"
         seeds, before = wanted_seeds(asked.seeds, matrix.seed, asked.out, run_name)
         settings = settings.model_copy(update={"matrix": matrix.model_copy(update={"seed": seeds})})
     chosen = settings.score.weights if asked.weights is None else str(asked.weights)
     if chosen and (asked.weights is not None or settings.score.extractor == "medicalnet"):
         found = {"weights": str(local_weights(chosen)), "extractor": "medicalnet"}
         settings = settings.model_copy(update={"score": settings.score.model_copy(update=found)})
-    cells = cells_of(loaded, settings, has_data=asked.data is not None or settings.needs_data)
     remember = None if asked.dry_run or asked.explain else asked.out / "runs/fingerprints"  # the hashes of files
-    source = choose_source(
-        name,
-        settings,
+    experiment = replace(loaded, profile=settings).on(
         asked.data,
         asked.layout,
         remember,
         spacing_mm=spacing_of(asked.spacing),
-        scored=loaded.only != "costs",
+        scored=loaded.protocol.only != "costs",
     )
-    externals = find_externals(loaded.include, path.parent, remember)
     node = engine.node(asked.device, asked.site)
-    return path, lambda found: build_plan(loaded, name, settings, cells, source, node, externals, found), before
+    return loaded.path, lambda found: experiment.plan(node, found), before
 
 
 def _with_findings(plan_with: Callable[[Findings], Plan], store: Store) -> Plan:
@@ -299,7 +251,7 @@ def _execute(
             complain("\n".join(outcome.bad_input))
             return outcome.exit_status
         plan, chosen = settle()
-        _weigh(plan, _left(chosen, store), asked)
+        weigh(plan, left(chosen, store), kind)
         folder = asked.out / "runs" / plan.name
         log.open(folder)
         page = PageSoFar(asked.out, plan.name)
@@ -326,77 +278,7 @@ def _lost_inputs(plan: Plan, store: Store, outcome: "Outcome") -> bool:
     return bool(outcome.bad_input and lost)
 
 
-def _left(chosen: list[CellPlan], store: Store) -> set[str]:
-    return {key for key in {key for cell in chosen for key in cell.stages.values()} if not store.done(key)}
-
-
-def _weigh(plan: Plan, keys: set[str], asked: RunOptions) -> None:
-    """Count the memory of these stages for an engine that places by it; others are spared torch and the seconds."""
-    if engine_of(asked.engine).by_memory:
-        from benchmark.run.memory import weighed
-
-        plan.resources |= weighed(plan, keys)
-
-
-def _show_reasons(plan: Plan, chosen: list[CellPlan], store: Store, *, as_json: bool) -> None:
-    from benchmark.run.explain import reasons
-    from benchmark.run.scheduler import needed_stages
-
-    told = reasons(plan, store, needed_stages(plan, chosen))
-    if as_json:
-        print(json.dumps({"run": plan.name, "why": told}, indent=1, allow_nan=False))
-        return
-    owners: dict[str, list[str]] = {}
-    for cell in chosen:
-        for key in cell.stages.values():
-            owners.setdefault(key, []).append(cell.cell.id)
-    for key, reason in told.items():
-        of = owners.get(key, [])
-        console.out(printable(f"{key} ({of[0]}): {reason}" if len(of) == 1 else f"{key}: {reason}"), highlight=False)
-    if not told:
-        console.print(f"{plan.name}: nothing is to do", soft_wrap=True, highlight=False)
-
-
-def _show_plan(asked: RunOptions, plan: Plan, chosen: list[CellPlan], store: Store) -> None:
-    left = _left(chosen, store)
-    keys = [key for key in plan.specs if key in left]
-    _weigh(plan, left, asked)
-    places = engine_of(asked.engine).places(plan, keys, asked.site)
-    if asked.as_json:
-        from benchmark.run.forecast import predict
-
-        cells = [
-            {
-                "id": cell.cell.id,
-                "label": cell.cell.label,
-                "stages": {
-                    role: {"key": key, "state": "to do" if key in left else "done"}
-                    | ({"node": places[key]} if key in places else {})
-                    for role, key in cell.stages.items()
-                },
-            }
-            for cell in chosen
-        ]
-        content = {
-            "run": plan.name,
-            "device": plan.device,
-            "data": plan.source.description,
-            "cells": cells,
-            "predicted": predict(plan, left).as_json(),
-        }
-        print(json.dumps(content, indent=1, allow_nan=False))
-        return
-    rows = [
-        (cell.cell.id, str(role), key, "to do" if key in left else "done", *([places.get(key, "")] if places else []))
-        for cell in chosen
-        for role, key in cell.stages.items()
-    ]
-    console.print_columns(("cell", "stage", "key", "state", *(["node"] if places else [])), rows)
-    _show_prediction(plan, chosen, store, console)
-
-
-def _show_prediction(plan: Plan, chosen: list[CellPlan], store: Store, target: PlainConsole) -> None:
-    from benchmark.run.forecast import predict
-
-    for line in predict(plan, _left(chosen, store)).lines():
-        target.print(line, soft_wrap=True, highlight=False)
+def _places(asked: RunOptions, plan: Plan, chosen: list[CellPlan], store: Store) -> Mapping[str, str]:
+    """Where the engine would put what is left to do, as far as it says."""
+    to_do = left(chosen, store)
+    return engine_of(asked.engine).places(plan, [key for key in plan.specs if key in to_do], asked.site)

@@ -11,7 +11,7 @@ from benchmark.protocol.sections import usual_settings
 from benchmark.report.exports import flatten
 from benchmark.results.format import Results
 from benchmark.results.run_folder import Settings
-from benchmark.words import join, plural
+from benchmark.words import join, plural, typeset
 from vesselgan.families import FAMILIES
 from vesselgan.recipe import Recipe
 
@@ -192,5 +192,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " × ".join(_shown(item) for item in value)
     if isinstance(value, float):
-        return f"{value:g}".replace("-", "−")
-    return f"{value:,}".replace(",", "\N{THIN SPACE}") if isinstance(value, int) else str(value)
+        return typeset(f"{value:g}")
+    return typeset(f"{value:,}") if isinstance(value, int) else str(value)

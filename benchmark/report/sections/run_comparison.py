@@ -8,7 +8,7 @@ from benchmark.claims.two_runs import Difference, RunComparison
 from benchmark.report.sections.tables import Column, Entry, Row, Table
 from benchmark.report.sections.text import number, signed, unit_of
 from benchmark.results.earlier import FoundResults
-from benchmark.words import p_words, plural
+from benchmark.words import p_words, plural, typed
 
 __all__ = [
     "DifferenceRow",
@@ -108,7 +108,7 @@ def _cells(each: Difference) -> list[str]:
     p = "" if each.p is None else p_words(each.p).removeprefix("= ")
     texts = [first, second, difference, bounds]
     # With the signs of a keyboard, since numbers are copied into other programs.
-    plain = [text.replace("\N{MINUS SIGN}", "-").replace("\N{THIN SPACE}", "") for text in texts]
+    plain = [typed(text) for text in texts]
     return [each.label, each.metric, *plain, count, p, each.note or ""]
 
 

@@ -7,6 +7,7 @@ from benchmark.metrics.registry import find
 from benchmark.protocol.cells import SYNTHETIC_KINDS, Kind
 from benchmark.report.charts import arm_colours
 from benchmark.results.format import CellResult
+from benchmark.words import typeset
 
 __all__ = [
     "ArmMark",
@@ -53,8 +54,8 @@ def number(value: float, decimals: int) -> str:
     """A fixed number of decimals; a value that would lose all its digits keeps two of them and a power of ten."""
     if value != 0 and abs(value) < 10.0**-decimals:
         mantissa, exponent = f"{value:.1e}".split("e")
-        return _minus(f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}")
-    return _minus(f"{value:,.{decimals}f}".replace(",", "\N{THIN SPACE}"))
+        return typeset(f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}")
+    return typeset(f"{value:,.{decimals}f}")
 
 
 def deviation(value: float, decimals: int) -> str:
@@ -94,7 +95,3 @@ def unit_of(metric: str) -> tuple[int, str]:
     """Decimals and unit of a metric."""
     found = find(metric)
     return (3, "") if found is None else (found.metric.decimals, found.metric.unit)
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "−")

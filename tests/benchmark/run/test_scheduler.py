@@ -14,9 +14,11 @@ from benchmark.environment import Node
 from benchmark.plan import CellPlan, Findings, Plan, Resources, build_plan
 from benchmark.protocol.cells import cells_of
 from benchmark.protocol.load import load_protocol
+from benchmark.run.capacity import capacity_of
+from benchmark.run.devices import Device
 from benchmark.run.engine import Engine, Event
 from benchmark.run.forecast import predict
-from benchmark.run.memory import weighed
+from benchmark.run.memory import stage_memory, weighed
 from benchmark.run.run_stage import run_stage
 from benchmark.run.scheduler import Outcome, execute, first_stages, write_run_folder
 from vesselgan.errors import InputError
@@ -166,7 +168,14 @@ def test_a_training_in_several_processes_has_a_key_and_resources_of_its_own(plan
     assert check.options["batch"] == plan.profile.batch // 2, (
         "kernels are checked at the size that each calls them with"
     )
-    on_gpu = planned(replace(plan.node, device="cuda"), processes=2, batch_norm="sync")
+    cuda = replace(plan.node, device="cuda")
+    on_gpu = planned(cuda, processes=2, batch_norm="sync")
+    halves = planned(cuda, batch=plan.profile.batch // 2)
+    half = stage_memory(halves, training(halves))
+    assert half is not None
+    assert stage_memory(on_gpu, training(on_gpu)) == half, "a card has the share of its process"
+    (step,) = [step for step in capacity_of(on_gpu, Device("cuda")).steps if step.labels]
+    assert step.needed_bytes == half, "which is what `plan` tells, too"
     assert on_gpu.resources[training(on_gpu)].gpus == 2
     assert both.resources[training(both)].cpus == 2 * plan.profile.threads
     with pytest.raises(InputError, match="processes 2: say batch_norm: sync"):
