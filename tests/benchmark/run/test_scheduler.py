@@ -170,11 +170,12 @@ def test_a_training_in_several_processes_has_a_key_and_resources_of_its_own(plan
     )
     cuda = replace(plan.node, device="cuda")
     on_gpu = planned(cuda, processes=2, batch_norm="sync")
-    halves = planned(cuda, batch=plan.profile.batch // 2)
+    smaller = [replace(cell, batch=plan.profile.batch // 2) for cell in cells]
+    halves = build_plan(plan.protocol, "smoke", plan.profile, smaller, plan.source, cuda)
     half = stage_memory(halves, training(halves))
     assert half is not None
     assert stage_memory(on_gpu, training(on_gpu)) == half, "a card has the share of its process"
-    (step,) = [step for step in capacity_of(on_gpu, Device("cuda")).steps if step.labels]
+    (step,) = [step for step in capacity_of(on_gpu, Device("cuda")).steps if step.labels == ("SN",)]
     assert step.needed_bytes == half, "which is what `plan` tells, too"
     assert on_gpu.resources[training(on_gpu)].gpus == 2
     assert both.resources[training(both)].cpus == 2 * plan.profile.threads
