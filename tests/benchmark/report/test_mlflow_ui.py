@@ -112,7 +112,7 @@ def test_the_charts_of_a_run_begin_with_what_counts(server: tuple[str, list[str]
             chart.wait_for(timeout=10_000)
             assert (box := chart.bounding_box()), name
             assert box["x"] + box["width"] <= WINDOW["width"], name
-            assert box["y"] <= 2 * WINDOW["height"] / 3, f"{name} is below the first screen"
+            assert box["y"] + box["height"] <= WINDOW["height"], f"{name} is below the first screen"
         page.locator(".js-plotly-plot .bars").first.wait_for(timeout=20_000)
         training = page.get_by_text(re.compile(r"^Training \("))
         training.wait_for(timeout=10_000)
