@@ -15,14 +15,13 @@ import numpy as np
 
 from benchmark.claims.evidence import SEED, SUBJECT, Pairs, effect_of, obstacle_of, within_range
 from benchmark.claims.run_changes import Change, changes_of
+from benchmark.claims.run_notes import LEVEL, notes_of
 from benchmark.claims.statistics import LEAST_SEEDS, holm
 from benchmark.metrics.registry import Named, every
 from benchmark.results.earlier import EarlierCell, EarlierResults, EarlierValue
-from benchmark.words import plural
 
 __all__ = ["JUDGED", "Difference", "RunComparison", "Tolerance", "VerdictChange", "compare_runs"]
 
-LEVEL = 0.05
 # What is judged; of others a tolerance has to be asked for, or chance alone would find regressions among sixty metrics.
 JUDGED = (
     *("dsc/all", "dsc/intracranial", "bavd_voxel/all", "bavd_voxel/intracranial", "fid", "prd_auc"),
@@ -122,6 +121,7 @@ def compare_runs(first: EarlierResults, second: EarlierResults, tolerance: Toler
     other_data = f"the data differ ({', '.join(data_differ)})" if data_differ else None
     other_machine = any(change.name.startswith(("machine", "device")) for change in changes)
     differences = _with_holm(list(_differences(both, pairs, tolerance, other_data, other_machine=other_machine)))
+    tested = sum(each.p is not None for each in differences)
     known = [(one.get("stages", {}), two.get("stages", {})) for one, two in pairs]
     keys = [(of_one.get(role), key) for of_one, of_two in known if of_one for role, key in of_two.items()]
     return RunComparison(
@@ -134,7 +134,7 @@ def compare_runs(first: EarlierResults, second: EarlierResults, tolerance: Toler
         [one["id"] for one, two in pairs if _is_not_repeated(one, two)],
         len({one for one, two in keys if one == two}),
         len({two for _, two in keys}),
-        list(_notes(first, second, other_data, differences, other_machine=other_machine)),
+        notes_of(both, changes, other_data, other_machine=other_machine, tested=tested),
     )
 
 
@@ -161,26 +161,6 @@ def _verdicts(first: EarlierResults, second: EarlierResults) -> Iterator[Verdict
         if claim["name"] in before and before[claim["name"]] != verdict:
             broken = bool(claim.get("must_hold")) and verdict == "refuted"
             yield VerdictChange(claim["name"], before[claim["name"]], verdict, broken)
-
-
-def _notes(
-    first: EarlierResults,
-    second: EarlierResults,
-    other_data: str | None,
-    differences: Sequence[Difference],
-    *,
-    other_machine: bool,
-) -> Iterator[str]:
-    if (formats := [side.get("format", 0) for side in (first, second)])[0] != formats[1]:
-        yield f"results.json has format {formats[0]} and {formats[1]}: what only one of them has is not compared"
-    if any(side.get("is_trial") for side in (first, second)):
-        yield "a trial, which only shows that every part works: its numbers, and so what moved, mean nothing"
-    if other_data:
-        yield f"{other_data}: nothing is paired, and nothing is called a regression"
-    if other_machine:
-        yield "another machine: step time and memory are not judged"
-    if tested := sum(each.p is not None for each in differences):
-        yield f"{plural(tested, 'paired test')}: at 5 % about {LEVEL * tested:.0f} of them see a difference by chance"
 
 
 def _differences(

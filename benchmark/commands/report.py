@@ -80,11 +80,12 @@ def ui(
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise InputError(f"port {port} of 127.0.0.1 is taken; choose another with --port")
     if name:
-        table, side_by_side = run_urls(out, name, port)
-        told = f"compare the cells: {table}\nside by side: {side_by_side}"
+        table, charts, side_by_side = run_urls(out, name, port)
+        told = f"compare the cells: {table}\nin charts: {charts}\nside by side: {side_by_side}"
     else:
         lines = [f"{run}: {url}" for run, url in all_urls(out, runs, port).items()]
         told = "\n".join([f"all runs: {experiments_url(port)}", *lines])
+    told += "\nMLflow's own list opens runs as GenAI until 'Model training' is chosen once, at the top left"
     console.print(told, soft_wrap=True, highlight=False)
     sys.stdout.flush()
     path = database(out)

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from benchmark.artifacts.store import DamagedStageError, Store
+from benchmark.commands.asked import keep_command
 from benchmark.commands.before_run import left, show_plan, show_prediction, show_reasons, weigh
 from benchmark.commands.experiment import load
 from benchmark.commands.options import (
@@ -132,7 +133,9 @@ def run(asked: RunOptions) -> None:
         settled = _with_findings(plan_with, store)
         write_run_folder(settled, store, out, path.read_text(encoding="utf-8"))
         keep_seeds(out, settled.name, asked.seeds, before, sorted({cell.cell.seed for cell in settled.cells}))
-        return settled, _chosen(settled, asked.expression)
+        chosen = _chosen(settled, asked.expression)
+        keep_command(asked, out / "runs" / settled.name, [cell.cell.id for cell in chosen])
+        return settled, chosen
 
     mended: set[str] = set()
     while True:

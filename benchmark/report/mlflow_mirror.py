@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 
 from benchmark.artifacts.locks import FileLocks
 from benchmark.report.mlflow_content import contents_of
-from benchmark.report.mlflow_view import cells_url, experiments_url, side_by_side_url
+from benchmark.report.mlflow_view import cells_url, charts_url, experiments_url, side_by_side_url
 from benchmark.report.mlflow_writing import CELL, keep_artifacts_in, mirrored_runs, write_all
 from benchmark.report.tracking import named_tracker
 from benchmark.results.format import Results
@@ -137,14 +137,15 @@ def _sync(out: Path, name: str, results: Results) -> None:
     write_all(client, experiment_id, contents_of(load_run(out, name), results, out / "reports" / name))
 
 
-def run_urls(out: Path, name: str, port: int) -> tuple[str, str]:
-    """The table of a run's cells, and the page that has them side by side; the list of runs where it has none yet."""
+def run_urls(out: Path, name: str, port: int) -> tuple[str, str, str]:
+    """A run's cells as a table, in charts and side by side; the list of runs where it has none yet."""
     client = open_client(out)
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        return experiments_url(port), experiments_url(port)
+        return (experiments_url(port),) * 3
     runs = [run.info.run_id for run in mirrored_runs(client, experiment.experiment_id) if run.data.tags[CELL]]
-    return cells_url(port, experiment.experiment_id), side_by_side_url(port, experiment.experiment_id, runs)
+    found = experiment.experiment_id
+    return cells_url(port, found), charts_url(port, found), side_by_side_url(port, found, runs)
 
 
 def all_urls(out: Path, names: Sequence[str], port: int) -> dict[str, str]:

@@ -103,6 +103,7 @@ class EarlierResults(TypedDict):
     claims: list[EarlierClaim]
     split: NotRequired[dict[str, int]]
     numerics: NotRequired[list[str]]
+    conditions: NotRequired[list[str]]
     is_trial: NotRequired[bool]
 
 

@@ -8,7 +8,7 @@ Format 1. What came before had no number, and lacks `format`, `about`, `only`, `
 cell `family`, `kind`, `trainings`, `memorisation` and `closest`; of a group `done`, `test_subjects`, `over_subjects`,
 `vessel_share` and `label_means`, and of its metrics `segmentations` and `empty_segmentations`; of a claim
 `by_factor` and `at`; of a cell `course`; of a region of the answer `difference`. Everything else is as it was. Later
-files of format 1 also have `leaders`, `reproduce`, `is_running` and `conditions`.
+files of format 1 also have `leaders`, `reproduce`, `is_running` and `conditions`, and of `reproduce` `left_out`.
 """
 
 from typing import Literal, NotRequired
@@ -235,10 +235,11 @@ class MedianPatches(Part):
 
 
 class Reproduction(Part):
-    """What makes the run again: its command, and the text of its protocol where that was kept."""
+    """What makes the run again: its commands, a line each, and the text of its protocol where that was kept."""
 
     command: str
     protocol: str | None
+    left_out: list[str]  # cells that none of the commands asked for
 
 
 class Measured(Part):

@@ -8,6 +8,7 @@ from benchmark.claims.statistics import LEAST_SEEDS
 from benchmark.protocol.cells import Kind
 from benchmark.protocol.claim import split_side
 from benchmark.report.sections.gain import share_entry
+from benchmark.report.sections.missing import missing_cells
 from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table
 from benchmark.report.sections.text import ArmMark, deviation, interval, metric_phrase, number, unit_of
 from benchmark.results.format import CellResult, Results
@@ -190,24 +191,23 @@ def _notes(results: Results, seeds: Sequence[int], *, only_costs: bool) -> Itera
             f"Training is random. Below {LEAST_SEEDS} seeds nothing is concluded about a training procedure, and "
             "differences between variants may be chance.",
         )
-    coming = [cell["id"] for cell in results["cells"] if results["is_running"] and cell["status"] == "unfinished"]
+    missing = missing_cells(results)
+    coming = [each.cell for each in missing if each.is_to_come]
     if coming:
         yield Note(
             f"{len(coming)} of {len(results['cells'])} cells are still to come",
             "The run goes on. This page is written again as cells finish, and what it says now may change.",
             coming,
         )
-    not_done = [cell for cell in results["cells"] if cell["status"] != "done" and cell["id"] not in coming]
+    not_done = [each for each in missing if not each.is_to_come]
     if not_done:
+        retried = any(each.state != "left out" for each in not_done)
         yield Note(
             f"{len(not_done)} of {len(results['cells'])} cells are missing",
-            "What follows is made of the finished ones. Running the same command again retries the others.",
-            [f"{cell['id']}: {cell['status']}{_because(cell)}" for cell in not_done],
+            "What follows is made of the finished ones."
+            + " Running the same command again retries the others." * retried,
+            [f"{each.cell}: {each.state} ({each.reason})" for each in not_done],
         )
-
-
-def _because(cell: CellResult) -> str:
-    return f" ({cell['error']})" if cell.get("error") else ""
 
 
 def headline(results: Results, marks: Mapping[str, ArmMark]) -> Headline | None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from benchmark.report.sections.departures import deviations_in_force
 from benchmark.report.sections.methods_paragraph import methods_paragraph, references
-from benchmark.results.format import CellResult, Results
+from benchmark.report.sections.missing import MissingCell, missing_cells
+from benchmark.results.format import Results
 from benchmark.words import plural
 
 __all__ = ["Reproduce", "reproduce_view"]
@@ -22,7 +23,7 @@ class Reproduce:
     protocol: str | None
     requirements: str
     facts: Sequence[tuple[str, str]]
-    missing: Sequence[tuple[str, str, str]]
+    missing: Sequence[MissingCell]
     cells: str
     methods: str
     references: str
@@ -42,25 +43,20 @@ def reproduce_view(results: Results) -> Reproduce:
         protocol=own["protocol"],
         requirements="\n".join(f"{name}=={text}" for name, text in versions.items()),
         facts=list(_facts(results)),
-        missing=[
-            (cell["id"], _status(cell, is_running=results["is_running"]), cell["error"] or "")
-            for cell in results["cells"]
-            if cell["status"] != "done"
-        ],
+        missing=missing_cells(results),
         cells=plural(len(results["cells"]), "cell"),
         methods=methods,
         references=references(methods),
     )
 
 
-def _status(cell: CellResult, *, is_running: bool) -> str:
-    return "still to come" if is_running and cell["status"] == "unfinished" else cell["status"]
-
-
 def _needs(command: str) -> str:
     """What the command cannot name."""
-    parts = ["DIR is the folder of the scans, which is not recorded."] * (" DIR" in command)
-    parts += ["FILE is that of MedicalNet's weights."] * (" FILE" in command)
+    words = command.split()
+    parts = ["DIR is the folder of the scans, which earlier versions did not record."] * ("DIR" in words)
+    parts += ["FILE is that of MedicalNet's weights."] * ("FILE" in words)
+    given = {"--data", "--layout", "--weights"} & {*words}
+    parts += ["Paths are as they were given, from the folder in which the command was."] * bool(given and not parts)
     return " ".join(parts)
 
 

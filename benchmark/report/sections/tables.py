@@ -200,10 +200,8 @@ def _mean_entry(
     plus_minus = "" if sd is None else f"± {deviation(sd, decimals)}"
     # A spread over so few says little about the next seed, and must not look like any other.
     few = f"n = {entry['n']}" if sd is not None and entry["n"] < LEAST_SEEDS else ""
-    if stacked:
-        return Entry(text, f"{plus_minus} {few and f'({few})'}".strip(), notes.mark(note), entry["value"])
-    below = "\n".join(part for part in (few and f"({few})", detail) if part)
-    return Entry(f"{text} {plus_minus}".strip(), below, notes.mark(note), entry["value"])
+    below = "\n".join(part for part in (plus_minus if stacked else "", few and f"({few})", detail) if part)
+    return Entry(text if stacked else f"{text} {plus_minus}".strip(), below, notes.mark(note), entry["value"])
 
 
 def _empty_predictions(arm: str, entry: MetricValue) -> str | None:

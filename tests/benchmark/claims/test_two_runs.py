@@ -58,6 +58,7 @@ def shifted(by: list[float]) -> list[float]:
 def test_a_run_and_its_repetition_differ_in_nothing() -> None:
     compared, difference = of(a_run({"a": FIRST}), a_run({"a": FIRST}))
     assert compared.changes == []
+    assert not any("conditions" in note for note in compared.notes)
     assert compared.regressions == []
     assert (difference.state, difference.p) == ("same", None)
     assert (compared.same_stages, compared.stages) == (1, 1)
@@ -123,6 +124,31 @@ def test_options_environment_and_kernels_are_told_apart() -> None:
         ("kernels", "unet in bf16", "all right", None),
         ("kernels", "unet in bf16.mm", None, "wider format"),
     }
+
+
+def test_other_conditions_are_named_from_run_to_run_and_within_one() -> None:
+    first, second = a_run({"a": FIRST}), a_run({"a": FIRST})
+    fault = {"operation": "mm", "way": "float32"}
+    for side, threads, torch, faults in ((first, 1, "2.12.0", []), (second, 2, "2.13.0", [fault])):
+        side["settings"] |= {"threads": threads}
+        side["environment"]["versions"] = {"torch": torch, "mlflow": torch}
+        side["environment"]["numerics"] = [{"network": "unet", "precision": "bf16", "faults": faults}]
+    second["settings"]["deterministic"] = "bitwise"
+    second["environment"]["machine"]["cpu"] = "two"
+    first["conditions"] = ["PyTorch 2.12.0 on one (9 stages)"]
+    second["conditions"] = ["PyTorch 2.13.0 on two (7 stages)", "PyTorch 2.12.0 on one (2 stages)"]
+    notes = of(first, second)[0].notes
+    (between,) = [note for note in notes if note.startswith("computed under other conditions")]
+    assert between.partition(": ")[2].split("; ") == [
+        "threads 1 and 2",
+        "deterministic none and bitwise",
+        "processor one and two",
+        "torch 2.12.0 and 2.13.0",
+        "mm of a unet in bf16 computed as the library does and float32",
+    ]
+    assert [note for note in notes if "itself" in note] == [
+        f"B itself was computed under 2 conditions: {'; '.join(second['conditions'])}"
+    ]
 
 
 def cost(value: float, spread: float, **more: Any) -> dict[str, Any]:

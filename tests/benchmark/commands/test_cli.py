@@ -299,3 +299,23 @@ def test_real_scans_run_through_and_lack_intracranial_values(scans: Path, tmp_pa
         assert cell["metrics"]["dsc/all"]["value"] is not None
         assert cell["metrics"]["dsc/intracranial"]["value"] is None
         assert "brain mask" in cell["metrics"]["dsc/intracranial"]["reason"]
+    page = (tmp_path / "reports/paper-smoke/index.html").read_text()
+    assert "<code>GP_f16_s0</code> left out: no command asked for it (-k)" in page
+    assert "still to come" not in page
+    # The command of the page, in a shell and somewhere else, makes the same stages.
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again/paper.yaml").write_text(results["reproduce"]["protocol"])
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    again = subprocess.run(
+        ["sh", "-c", f"{results['reproduce']['command']} --dry-run --json"],
+        cwd=tmp_path / "again",
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    planned = {
+        cell["id"]: {role: stage["key"] for role, stage in cell["stages"].items()}
+        for cell in json.loads(again.stdout)["cells"]
+    }
+    assert planned == {cell["id"]: cell["stages"] for cell in done}

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -90,18 +91,58 @@ def test_a_server_that_is_only_reached_by_http_gets_all_of_a_run(server: tuple[s
     assert len(client.search_logged_models([experiment])) == 9
 
 
+# At the very first visit MLflow opens a panel of its own over a quarter of the page.
+NO_PANEL = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
+WINDOW: Any = {"width": 1440, "height": 900}
+
+
+def address(lines: list[str], start: str) -> str:
+    """Of a page that `ui` printed."""
+    return next(line.split()[-1] for line in lines if line.startswith(start))
+
+
+def test_the_charts_of_a_run_begin_with_what_counts(server: tuple[str, list[str]], chromium: Browser) -> None:
+    with chromium.new_page(viewport=WINDOW) as page:
+        page.add_init_script(NO_PANEL)
+        page.goto(address(server[1], "in charts:"))
+        first = page.get_by_text(re.compile(r"^What counts"))
+        first.wait_for(timeout=30_000)
+        for name in ("dsc/intracranial", "dsc/all", "fid_over_floor", "prd_auc", "step_time_ms", "peak_memory_mib"):
+            chart = page.get_by_text(name, exact=True).first
+            chart.wait_for(timeout=10_000)
+            assert (box := chart.bounding_box()), name
+            assert box["x"] + box["width"] <= WINDOW["width"], name
+            assert box["y"] + box["height"] <= WINDOW["height"], f"{name} is below the first screen"
+        page.locator(".js-plotly-plot .bars").first.wait_for(timeout=20_000)
+        training = page.get_by_text(re.compile(r"^Training \("))
+        training.wait_for(timeout=10_000)
+        assert (above := first.bounding_box())
+        assert (below := training.bounding_box())
+        assert above["y"] < below["y"]
+
+
+def test_mlflows_own_list_opens_a_run_as_model_training_once_that_was_chosen(
+    server: tuple[str, list[str]], chromium: Browser
+) -> None:
+    with chromium.new_page(viewport=WINDOW) as page:
+        page.add_init_script(NO_PANEL)
+        page.goto(f"{server[0]}/#/experiments")
+        page.get_by_text("Model training", exact=True).first.click()
+        page.goto("about:blank")
+        page.goto(f"{server[0]}/#/experiments")
+        page.get_by_role("link", name="paper-smoke").first.click()
+        page.wait_for_url(re.compile("workflowType=machine_learning"), timeout=20_000)
+        assert "/runs" in page.url
+        assert page.get_by_text("Judges").count() == 0, "that is the page for language models"
+
+
 def test_the_first_sight_of_a_run_has_the_columns_that_matter(
     server: tuple[str, list[str]], out: Path, chromium: Browser
 ) -> None:
-    _, lines = server
-    table, side_by_side = (
-        next(line.split()[-1] for line in lines if line.startswith(start))
-        for start in ("compare the cells:", "side by side:")
-    )
+    table, side_by_side = (address(server[1], start) for start in ("compare the cells:", "side by side:"))
     results = json.loads((out / "reports/paper-smoke/results.json").read_text())
-    with chromium.new_page(viewport={"width": 1440, "height": 900}) as page:
-        # At the very first visit MLflow opens a panel of its own over a quarter of the page.
-        page.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
+    with chromium.new_page(viewport=WINDOW) as page:
+        page.add_init_script(NO_PANEL)
         page.goto(table)
         page.get_by_text("c-SN-MP_f32_s0").first.wait_for(timeout=30_000)
         for name in (*COLUMNS, "peak_memory_mib"):
@@ -109,7 +150,7 @@ def test_the_first_sight_of_a_run_has_the_columns_that_matter(
             heading.wait_for(timeout=10_000)
             box = heading.bounding_box()
             assert box is not None, name
-            assert box["x"] + box["width"] <= 1440, f"{name} is beyond the window"
+            assert box["x"] + box["width"] <= WINDOW["width"], f"{name} is beyond the window"
         shown = page.get_by_role("row").all_inner_texts()
         order = sorted(results["cells"], key=lambda cell: -cell["metrics"]["dsc/intracranial"]["value"])
         names = [cell["id"] for cell in order]

@@ -61,6 +61,18 @@ def test_a_phone_shows_the_whole_width_with_everything_opened(page: Page) -> Non
     assert width_of(page) == PHONE["width"]
 
 
+def test_the_first_screen_says_the_answer_and_what_to_beware_of_beside_it(page: Page) -> None:
+    beside, below = page.locator(".notes").bounding_box(), page.locator("#answer .medians").bounding_box()
+    told = page.locator("#answer > h2 ~ p:not(.answer-table ~ p, :has(+ .answer-table))")
+    boxes = [box for at in range(told.count()) if (box := told.nth(at).bounding_box())]
+    assert beside
+    assert below
+    assert len(boxes) >= 4
+    assert max(box["y"] + box["height"] for box in boxes) <= min(DESK["height"], below["y"])
+    assert beside["y"] < min(box["y"] for box in boxes), "nobody reads a number before that"
+    assert beside["x"] >= max(box["x"] + box["width"] for box in boxes)
+
+
 def test_the_sections_stay_in_reach(page: Page) -> None:
     page.locator("#glossary").scroll_into_view_if_needed()
     box = page.locator("nav").bounding_box()
@@ -143,6 +155,29 @@ def test_paper_has_what_is_folded_and_no_buttons(page: Page) -> None:
     page.set_viewport_size({"width": A4_PIXELS, "height": 1000})
     assert width_of(page) <= A4_PIXELS, "no table is cut off"
     assert page.locator("details:not([open])").count() == closed, "what was closed is closed again"
+
+
+MARK_TABLES = """() => [...document.querySelectorAll("table")].flatMap((table, at) => {
+  const rows = table.tBodies[0].rows;
+  if (!table.tHead) return [];
+  table.tHead.rows[0].cells[0].append(` HEAD${at}X`);
+  [...rows].forEach((row, line) => row.cells[0].append(` ROW${at}.${line}X`));
+  return [[at, rows.length]];
+})"""
+
+
+def test_tables_break_between_sheets_only_where_they_are_long_and_then_with_their_headings(page: Page) -> None:
+    tables = page.evaluate(MARK_TABLES)
+    assert min(length for _, length in tables) < 20 < max(length for _, length in tables)
+    margins = dict.fromkeys(("top", "right", "bottom", "left"), "10mm")
+    sheets = [sheet.extract_text() for sheet in PdfReader(BytesIO(page.pdf(format="A4", margin=margins))).pages]
+    found = {}
+    for at, length in tables:
+        head = [number for number, text in enumerate(sheets) if f"HEAD{at}X" in text]
+        rows = [number for number, text in enumerate(sheets) for line in range(length) if f"ROW{at}.{line}X" in text]
+        found[at] = (length, set(rows), set(head))
+    assert all(rows and rows == head for _, rows, head in found.values()), found
+    assert [at for at, (length, rows, _) in found.items() if length < 20 and len(rows) > 1] == []
 
 
 def test_a_reader_without_scripts_has_everything_but_buttons(chromium: Browser, path: Path) -> None:

