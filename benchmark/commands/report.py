@@ -94,9 +94,7 @@ def ui(
     os.execv(sys.executable, [*server, "--host", "127.0.0.1", "--port", str(port)])
 
 
-def publish_report(
-    out: Path, name: str, *, force: bool = False, mirror: bool = True, quiet: bool = False
-) -> Path:
+def publish_report(out: Path, name: str, *, force: bool = False, mirror: bool = True, quiet: bool = False) -> Path:
     """Write a run's tables and page, and say where they are; returns the page's path."""
     from benchmark.report.publish import publish
 

@@ -10,7 +10,8 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 
 import psutil
@@ -88,6 +89,20 @@ def test_a_server_that_is_only_reached_by_http_gets_all_of_a_run(server: tuple[s
     assert changed.data.metrics["dsc/all"] == 0.125
     assert changed.data.tags["mlflow.note.content"] == "my own words"
     assert len(client.search_logged_models([experiment])) == 9
+
+
+def test_the_ui_is_there_for_this_machine_alone(server: tuple[str, list[str]]) -> None:
+    """A page of another host, which a browser shows, must not reach it under its own name."""
+    port = int(server[0].rpartition(":")[2])
+    heard = {each.laddr.ip for each in psutil.net_connections("tcp") if each.laddr.port == port and not each.raddr}
+    assert heard == {"127.0.0.1"}
+    statuses = []
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "elsewhere.example", f"elsewhere.example:{port}"):
+        with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            path = "/api/2.0/mlflow/experiments/search?max_results=1"
+            connection.request("GET", path, headers={"Host": host})
+            statuses.append(connection.getresponse().status)
+    assert statuses == [200, 200, 403, 403]
 
 
 def test_the_first_sight_of_a_run_has_the_columns_that_matter(
