@@ -11,14 +11,14 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import psutil
 
-from benchmark.artifacts.locks import FileLocks
+from benchmark.artifacts.locks import FileLocks, NoLocksError
 
 __all__ = ["EXPIRY_S", "Clock", "LeaseLocks", "file_age_s"]
 
@@ -70,7 +70,7 @@ class LeaseLocks:
         ended = threading.Event()
         beating = threading.Thread(target=self._beat, args=(lease, token, ended), daemon=True)
         try:
-            with FileLocks().hold(path, wait=wait) as alone:
+            with _alone_here(path, wait=wait) as alone:
                 beating.start()
                 yield alone
         finally:
@@ -116,6 +116,17 @@ class LeaseLocks:
                 return
             with suppress(OSError):
                 os.utime(lease)
+
+
+@contextmanager
+def _alone_here(path: Path, *, wait: bool) -> Iterator[bool]:
+    """The lock on the file itself; of a file system without such locks the lease alone has to do."""
+    with ExitStack() as held:
+        try:
+            alone = held.enter_context(FileLocks().hold(path, wait=wait))
+        except NoLocksError:
+            alone = True
+        yield alone
 
 
 def _owner(lease: Path) -> Mapping[str, str] | None:

@@ -1,12 +1,15 @@
 """Who may write: one process at a time holds a lock, and one that dies holds none."""
 
+import errno
 import fcntl
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["FileLocks", "Locks"]
+__all__ = ["FileLocks", "Locks", "NoLocksError"]
+
+UNKNOWN = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 class Locks(Protocol):
@@ -20,8 +23,15 @@ class Locks(Protocol):
         """
 
 
+class NoLocksError(OSError):
+    """The file system knows no locks, as some that are mounted over a network."""
+
+
 class FileLocks:
-    """Locks of the kernel on open files, which end with their process; for processes that share a machine."""
+    """Locks of the kernel on open files, which end with their process; for processes that share a machine.
+
+    Raises NoLocksError where the file system has none.
+    """
 
     @contextmanager
     def hold(self, path: Path, *, wait: bool) -> Iterator[bool]:
@@ -31,5 +41,8 @@ class FileLocks:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 yield False
+            except OSError as error:
+                kind = NoLocksError if error.errno in UNKNOWN else OSError
+                raise kind(error.errno, error.strerror, str(path)) from None
             else:
                 yield True

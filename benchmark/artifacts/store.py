@@ -8,14 +8,14 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, cast
 
 from benchmark.artifacts.leases import LeaseLocks
-from benchmark.artifacts.locks import FileLocks, Locks
+from benchmark.artifacts.locks import FileLocks, Locks, NoLocksError
 from benchmark.artifacts.options import Runtime
 from benchmark.artifacts.reading import REMEDY, read_json
 from benchmark.artifacts.values import StageError, StageResult
@@ -225,9 +225,14 @@ class Store:
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold the stage alone. Raises StageLockedError."""
-        locks = self._own_locks or (FileLocks() if self.shared_id is None else LeaseLocks(self.root / "leases"))
-        with locks.hold(self.folder(key) / "lock", wait=False) as held:
-            if not held:
+        path, leases = self.folder(key) / "lock", LeaseLocks(self.root / "leases")
+        locks = self._own_locks or (FileLocks() if self.shared_id is None else leases)
+        with ExitStack() as held:
+            try:
+                alone = held.enter_context(locks.hold(path, wait=False))
+            except NoLocksError:  # whoever else works in this folder finds the same
+                alone = held.enter_context(leases.hold(path, wait=False))
+            if not alone:
                 raise StageLockedError(f"{key}: another process works on this stage")
             yield
 

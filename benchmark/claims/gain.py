@@ -33,12 +33,12 @@ def gains_of(cells: Sequence[CellResult], rows: pd.DataFrame) -> list[Gain]:
     weighed = _first_of_label(cells, *SYNTHETIC_KINDS) | _first_of_label(cells, "procedural")
     entries: list[Gain] = []
     for metric in DSC_METRICS:
-        of_metric = rows[(rows["metric"] == metric) & rows["value"].notna()]
+        scores = _Scores(rows[(rows["metric"] == metric) & rows["value"].notna()])
         for label, cell in weighed.items():
-            if (of_metric["label"] == label).any():
+            if label in scores.labels:
                 alike = [name for name, rule in rules.items() if _data_of(rule, "pairing") == _data_of(cell, "pairing")]
                 baseline = next((n for n, c in real.items() if _data_of(c) == _data_of(cell)), None)
-                entries.append(_entry(of_metric, metric, label, baseline, alike))
+                entries.append(_entry(scores, metric, label, baseline, alike))
     return entries
 
 
@@ -50,10 +50,21 @@ def _first_of_label(cells: Sequence[CellResult], *kinds: Kind) -> dict[str, Cell
     return first
 
 
-def _entry(rows: pd.DataFrame, metric: str, label: str, real: str | None, rules: Sequence[str]) -> Gain:
-    validation = rows[rows["split"] == "validation"].groupby("label")["value"].mean()
-    scores = {name: float(validation[name]) for name in rules if name in validation}
-    best = max(scores, key=lambda name: scores[name]) if scores else None
+class _Scores:
+    """Of one metric: its labels, their means on validation subjects, and a table of test subjects for each."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.labels = set(rows["label"])
+        self.validation = rows[rows["split"] == "validation"].groupby("label")["value"].mean()
+        self.test = {  # a row per seed, a column per subject
+            str(label): of_label.pivot_table(index="seed", columns="subject", values="value")
+            for label, of_label in rows[rows["split"] == "test"].groupby("label")
+        }
+
+
+def _entry(scores: _Scores, metric: str, label: str, real: str | None, rules: Sequence[str]) -> Gain:
+    validation = {name: float(scores.validation[name]) for name in rules if name in scores.validation}
+    best = max(validation, key=lambda name: validation[name]) if validation else None
     entry: Gain = {
         "label": label,
         "metric": metric,
@@ -67,11 +78,11 @@ def _entry(rows: pd.DataFrame, metric: str, label: str, real: str | None, rules:
         "real_gain": None,
         "real": real,
         "untrained": best,
-        "validation": scores,
+        "validation": validation,
     }
     if best is None or real is None:
         return {**entry, "reason": NO_REAL if real is None else NO_RULE}
-    paired = _paired(rows[rows["split"] == "test"], label, real, best)
+    paired = _paired(scores, label, real, best)
     if paired is None:
         return {**entry, "reason": NO_PAIRS}
     synthetic, of_real, of_rule = paired
@@ -94,16 +105,16 @@ def _entry(rows: pd.DataFrame, metric: str, label: str, real: str | None, rules:
     }
 
 
-def _paired(rows: pd.DataFrame, label: str, real: str, rule: str) -> tuple[Array, Array, Array] | None:
+def _paired(scores: _Scores, label: str, real: str, rule: str) -> tuple[Array, Array, Array] | None:
     """Both labels' (seeds, subjects) and the rule's (subjects,), of the seeds and subjects that all have."""
-    tables = [
-        rows[rows["label"] == name].pivot_table(index="seed", columns="subject", values="value")
-        for name in (label, real, rule)
-    ]
+    if not {label, real, rule} <= scores.test.keys():
+        return None
+    tables = [scores.test[name] for name in (label, real, rule)]
     seeds = sorted(set(tables[0].index) & set(tables[1].index))
     subjects = sorted(set.intersection(*(set(table.columns) for table in tables)))
     # A subject that one of these seeds lacks would leave a hole.
-    subjects = [s for s in subjects if all(table.loc[seeds, s].notna().all() for table in tables[:2])]
+    whole = [table.loc[seeds, subjects].notna().all() for table in tables[:2]]
+    subjects = [subject for subject in subjects if all(each[subject] for each in whole)]
     if not seeds or not subjects:
         return None
     one, other = (table.loc[seeds, subjects].to_numpy(dtype=np.float64) for table in tables[:2])

@@ -76,9 +76,10 @@ class PlainConsole(Console):
         """A table of plain text, however long: rich takes a second for a thousand rows."""
         texts = [[printable(cell) for cell in row] for row in (header, *rows)]
         widths = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
-        for row in texts:
-            cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
-            self.out(f" {'  '.join(cells)}".rstrip(), highlight=False)
+        padded = (
+            (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)) for row in texts
+        )
+        self.out("\n".join(f" {'  '.join(cells)}".rstrip() for cells in padded), highlight=False)
 
 
 # Away from a terminal, tables are for other programs and for logs: nothing is folded at 80 columns.

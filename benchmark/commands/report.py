@@ -37,7 +37,7 @@ def report(
 ) -> None:
     """Write a run's tables, results.json and page again from its files; or print its tables, for a paper."""
     if form is Format.html:
-        publish_report(out, name, force=True)
+        publish_report(out, name, force=True, mirror=False)
     else:
         from benchmark.report.publish import printed
 
@@ -95,11 +95,11 @@ def ui(
     os.execv(sys.executable, [*server, "--host", "127.0.0.1", "--port", str(port)])
 
 
-def publish_report(out: Path, name: str, *, force: bool = False, quiet: bool = False) -> Path:
+def publish_report(out: Path, name: str, *, force: bool = False, mirror: bool = True, quiet: bool = False) -> Path:
     """Write a run's tables and page, and say where they are; returns the page's path."""
     from benchmark.report.publish import publish
 
-    page = publish(out, name, force=force)
+    page = publish(out, name, force=force, mirror=mirror)
     if not quiet:
         print(printable((page.parent / "summary.txt").read_text(encoding="utf-8")))
         console.print(

@@ -230,7 +230,8 @@ def names(*kinds: Kind) -> list[str]:
 
 def find(name: str) -> Named | None:
     """The metric of a name in results.json; None where none that is loaded has it."""
-    return every().get(name)
+    alike = (each for each in measurements() if any(name.startswith(metric.key) for metric in each.metrics))
+    return next((named for each in alike for named in each.named if named.name == name), None)
 
 
 def claimable() -> list[str]:

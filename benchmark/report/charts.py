@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ REAL_COLOUR = "#808080"  # real data are the reference everywhere, so they have 
 UNTRAINED_COLOURS = ("#8a6d4b", "#b9986a")
 # Order of seaborn's colour-blind palette in which neighbours differ most; its yellow and pinks vanish on white.
 HUES = (0, 1, 2, 4, 9, 3, 5)
+MOST_NAMED = 75  # labels below a chart: more would lie over each other
 _INK = "#010203"  # becomes currentColor, so that axes and text are legible in a dark page too
 _STYLE: Mapping[str, Any] = {
     "svg.fonttype": "none",
@@ -172,7 +174,11 @@ def subject_chart(
                 mean = float(np.mean(heights))
                 axes.plot([x - 0.28, x + 0.28], [mean, mean], color=colours[name], linewidth=2.2, zorder=3)
         rotation = 0 if len(names) < 7 else 30 if len(names) < 13 else 90
-        axes.set_xticks(range(len(names)), names, rotation=rotation, fontsize=8 if rotation < 90 else 4)
+        if len(names) <= MOST_NAMED:
+            axes.set_xticks(range(len(names)), names, rotation=rotation, fontsize=8 if rotation < 90 else 4)
+        else:
+            axes.set_xticks([])
+            axes.set_xlabel(f"{len(names)} labels, too many to be named here")
         axes.set(xlim=(-0.5, len(names) - 0.5), ylabel=ylabel, title=title)
         axes.margins(y=0.08)
         axes.tick_params(axis="x", length=0)
@@ -261,15 +267,19 @@ def training_chart(lines: Sequence[Line], title: str, ylabel: str, *, log: bool 
     """A line per seed over training steps, thinned to block means."""
     with _style(title):
         figure, axes = _figure(4.2, 2.6)
-        for line in lines:
-            steps, values = _blocks(line.steps, line.values)
-            axes.plot(steps, values, color=line.colour, linewidth=1, alpha=0.85)
-        if log and all((line.values[np.isfinite(line.values)] > 0).all() for line in lines):
+        known = [line for line in lines if np.isfinite(line.values).any()]
+        courses = [np.column_stack(_blocks(line.steps, line.values)) for line in known]
+        # As one collection: a plot of its own for each of a thousand cells takes many seconds.
+        ends = {"capstyle": "projecting", "joinstyle": "round"}
+        colours = [line.colour for line in known]
+        axes.add_collection(LineCollection(courses, colors=colours, linewidths=1, alpha=0.85, **ends))
+        if log and known and all((line.values[np.isfinite(line.values)] > 0).all() for line in lines):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter("")
         axes.set(xlabel="training step", ylabel=ylabel, title=title)
         axes.margins(x=0.02)
+        axes.autoscale_view()
         sns.despine(ax=axes)
         return _svg(figure, title)
 

@@ -3,11 +3,13 @@
 Local files are the truth; the mirror is written from results.json by the parent process and can be rebuilt at any time.
 """
 
+import math
 import os
 import sqlite3
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -40,6 +42,7 @@ __all__ = [
 
 _QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#"})  # signs that mean something in an address
 BUSY_S = 5  # that another program may hold the database
+LOOK_S = 0.2  # between looks whether another process is done
 # What SQLite says of a file that no waiting and no permission would mend.
 UNUSABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}
 
@@ -120,13 +123,30 @@ def _why_unusable(path: Path) -> str | None:
     return None
 
 
-def sync(out: Path, name: str, results: Results) -> None:
-    """Make MLflow show the run `name`: cells whose content is there already are left alone, others written anew."""
-    with FileLocks().hold(out / "runs" / "mlflow.lock", wait=True):  # one process at a time writes
-        _sync(out, name, results)
+def sync(out: Path, name: str, results: Results, patience_s: float = math.inf) -> None:
+    """Make MLflow show the run `name`: cells whose content is there already are left alone, others written anew.
+
+    Raises TimeoutError where it takes longer than `patience_s`. What is there by then stays, and the next one goes on.
+    """
+    until = time.monotonic() + patience_s
+    with _alone(out / "runs" / "mlflow.lock", until):
+        _sync(out, name, results, until)
 
 
-def _sync(out: Path, name: str, results: Results) -> None:
+@contextmanager
+def _alone(path: Path, until: float) -> Iterator[None]:
+    """One process at a time writes. Raises TimeoutError where another one still does at `until`."""
+    while True:
+        with FileLocks().hold(path, wait=until == math.inf) as held:
+            if held:
+                yield
+                return
+        if time.monotonic() > until:
+            raise TimeoutError
+        time.sleep(LOOK_S)
+
+
+def _sync(out: Path, name: str, results: Results, until: float) -> None:
     client = open_client(out)
     experiment = client.get_experiment_by_name(name)
     # A server keeps them where it likes.
@@ -134,7 +154,7 @@ def _sync(out: Path, name: str, results: Results) -> None:
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts)
     if artifacts:
         keep_artifacts_in(client, experiment_id, artifacts)
-    write_all(client, experiment_id, contents_of(load_run(out, name), results, out / "reports" / name))
+    write_all(client, experiment_id, contents_of(load_run(out, name), results, out / "reports" / name), until)
 
 
 def run_urls(out: Path, name: str, port: int) -> tuple[str, str, str]:

@@ -6,8 +6,10 @@ calls cannot have values of a run replaced: there a run that changed is made ane
 
 import inspect
 import json
+import math
 import platform
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,12 +58,17 @@ LOADER = "benchmark.trained.mlflow_model"  # what makes a model of the files, wi
 MODEL_BYTES = 2**28  # larger weights stay in the run's folder, whose path the model names
 
 
-def write_all(client: MlflowClient, experiment_id: str, contents: Iterable[Content]) -> None:
-    """The whole run comes first, since its cells point to it; cells that are no longer there go."""
+def write_all(client: MlflowClient, experiment_id: str, contents: Iterable[Content], until: float = math.inf) -> None:
+    """The whole run comes first, since its cells point to it; cells that are no longer there go.
+
+    Raises TimeoutError, between two of them, when the monotonic clock says `until`; what is written by then stays.
+    """
     known = {run.data.tags[CELL]: run for run in mirrored_runs(client, experiment_id)}
     tags = dict(client.get_experiment(experiment_id).tags)
     parent_id, left = "", dict(known)
     for content in contents:
+        if time.monotonic() > until:
+            raise TimeoutError
         if not content.cell:
             _tag_experiment(client, experiment_id, tags, content.note)
         links = {MLFLOW_PARENT_RUN_ID: parent_id} if content.cell else {}

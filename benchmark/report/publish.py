@@ -18,11 +18,15 @@ from vesselgan.files import text_sha256, write_text
 __all__ = ["printed", "publish", "publish_so_far", "sync_run"]
 
 STAMP = ".stamp"  # what was written and mirrored
-PATIENCE_S, SHARE = 10.0, 0.02  # how long a run waits for a server, and of a longer run this share of its work
+# How long a run waits for a server, and for the database in its own folder; of a longer run this share of its work.
+PATIENCE_S, OWN_PATIENCE_S, SHARE = 10.0, 60.0, 0.02
 
 
-def publish(out: Path, name: str, *, force: bool = False) -> Path:
-    """Write `reports/NAME` and mirror the run, unless nothing has changed since; return the page's path."""
+def publish(out: Path, name: str, *, force: bool = False, mirror: bool = True) -> Path:
+    """Write `reports/NAME` and mirror the run, unless nothing has changed since; return the page's path.
+
+    `force` writes it all the same. Without `mirror`, the next one that mirrors does it.
+    """
     run = load_run(out, name)
     results = results_of(run)
     text = json.dumps(results, indent=1, allow_nan=False)
@@ -32,6 +36,8 @@ def publish(out: Path, name: str, *, force: bool = False) -> Path:
     if not force and page.is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == content:
         return page
     _write(folder, run, results, text)
+    if not mirror:
+        return page
     if find_spec("mlflow") is None:  # it is large, and machines with a GPU may do without
         print("no mirror written: mlflow is not installed", file=sys.stderr)
         return page
@@ -81,15 +87,19 @@ def _mirror(out: Path, name: str, results: Results) -> str | None:
 
     A server may be dead, slow or hang, so a process of its own talks to it, which is ended after a while.
     """
+    share_s = SHARE * results["work_seconds"]
     if (tracker := named_tracker()) is None:
         from benchmark.report.mlflow_mirror import sync
 
+        patience_s = max(OWN_PATIENCE_S, share_s)
         try:
-            sync(out, name, results)
+            sync(out, name, results, patience_s)
+        except TimeoutError:
+            return f"{out / 'runs/mlflow.db'} was not done within {patience_s:.0f} s"
         except Exception as error:  # whatever MLflow's database does, the files are there and the run has not failed
             return first_line(error)
         return None
-    patience_s = max(PATIENCE_S, SHARE * results["work_seconds"])
+    patience_s = max(PATIENCE_S, share_s)
     command = [sys.executable, "-m", "benchmark", "sync", name, "--out", str(out)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience_s, check=False)

@@ -1,6 +1,7 @@
 """A cell's metrics as its stages left them, and over the seeds of its arm."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -67,27 +68,30 @@ def segmentation_metrics(rows: pd.DataFrame, cell_id: str, reasons: Mapping[str,
     of_cell = rows[(rows["cell"] == cell_id) & (rows["split"] == "test")]
     if of_cell.empty:
         return entries
-    by_metric, none = dict(iter(of_cell.groupby("metric", sort=False))), of_cell.iloc[:0]
-    for name in _subject_metrics(of_cell):
-        of_metric = by_metric.get(name, none)
-        known = of_metric[of_metric["value"].notna()]
-        if known.empty:
+    # Plain lists: twenty tables of pandas for each of a thousand cells take as long as the rest of a report.
+    scores: dict[str, list[tuple[float, int]]] = {name: [] for name in _built_in()}
+    for metric, value, empty in zip(*(of_cell[name].tolist() for name in ("metric", "value", "empty")), strict=True):
+        scores.setdefault(metric, []).append((value, empty))
+    for name, of_metric in scores.items():
+        known = [(value, empty) for value, empty in of_metric if not math.isnan(value)]
+        if not known:
             region = name.partition("/")[2]
-            nothing = bool(of_metric["empty"].any())
+            nothing = any(empty for _, empty in of_metric)
             reason = reasons.get(region) or (NO_VALUE if region == "all" or nothing else NO_MASK)
             entries[name] = {"value": None, "n": 0, "ci_low": None, "ci_high": None, "reason": reason}
             continue
-        entries[name] = as_metric(mean_with_interval(known["value"].tolist(), "test subject", range_of(name)))
-        entries[name]["empty"] = int(known["empty"].sum())
-        if left_out := int(of_metric["empty"].sum()) - entries[name]["empty"]:  # both masks empty: nothing to compare
+        entries[name] = as_metric(mean_with_interval([value for value, _ in known], "test subject", range_of(name)))
+        entries[name]["empty"] = sum(empty for _, empty in known)
+        if left_out := sum(empty for _, empty in of_metric) - entries[name]["empty"]:  # both masks empty
             entries[name]["left_out"] = left_out
     return entries
 
 
-def _subject_metrics(rows: pd.DataFrame) -> list[str]:
-    """The built-in ones, and whatever else the rows have, also where it is not loaded now."""
-    built_in = (each for each in measurements("subject") if each.is_built_in and not each.is_asked_for)
-    return list(dict.fromkeys([*(named.name for each in built_in for named in each.named), *rows["metric"]]))
+def _built_in() -> Iterator[str]:
+    """The metrics that every cell has an entry for; rows may have more, also such as are not loaded now."""
+    for each in measurements("subject"):
+        if each.is_built_in and not each.is_asked_for:
+            yield from (named.name for named in each.named)
 
 
 def over_seeds(members: Sequence[CellResult]) -> dict[str, MetricValue]:

@@ -162,6 +162,7 @@ def _groups(cells: Iterable[CellResult], rows: pd.DataFrame) -> list[GroupResult
     groups: dict[str, list[CellResult]] = {}
     for cell in cells:
         groups.setdefault(cell["label"], []).append(cell)
+    by_label, none = dict(iter(rows.groupby("label", sort=False))), rows.iloc[:0]
     return [
         {
             "label": arm,
@@ -170,7 +171,7 @@ def _groups(cells: Iterable[CellResult], rows: pd.DataFrame) -> list[GroupResult
             "failed": sum(cell["status"] == "failed" for cell in members),
             "test_subjects": _test_subjects(members),
             "metrics": over_seeds(members),
-            "over_subjects": over_subjects(rows, arm),
+            "over_subjects": over_subjects(by_label.get(arm, none), arm),
             "vessel_share": _vessel_share(members),
             "label_means": _label_means(members),
         }

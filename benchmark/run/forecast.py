@@ -14,7 +14,7 @@ from benchmark.artifacts.store import Spec
 from benchmark.plan import Plan
 from benchmark.run.memory import MOST_SIZES, counted, measured, of_one_process, stage_memory, trained
 from vesselgan.families import Family
-from vesselgan.profiling.step_counter import StepCost
+from vesselgan.profiling.step_counter import StepCost, watched_step
 from vesselgan.profiling.timing import seconds_per_step
 from vesselgan.training import PrecisionName, choose_precision
 
@@ -134,13 +134,14 @@ def _of_measurement(plan: Plan, spec: Spec) -> Prediction:
 def probed(family: Family[Any], precision: PrecisionName, device: str) -> tuple[int, float]:
     """Operations and seconds of a small step, timed on this device."""
     config = family.probe(precision)
-    cost = family.step_cost(config)
     trainer = family.trainer(config, device)
     real = torch.zeros(config.batch, 2, *config.patch_size)
     seconds: list[float] = []
     while len(seconds) < PROBE_STEPS and sum(seconds) < PROBE_SECONDS:
         seconds.append(seconds_per_step(trainer, real, 1))
-    return cost.flops, min(seconds)  # the first step is slower, and a busy machine only ever adds
+    # Counted as it is computed: on fake tensors it would take longer than all of the steps.
+    flops = watched_step(trainer, trainer.step, real).flops
+    return flops, min(seconds)  # the first step is slower, and a busy machine only ever adds
 
 
 def _seconds(cost: StepCost, probed_flops: int, probed_seconds: float) -> float:

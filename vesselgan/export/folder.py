@@ -164,6 +164,9 @@ def _writing(folder: Path, sheet: Mapping[str, Any]) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"{folder}: another process is writing there; wait for it, or choose another") from None
+        except OSError as error:  # a file system without locks names no file
+            error.filename = lock.name
+            raise
         for path in home.iterdir():  # what a killed call was just writing
             if path.name not in ("lock", SHEET, CHECKSUMS):
                 path.unlink()

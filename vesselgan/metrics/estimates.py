@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -47,6 +48,7 @@ def jackknife(
     return Estimate(float(value), sd, max(float(value) - reach, lowest), min(float(value) + reach, highest), level)
 
 
+@cache
 def student_t(level: float, freedom: float) -> float:
     """How many standard errors a two-sided interval of this level reaches to either side."""
     from scipy import stats  # late: it takes a quarter of a second, and every command knows the metrics

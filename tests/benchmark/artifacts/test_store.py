@@ -1,6 +1,9 @@
 """Stage folders: keys, what counts as done, locks, specs."""
 
+import errno
+import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -111,6 +114,34 @@ def test_only_one_process_at_a_time_holds_a_stage(tmp_path: Path) -> None:
         pass
     with store.lock(key):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_where_the_file_system_has_no_locks_a_stage_is_held_by_a_lease(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_locks(monkeypatch, number)
+    store, key = finished(tmp_path)
+    with store.lock(key), pytest.raises(StageLockedError), Store(tmp_path).lock(key):
+        pass
+    with store.lock(key):
+        assert [path.name for path in (tmp_path / "leases").iterdir()] == [key]
+    assert not list((tmp_path / "leases").iterdir())
+
+
+def test_a_lock_that_fails_otherwise_is_told_with_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_locks(monkeypatch, errno.EIO)
+    store, key = finished(tmp_path)
+    with pytest.raises(OSError, match="Input/output error") as failure, store.lock(key):
+        pass
+    assert failure.value.filename == str(store.folder(key) / "lock")
+
+
+def refuse_locks(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
 
 
 def test_an_edited_spec_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import benchmark.run.forecast as prediction
 from benchmark.commands import app
 from benchmark.protocol.load import load_protocol
 from vesselgan.data import save_volume
-from vesselgan.families import Family
+from vesselgan.families import FAMILIES, Family
 from vesselgan.profiling.step_counter import StepCost, predict_step
 from vesselgan.training import WGANConfig, WGANTrainer
 
@@ -111,6 +111,14 @@ def test_networks_of_more_sizes_than_can_be_counted_are_not(
     asked = json.loads(dry_run("paper", "--profile", "smoke", "--json").stdout)["predicted"]
     assert (asked["hours"], asked["memory_gib"], asked["trainings"]) == (None, None, 4)
     assert "(each: SN under a minute)" in dry_run("paper", "--profile", "smoke", "-k", "SN and not MP").stdout
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_step_that_is_timed_is_counted_as_one_on_fake_tensors_is(name: str) -> None:
+    family = FAMILIES[name]
+    flops, seconds = prediction.probed(family, "fp32", "cpu")
+    assert flops == family.step_cost(family.probe("fp32")).flops
+    assert seconds > 0
 
 
 def test_the_state_between_steps_is_part_of_the_peak() -> None:

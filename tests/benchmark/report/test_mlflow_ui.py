@@ -10,7 +10,8 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,20 @@ def test_mlflows_own_list_opens_a_run_as_model_training_once_that_was_chosen(
         page.wait_for_url(re.compile("workflowType=machine_learning"), timeout=20_000)
         assert "/runs" in page.url
         assert page.get_by_text("Judges").count() == 0, "that is the page for language models"
+
+
+def test_the_ui_is_there_for_this_machine_alone(server: tuple[str, list[str]]) -> None:
+    """A page of another host, which a browser shows, must not reach it under its own name."""
+    port = int(server[0].rpartition(":")[2])
+    heard = {each.laddr.ip for each in psutil.net_connections("tcp") if each.laddr.port == port and not each.raddr}
+    assert heard == {"127.0.0.1"}
+    statuses = []
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "elsewhere.example", f"elsewhere.example:{port}"):
+        with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            path = "/api/2.0/mlflow/experiments/search?max_results=1"
+            connection.request("GET", path, headers={"Host": host})
+            statuses.append(connection.getresponse().status)
+    assert statuses == [200, 200, 403, 403]
 
 
 def test_the_first_sight_of_a_run_has_the_columns_that_matter(

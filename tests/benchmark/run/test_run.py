@@ -200,8 +200,11 @@ def test_a_stage_whose_inputs_are_missing_says_which(finished: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_killed_runs_end_in_the_results_of_an_uninterrupted_one(finished: Path, tmp_path: Path) -> None:
-    """SIGKILL to the whole process at random moments: nothing is lost, nothing is half done, no worker lives on."""
+@pytest.mark.parametrize("and_workers", [False, True], ids=["the driver", "driver and workers"])
+def test_killed_runs_end_in_the_results_of_an_uninterrupted_one(
+    and_workers: bool, finished: Path, tmp_path: Path
+) -> None:
+    """SIGKILL at random moments: nothing is lost, nothing is half done, no worker lives on."""
     moments = random.Random(0)
     kills = 0
     while kills < KILLS:
@@ -210,7 +213,11 @@ def test_killed_runs_end_in_the_results_of_an_uninterrupted_one(finished: Path, 
             process.wait(timeout=moments.uniform(2, 9))
             break  # all was done before the last kills
         except subprocess.TimeoutExpired:
+            workers = workers_of(process) if and_workers else []
             process.send_signal(signal.SIGKILL)
+            for worker in workers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()
             process.wait()
             kills += 1
     assert kills >= 3

@@ -1,7 +1,10 @@
 """A thousand cells on a hundred nodes, whose stages take no time: what the driver and the folder of a run then cost."""
 
 import heapq
+import json
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 from paths import ROOT
+from small_protocol import PROTOCOL
 
 from benchmark.artifacts.store import Store
 from benchmark.datasets.source import choose_source
@@ -22,6 +26,10 @@ from benchmark.run.scheduler import execute, write_run_folder
 NODES, CPUS = 100, 4
 # Hours of a stage at the paper's sizes, roughly; all others a hundredth.
 HOURS = {"train_gan": 10.0, "train_unet": 2.0, "evaluate": 0.2, "synthesise": 0.1, "score": 0.1}
+
+
+# The smallest protocol, with two hundred subjects to be tested on.
+WIDE = PROTOCOL.replace("test: 2}", "test: 200}").replace("[48, 48, 32]", "[32, 32, 16]")
 
 
 class Simulated(Engine):
@@ -146,3 +154,22 @@ def test_the_driver_keeps_up_with_a_large_cluster(seeds: int, tmp_path: Path) ->
     assert figures.overhead_ms < 100, "of hours"
     assert figures.resume_s < 0.1 * figures.stages
     assert figures.driver_mib < 1000
+
+
+@pytest.mark.slow
+def test_two_hundred_test_subjects_make_no_run_slow_and_no_page_large(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(WIDE)
+    began = time.monotonic()
+    command = [sys.executable, "-m", "benchmark", "run", "small.yaml", "--quiet"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    run_s = time.monotonic() - began
+    assert (done.returncode, done.stderr) == (0, "")
+    began = time.monotonic()
+    subprocess.run([*command[:3], "report", "small-tiny"], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    report_s = time.monotonic() - began
+    results = json.loads((tmp_path / "reports/small-tiny/results.json").read_text())
+    assert {cell["metrics"]["dsc/all"]["n"] for cell in results["cells"]} == {200}
+    size = (tmp_path / "reports/small-tiny/index.html").stat().st_size
+    print(f"\nrun {run_s:.0f} s, report {report_s:.0f} s, page {size / 1e6:.1f} MB")
+    assert report_s < 30
+    assert size < 10_000_000
