@@ -1,107 +1,32 @@
 """`run`: the work of making a protocol's cells."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
 
 from benchmark.artifacts.store import DamagedStageError, Store
-from benchmark.commands.asked import keep_command
+from benchmark.commands.asked import RunOptions, keep_command
 from benchmark.commands.before_run import left, show_plan, show_prediction, show_reasons, weigh
 from benchmark.commands.experiment import load
-from benchmark.commands.options import (
-    Address,
-    Data,
-    Device,
-    Expression,
-    Gpus,
-    Layout,
-    Maps,
-    Out,
-    PlainConsole,
-    ProfileName,
-    ProtocolName,
-    Spacing,
-    Weights,
-    command,
-    complain,
-    console,
-    pairs_of,
-    spacing_of,
-)
+from benchmark.commands.options import PlainConsole, command, complain, console, spacing_of
 from benchmark.commands.report import publish_report
 from benchmark.commands.seeds import keep_seeds, wanted_seeds
 from benchmark.plan import CellPlan, Findings, Plan
 from benchmark.protocol.cells import select
-from benchmark.run.engine import Site
-from benchmark.run.engines import engine_names, engine_of
+from benchmark.run.engines import engine_of
 from vesselgan.errors import InputError
 from vesselgan.hub import local_weights
 
 if TYPE_CHECKING:
-    from benchmark.commands.run_log import Level
     from benchmark.run.scheduler import Outcome
 
-__all__ = ["RunOptions", "run"]
+__all__ = ["run"]
 
 BAD_INPUT = 2
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What `run` is asked for."""
-
-    protocol: ProtocolName
-    profile: ProfileName = None
-    data: Data = None
-    layout: Layout = "auto"
-    spacing: Spacing = None
-    weights: Weights = None
-    out: Out = Path()
-    expression: Expression = None
-    seeds: Annotated[
-        str | None,
-        typer.Option("--seeds", metavar="SEEDS", help="Instead of the protocol's: 0-4, 0,2,7, or +3 for three more"),
-    ] = None
-    workers: Annotated[int | None, typer.Option(min=1, help="Stages at a time; by default what the cores carry")] = None
-    device: Device = "auto"
-    engine: Annotated[
-        str,
-        typer.Option(
-            metavar="ENGINE", help=f"What runs the stages: {', '.join(engine_names())}", autocompletion=engine_names
-        ),
-    ] = "local"
-    address: Address = None
-    maps: Maps = None
-    gpus: Gpus = None
-    listing: Annotated[
-        bool, typer.Option("--pair-by-listing", help="Let D6 give images the labels of other subjects")
-    ] = False
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop")] = False
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Show why each stage will run: what differs from the nearest finished one")
-    ] = False
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json at the end, and nothing else")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Tell of what went wrong, and of nothing else")] = False
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell of every stage that begins and ends")] = False
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether nothing is printed of how it goes, but for what goes wrong."""
-        return self.quiet or self.as_json
-
-    @property
-    def level(self) -> "Level":
-        """How much is told."""
-        return "quiet" if self.is_silent else "verbose" if self.verbose else "usual"
-
-    @property
-    def site(self) -> Site:
-        """Where the engine computes. Raises InputError."""
-        return Site(self.gpus, self.address, pairs_of(self.maps or ()))
 
 
 @command

@@ -270,9 +270,11 @@ def training_chart(lines: Sequence[Line], title: str, ylabel: str, *, log: bool 
         known = [line for line in lines if np.isfinite(line.values).any()]
         courses = [np.column_stack(_blocks(line.steps, line.values)) for line in known]
         # As one collection: a plot of its own for each of a thousand cells takes many seconds.
-        ends = {"capstyle": "projecting", "joinstyle": "round"}
         colours = [line.colour for line in known]
-        axes.add_collection(LineCollection(courses, colors=colours, linewidths=1, alpha=0.85, **ends))
+        lines_at_once = LineCollection(
+            courses, colors=colours, linewidths=1, alpha=0.85, capstyle="projecting", joinstyle="round"
+        )
+        axes.add_collection(lines_at_once)
         if log and known and all((line.values[np.isfinite(line.values)] > 0).all() for line in lines):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
