@@ -136,12 +136,12 @@ def probed(family: Family[Any], precision: PrecisionName, device: str) -> tuple[
     config = family.probe(precision)
     trainer = family.trainer(config, device)
     real = torch.zeros(config.batch, 2, *config.patch_size)
-    seconds: list[float] = []
-    while len(seconds) < PROBE_STEPS and sum(seconds) < PROBE_SECONDS:
-        seconds.append(seconds_per_step(trainer, real, 1))
-    # Counted as it is computed: on fake tensors it would take longer than all of the steps.
+    # Counted as it is computed: on fake tensors it would take longer than all of the steps. It is the slow first one, too.
     flops = watched_step(trainer, trainer.step, real).flops
-    return flops, min(seconds)  # the first step is slower, and a busy machine only ever adds
+    seconds: list[float] = []
+    while len(seconds) < PROBE_STEPS and (len(seconds) < 2 or sum(seconds) < PROBE_SECONDS):
+        seconds.append(seconds_per_step(trainer, real, 1))
+    return flops, min(seconds)  # a busy machine only ever adds
 
 
 def _seconds(cost: StepCost, probed_flops: int, probed_seconds: float) -> float:
