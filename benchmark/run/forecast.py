@@ -136,7 +136,7 @@ def probed(family: Family[Any], precision: PrecisionName, device: str) -> tuple[
     config = family.probe(precision)
     trainer = family.trainer(config, device)
     real = torch.zeros(config.batch, 2, *config.patch_size)
-    # Counted as it is computed: on fake tensors it would take longer than all of the steps. It is the slow first one, too.
+    # Counted as it is computed: on fake tensors it would take longer than all of the steps. It is the slow first one.
     flops = watched_step(trainer, trainer.step, real).flops
     seconds: list[float] = []
     while len(seconds) < PROBE_STEPS and (len(seconds) < 2 or sum(seconds) < PROBE_SECONDS):
