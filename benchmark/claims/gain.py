@@ -1,6 +1,6 @@
 """How much of what real data bring over no learning at all is brought by synthetic data, label by label. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from vesselgan.metrics import real_gain_share
 __all__ = ["add_gains", "gains_of"]
 
 Array = NDArray[np.float64]
+Table = dict[int, dict[str, float]]  # seed -> subject -> value
 NO_RULE = "no rule without learning was scored"
 NO_REAL = "no U-Net learned from the same real data"
 NO_PAIRS = "no seed and test subject that all three have"
@@ -34,11 +35,15 @@ def gains_of(cells: Sequence[CellResult], rows: pd.DataFrame) -> list[Gain]:
     entries: list[Gain] = []
     for metric in DSC_METRICS:
         of_metric = rows[(rows["metric"] == metric) & rows["value"].notna()]
+        of_validation = of_metric[of_metric["split"] == "validation"].groupby("label")["value"].mean()
+        validation = {str(name): float(mean) for name, mean in of_validation.items()}
+        known, tables = set(of_metric["label"]), _tables(of_metric)
         for label, cell in weighed.items():
-            if (of_metric["label"] == label).any():
+            if label in known:
                 alike = [name for name, rule in rules.items() if _data_of(rule, "pairing") == _data_of(cell, "pairing")]
                 baseline = next((n for n, c in real.items() if _data_of(c) == _data_of(cell)), None)
-                entries.append(_entry(of_metric, metric, label, baseline, alike))
+                scores = {name: validation[name] for name in alike if name in validation}
+                entries.append(_entry(tables, metric, label, baseline, scores))
     return entries
 
 
@@ -50,9 +55,7 @@ def _first_of_label(cells: Sequence[CellResult], *kinds: Kind) -> dict[str, Cell
     return first
 
 
-def _entry(rows: pd.DataFrame, metric: str, label: str, real: str | None, rules: Sequence[str]) -> Gain:
-    validation = rows[rows["split"] == "validation"].groupby("label")["value"].mean()
-    scores = {name: float(validation[name]) for name in rules if name in validation}
+def _entry(tables: Mapping[str, Table], metric: str, label: str, real: str | None, scores: Mapping[str, float]) -> Gain:
     best = max(scores, key=lambda name: scores[name]) if scores else None
     entry: Gain = {
         "label": label,
@@ -67,11 +70,11 @@ def _entry(rows: pd.DataFrame, metric: str, label: str, real: str | None, rules:
         "real_gain": None,
         "real": real,
         "untrained": best,
-        "validation": scores,
+        "validation": dict(scores),
     }
     if best is None or real is None:
         return {**entry, "reason": NO_REAL if real is None else NO_RULE}
-    paired = _paired(rows[rows["split"] == "test"], label, real, best)
+    paired = _paired([tables.get(name, {}) for name in (label, real, best)])
     if paired is None:
         return {**entry, "reason": NO_PAIRS}
     synthetic, of_real, of_rule = paired
@@ -94,20 +97,32 @@ def _entry(rows: pd.DataFrame, metric: str, label: str, real: str | None, rules:
     }
 
 
-def _paired(rows: pd.DataFrame, label: str, real: str, rule: str) -> tuple[Array, Array, Array] | None:
-    """Both labels' (seeds, subjects) and the rule's (subjects,), of the seeds and subjects that all have."""
-    tables = [
-        rows[rows["label"] == name].pivot_table(index="seed", columns="subject", values="value")
-        for name in (label, real, rule)
-    ]
-    seeds = sorted(set(tables[0].index) & set(tables[1].index))
-    subjects = sorted(set.intersection(*(set(table.columns) for table in tables)))
-    # A subject that one of these seeds lacks would leave a hole.
-    subjects = [s for s in subjects if all(table.loc[seeds, s].notna().all() for table in tables[:2])]
-    if not seeds or not subjects:
+def _tables(rows: pd.DataFrame) -> dict[str, Table]:
+    """Of each label the values on test subjects."""
+    tables: dict[str, Table] = {}
+    columns = (rows[name].tolist() for name in ("label", "seed", "subject", "split", "value"))
+    for label, seed, subject, split, value in zip(*columns, strict=True):
+        if split == "test":
+            tables.setdefault(label, {}).setdefault(seed, {})[subject] = value
+    return tables
+
+
+def _paired(tables: Sequence[Table]) -> tuple[Array, Array, Array] | None:
+    """A label's, the real one's (seeds, subjects) and the rule's (subjects,), of the seeds and subjects that all have.
+
+    A subject that one of these seeds lacks would leave a hole.
+    """
+    one, other, rule = tables
+    seeds = sorted(one.keys() & other.keys())
+    if not seeds or not rule:
         return None
-    one, other = (table.loc[seeds, subjects].to_numpy(dtype=np.float64) for table in tables[:2])
-    return one, other, tables[2][subjects].to_numpy(dtype=np.float64)[0]
+    of_rule = rule[min(rule)]
+    whole = [table[seed].keys() for table in (one, other) for seed in seeds]
+    subjects = sorted(of_rule.keys() & set.intersection(*map(set, whole)))
+    if not subjects:
+        return None
+    first, second = (np.array([[table[seed][s] for s in subjects] for seed in seeds]) for table in (one, other))
+    return first, second, np.array([of_rule[subject] for subject in subjects])
 
 
 def _data_of(cell: CellResult, *names: str) -> tuple[object, ...]:

@@ -47,19 +47,19 @@ def utility_of(cells: Sequence[CellResult], rows: pd.DataFrame, training_subject
 
 def _entry(cells: Sequence[CellResult], rows: pd.DataFrame, metric: str, training_subjects: int) -> UtilityCurve | None:
     of_metric = rows[(rows["metric"] == metric) & (rows["split"] == "test")].dropna(subset="value")
-    values: dict[str, pd.DataFrame] = {}  # label -> a row per seed, a column per test subject
-    arms: dict[str, CellResult] = {}
+    known, arms = set(of_metric["label"]), dict[str, CellResult]()
     for cell in cells:
-        label = cell["label"]
-        of_label = of_metric[of_metric["label"] == label]
-        if label not in arms and not of_label.empty:
-            arms[label] = cell
-            values[label] = of_label.pivot_table(index="seed", columns="subject", values="value")
+        if cell["label"] in known:
+            arms.setdefault(cell["label"], cell)
     real = {label: cell["real_subjects"] or training_subjects for label, cell in arms.items() if cell["kind"] == "real"}
     labels = sorted(real, key=lambda label: real[label])
     numbers = [real[label] for label in labels]
     if len(set(numbers)) < LEAST_POINTS or len(set(numbers)) < len(numbers):
         return None
+    values = {  # label -> a row per seed, a column per test subject
+        label: of_metric[of_metric["label"] == label].pivot_table(index="seed", columns="subject", values="value")
+        for label in arms
+    }
     curve = [_point(label, real[label], values[label]) for label in labels]
     others: list[UtilityArm] = []
     for label, cell in arms.items():

@@ -3,18 +3,32 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from benchmark.metrics.loading import MODULES
 from benchmark.results.reproduction import keep_asked, without_home
 
-if TYPE_CHECKING:
-    from benchmark.commands.run import RunOptions
-
 __all__ = ["keep_command"]
 
 
-def keep_command(asked: "RunOptions", folder: Path, cells: Sequence[str]) -> None:
+class Given(Protocol):
+    """Of `run`'s options those that decide."""
+
+    @property
+    def data(self) -> Path | None: ...
+    @property
+    def layout(self) -> str: ...
+    @property
+    def spacing(self) -> str | None: ...
+    @property
+    def weights(self) -> Path | None: ...
+    @property
+    def expression(self) -> str | None: ...
+    @property
+    def listing(self) -> bool: ...
+
+
+def keep_command(asked: Given, folder: Path, cells: Sequence[str]) -> None:
     """Write down in a run folder what it was asked for, as it was given; `cells` are those that `-k` chose.
 
     Where and how fast it computes is left out (`--out`, `--workers`, `--engine` and its options), and what it tells;
