@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -122,7 +121,7 @@ class Measurement:
         """Whether it is computed only where a protocol names it."""
         return not self.always and self.kind not in ("cost", "derived")
 
-    @cached_property
+    @property
     def named(self) -> "list[Named]":
         """Its metrics by the names that they have in results.json."""
         regions = REGIONS if self.kind in BY_REGION else ("",)
