@@ -149,11 +149,12 @@ def _alone(path: Path, until: float) -> Iterator[None]:
 def _sync(out: Path, name: str, results: Results, until: float) -> None:
     client = open_client(out)
     experiment = client.get_experiment_by_name(name)
-    # A server keeps them where it likes.
-    artifacts = None if named_tracker() else (out / "runs" / "mlflow-artifacts").resolve().as_uri()
+    named, own = named_tracker(), (out / "runs" / "mlflow-artifacts").resolve().as_uri()
+    # A server keeps them where it likes; a database that is a file has no such place, and MLflow would take any folder.
+    artifacts = own if named is None or named.startswith("sqlite:") else None
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts)
-    if artifacts:
-        keep_artifacts_in(client, experiment_id, artifacts)
+    if named is None:
+        keep_artifacts_in(client, experiment_id, own)
     write_all(client, experiment_id, contents_of(load_run(out, name), results, out / "reports" / name), until)
 
 

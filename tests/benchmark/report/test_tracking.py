@@ -158,8 +158,12 @@ def test_a_named_tracker_is_the_one_that_shows_the_runs(
     named = f"sqlite:///{tmp_path / 'elsewhere.db'}"
     monkeypatch.setenv(tracking.TRACKER, named)
     monkeypatch.setattr(publish, "PATIENCE_S", 120.0)
+    (tmp_path / "where it is run").mkdir()
+    monkeypatch.chdir(tmp_path / "where it is run")
     page = publish.publish(out, "r-p")
     assert (page.parent / ".stamp").is_file()
+    assert not list(Path().iterdir()), "MLflow's own default for artifacts"
+    assert list((out / "runs/mlflow-artifacts").rglob("index.html"))
     assert not (out / "runs/mlflow.db").exists()
     assert MlflowClient(named).get_experiment_by_name("r-p") is not None
     command = [sys.executable, "-m", "benchmark", "ui", "r-p", "--out", str(out)]
