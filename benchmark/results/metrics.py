@@ -76,6 +76,8 @@ def segmentation_metrics(rows: pd.DataFrame, cell_id: str, reasons: Mapping[str,
             nothing = bool(of_metric["empty"].any())
             reason = reasons.get(region) or (NO_VALUE if region == "all" or nothing else NO_MASK)
             entries[name] = {"value": None, "n": 0, "ci_low": None, "ci_high": None, "reason": reason}
+            if nothing:
+                entries[name]["left_out"] = int(of_metric["empty"].sum())
             continue
         entries[name] = as_metric(mean_with_interval(known["value"].tolist(), "test subject", range_of(name)))
         entries[name]["empty"] = int(known["empty"].sum())
@@ -97,10 +99,12 @@ def over_seeds(members: Sequence[CellResult]) -> dict[str, MetricValue]:
         metrics = [cell["metrics"][name] for cell in members if name in cell["metrics"]]
         values = [metric["value"] for metric in metrics if metric["value"] is not None]
         if is_cost(name) or not values:  # costs are measured once for all seeds
-            entries[name] = metrics[0]
-            continue
-        entries[name] = as_metric(mean_with_interval(values, "seed", range_of(name)))
-        if any("empty" in metric for metric in metrics):
+            entries[name] = metrics[0].copy()
+        else:
+            entries[name] = as_metric(mean_with_interval(values, "seed", range_of(name)))
+        if values and any("empty" in metric for metric in metrics):
             entries[name]["empty_segmentations"] = sum(metric.get("empty", 0) for metric in metrics)
             entries[name]["segmentations"] = sum(metric["n"] for metric in metrics)
+        if left_out := sum(metric.get("left_out", 0) for metric in metrics):
+            entries[name]["left_out_segmentations"] = left_out
     return entries

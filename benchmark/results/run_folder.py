@@ -90,6 +90,8 @@ class RunPlan(TypedDict):
     device: str
     settings: dict[str, Any]  # the profile, every option of it
     cells: list[str]
+    metrics: NotRequired[dict[str, Any]]  # options of those that the protocol asked for; later than the first runs
+    vessels: NotRequired[list[int] | None]  # values of label maps; None where labels are masks
     claims: list[dict[str, Any]]  # of the protocol's language, see `benchmark.protocol.claim`
     reference: dict[str, PublishedValue]
 
