@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["join", "p_words", "plural", "printable", "typed", "typeset"]
+__all__ = ["join", "left_out_words", "p_words", "plural", "printable", "typed", "typeset"]
 
 # What a terminal obeys in place of showing it: but for line breaks and tabs, and signs that turn the writing round.
 _OBEYED = [*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029]
@@ -32,6 +32,11 @@ def p_words(p: float) -> str:
 def plural(count: int | str, noun: str) -> str:
     """`1 seed`, `2 seeds`; a count as text is one that was rounded."""
     return f"{count} {noun}" if str(count) == "1" else f"{count} {noun}s"
+
+
+def left_out_words(count: int) -> str:
+    """What became of segmentations in which there is nothing to compare."""
+    return f"{plural(count, 'segmentation')} left out, where truth and prediction are both empty"
 
 
 def join(words: Iterable[str]) -> str:

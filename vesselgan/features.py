@@ -18,11 +18,11 @@ from torch import Tensor
 
 from vesselgan.networks.importing import import_medicalnet
 from vesselgan.networks.resnet3d import ResNet10
+from vesselgan.recipe import FEWEST_INSIDE
 
-__all__ = ["FEWEST_INSIDE", "Extractor", "ResNetFeatures", "holds_enough", "medicalnet", "normalise", "random_resnet10"]
+__all__ = ["Extractor", "ResNetFeatures", "holds_enough", "medicalnet", "normalise", "random_resnet10"]
 
 RANDOM_SEED = 20220  # part of the extractor's definition: another seed is another metric
-FEWEST_INSIDE = 0.05  # of a patch's voxels, above its zero, that its z-scores can be taken over
 
 
 class Extractor(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 
 from vesselgan.errors import InputError
 
-__all__ = ["atomic_path", "file_sha256", "text_sha256", "write_bytes", "write_text"]
+__all__ = ["atomic_path", "file_sha256", "not_the_file", "text_sha256", "write_bytes", "write_text"]
 
 
 @contextmanager
@@ -83,3 +83,15 @@ def _remembered(note: Path | None) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
+
+
+def not_the_file(head: bytes) -> str:
+    """What stands in place of a file of any format by its first bytes, and what helps; nothing where none of that."""
+    text = head.lstrip()[:200].lower()
+    if not head:
+        return "is empty (0 bytes); copy or download it again"
+    if text.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is a web page (a log-in, or an error), not the file itself; download it again"
+    return ""

@@ -49,7 +49,7 @@ def segment_volume(
         progress: is told how many of how many tiles are done.
 
     Raises:
-        InputError: an overlap outside [0, 1), a batch below 1, an image that is not 3-D.
+        InputError: an overlap outside [0, 1), a batch below 1, an image that is not 3-D, probabilities that are none.
     """
     if image.ndim != 3:
         raise InputError(f"image of shape {image.shape}: needs three axes (X, Y, Z)")
@@ -63,6 +63,10 @@ def segment_volume(
     starts = [tile_starts(axis, size, overlap) for axis, size in zip(padded.shape, tile, strict=True)]
     total = _weighted_sum(net, padded, tile, starts, precision, batch, progress)
     _divide_by_weights(total, tile, starts)
+    if not torch.isfinite(total).all():
+        raise InputError(
+            "the network gives NaN or infinity for probabilities: its training diverged; take earlier weights"
+        )
     inside = tuple(slice(low, low + axis) for low, axis in zip(before, image.shape, strict=True))
     return total[inside].numpy()
 

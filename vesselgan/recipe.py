@@ -13,7 +13,10 @@ from typing import Any, Literal
 
 from vesselgan.errors import InputError, did_you_mean
 
-__all__ = ["CORRECTED", "DEVIATIONS", "PAPER_CODE", "RECIPES", "Recipe", "as_dict", "resolve_recipe"]
+__all__ = ["CORRECTED", "DEVIATIONS", "FEWEST_INSIDE", "PAPER_CODE", "RECIPES", "Recipe", "as_dict", "resolve_recipe"]
+
+# Without D9's noise: the share of a patch's voxels, above its zero, that its z-scores can be taken over.
+FEWEST_INSIDE = 0.05
 
 
 def _deviation(number: str, *, paper_code: Any, corrected: Any, about: str, by_name: bool = False) -> Any:

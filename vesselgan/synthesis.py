@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vesselgan.errors import InputError
 from vesselgan.networks.generator import Generator
 from vesselgan.recipe import Recipe
 from vesselgan.training.precision import Precision
 from vesselgan.training.randomness import generator_for
 
-__all__ = ["Pairs", "synthesise"]
+__all__ = ["Pairs", "refuse_non_finite_pairs", "synthesise"]
 
 
 class Pairs(NamedTuple):
@@ -50,8 +51,21 @@ def synthesise(
         with torch.inference_mode(), precision.autocast():
             # The whole batch is always computed, so that the last patches do not depend on `count`.
             pairs = generator(noise).float().cpu().numpy()[: count - first]
+        refuse_non_finite_pairs(pairs, first)
         images = np.ascontiguousarray(pairs[:, 0])
         yield Pairs(images, pairs[:, 1] > recipe.label_threshold)
+
+
+def refuse_non_finite_pairs(pairs: NDArray[np.float32], first: int) -> None:
+    """Raise InputError where a batch that begins with the pair `first` holds NaN or infinity.
+
+    Weights can be numbers and yet too large to compute with; whole numbers would have zeros in the place of NaN.
+    """
+    if not np.isfinite(pairs).all():
+        raise InputError(
+            f"the generator's pairs from {first} on hold NaN or infinity, though its weights are numbers: its training "
+            "diverged; take earlier weights"
+        )
 
 
 def _with_batch_statistics(generator: Generator) -> Generator:

@@ -33,6 +33,9 @@ class SegmentOptions:
     resample: Annotated[
         bool, typer.Option("--resample", help="Show the network voxels of the size that it learned from")
     ] = False
+    nan: Annotated[
+        float | None, typer.Option("--nan", help="What NaN voxels of the scans become; they are refused otherwise")
+    ] = None
     overlap: Annotated[float, typer.Option("--overlap", help="Share that neighbouring tiles have in common")] = 0.5
     batch: Annotated[int, typer.Option("--batch", min=1, help="Tiles at a time")] = 4
     device: Device = "auto"
@@ -60,7 +63,7 @@ def segment(asked: SegmentOptions) -> None:
         there = [path for kind in kinds if (path := asked.out / f"{names[image]}_{kind}.nii.gz").exists()]
         problems += [f"{path}: exists already; remove it or choose another --out" for path in there]
         try:
-            volume = segmenter.read(image)
+            volume = segmenter.read(image, asked.nan)
         except InputError as error:
             problems.append(str(error))
             continue
@@ -78,7 +81,7 @@ def segment(asked: SegmentOptions) -> None:
             task = progress.add_task(escape(image.name))
             done = segmenter.segment(
                 image,
-                segmenter.read(image),
+                segmenter.read(image, asked.nan),
                 asked.out / names[image],
                 probability=asked.probability,
                 resample=asked.resample,

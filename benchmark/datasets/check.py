@@ -11,6 +11,8 @@ from benchmark.datasets.source import phantom_keys, reading_options
 from benchmark.datasets.suspicions import Suspicions, scan_like_files
 from benchmark.protocol.schema import Profile
 from vesselgan.data import LoadedSubject, Subject, examine_subject, phantom_subjects, scan_folder
+from vesselgan.data.volumes import is_volume, volume_files
+from vesselgan.errors import InputError
 
 __all__ = ["DataCheck", "SubjectCheck", "check_folder", "check_phantom"]
 
@@ -71,9 +73,8 @@ def check_folder(
     check = DataCheck(folder.resolve().name, chosen.name, chosen.coverage, chosen.licence, found.unlabelled)
     digests, unreadable = subject_sha256s(found.subjects, remember)
     check.problems = [*found.problems, *unreadable, *identical_images(found.subjects, digests)]
-    check.passed_over = [
-        path.relative_to(folder).as_posix() for path in scan_like_files(folder) if path not in found.matched
-    ]
+    parts = {part for path in found.matched for part in _parts_of(path)}
+    check.passed_over = [path.relative_to(folder).as_posix() for path in scan_like_files(folder) if path not in parts]
     suspicions = Suspicions()
     reading = reading_options(chosen.layout)  # but for the spacing: what is checked are the files as they are
     vessels, background = reading.get("vessels"), reading.get("background", (0,))
@@ -109,6 +110,14 @@ def check_phantom(
         seen(subject)
     progress(len(keys), len(keys))
     return check
+
+
+def _parts_of(path: Path) -> tuple[Path, ...]:
+    """The files that an image consists of: an .hdr has its voxels in an .img."""
+    try:
+        return (path, *volume_files(path)) if is_volume(path) else (path,)
+    except InputError:  # which is told where the file is read
+        return (path,)
 
 
 def _facts(loaded: LoadedSubject, person: str, split: str | None, problems: Sequence[str] = ()) -> SubjectCheck:

@@ -14,6 +14,7 @@ __all__ = ["as_dataset_json_says"]
 
 _NAME = "dataset.json"
 _IGNORE = "ignore"
+_VESSEL = re.compile(r"vessel|arter|vein|venous|sinus", re.IGNORECASE)
 _ANGIOGRAPHY = re.compile(r"tof|mra|angio", re.IGNORECASE)
 _FIRST_CHANNEL = "_0000."
 
@@ -21,7 +22,8 @@ _FIRST_CHANNEL = "_0000."
 def as_dataset_json_says(folder: Path, layout: Layout) -> Layout:
     """The layout with what a folder's `dataset.json`, of nnU-Net's version 1 or 2, says of labels and channels.
 
-    Every class but background is vessel, where there are several; one of the value 1 is what a layout expects anyway. A
+    Every class but background is vessel, where there are several; one of the value 1 is what a layout expects anyway.
+    Where some of their names say vessel and others do not, such as "vessel" and "tumour", a person has to say. A
     label that holds the value of `ignore` is refused when it is read, since nothing here can leave voxels out. Of
     several channels the one that is named after angiography is the image. Files of another ending than its
     `file_ending` are passed over.
@@ -39,7 +41,16 @@ def as_dataset_json_says(folder: Path, layout: Layout) -> Layout:
         ending = content.get("file_ending")
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: is no description of a dataset ({error}); correct or remove it") from None
-    vessels = tuple(sorted(value for name, value in classes if value and name.lower() != _IGNORE))
+    marked = {value: name for name, value in classes if value and name.lower() != _IGNORE}
+    others = {value: name for value, name in marked.items() if not _VESSEL.search(name)}
+    if others and len(others) < len(marked):
+        ours = ", ".join(f"{value}: {name}" for value, name in sorted(marked.items()) if value not in others)
+        rest = ", ".join(f"{value}: {name}" for value, name in sorted(others.items()))
+        raise InputError(
+            f"{path}: are {rest} vessels as {ours} is? Say so in a layout of your own (--layout FILE.yaml) with "
+            f"vessels: {{{ours}}} and background: {{0: background, {rest}}}"
+        )
+    vessels = tuple(sorted(marked))
     if vessels and vessels != (1,):
         layout = replace(layout, vessels=vessels, background=(0,))
     channel = _angiography(path, channels) if _FIRST_CHANNEL in layout.images[0] else 0

@@ -88,7 +88,7 @@ def better_placed(image: NDArray[np.float32], label: NDArray[np.bool_]) -> tuple
         return None
     axes, mirrored = best
     flips = ", ".join(name for name, flip in zip("xyz", mirrored, strict=True) if flip)
-    turned = [] if axes == (0, 1, 2) else [f"its axes in the order {', '.join('xyz'[axis] for axis in axes)}"]
+    turned = [] if axes == (0, 1, 2) else [f"turned to the axes {', '.join('xyz'[axis] for axis in axes)}"]
     return " and ".join(turned + ([f"mirrored along {flips}"] if flips else [])), now, then
 
 

@@ -9,12 +9,13 @@ from benchmark.claims.answer import summary_lines
 from benchmark.claims.utility import worth_in_words
 from benchmark.metrics.registry import Named, every
 from benchmark.results.format import GroupResult, MetricValue, Results
+from benchmark.words import left_out_words
 from vesselgan.files import write_text
 
 __all__ = ["flatten", "write_tables"]
 
 OF_CELL = ("id", "label", "variant", "norm", "precision", "filters", "batch", "seed", "recipe", "status")
-OF_METRIC = ("value", "sd", "n", "unit", "ci_low", "ci_high", "empty", "reason")
+OF_METRIC = ("value", "sd", "n", "unit", "ci_low", "ci_high", "empty", "left_out", "reason")
 IN_SUMMARY = (
     "dsc/all",
     "dsc/intracranial",
@@ -120,6 +121,12 @@ def _summary(results: Results) -> str:
     times = {cell["label"]: cell["metrics"].get("step_time_ms") for cell in results["cells"]}
     emulated = {label for label, time in times.items() if time and time.get("emulated")}
     notes = [f"{', '.join(sorted(emulated))}: emulated precision, so its speed enters no claim"] if emulated else []
+    notes += [
+        f"{group['label']}, {every()[name].title_with_unit}: {left_out_words(left_out)}"
+        for group in results["groups"]
+        for name in ("dsc/all", "dsc/intracranial")
+        if name in group["metrics"] and (left_out := group["metrics"][name].get("left_out_segmentations"))
+    ]
     worth = [f"  {worth_in_words(arm)}" for entry in results["utility"][:1] for arm in entry["arms"]]
     answer = summary_lines(results["answer"])
     parts = ["", *table, *notes, "", *(["the answer:", *(f"  {line}" for line in answer), ""] if answer else [])]

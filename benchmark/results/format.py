@@ -8,7 +8,8 @@ Format 1. What came before had no number, and lacks `format`, `about`, `only`, `
 cell `family`, `kind`, `trainings`, `memorisation` and `closest`; of a group `done`, `test_subjects`, `over_subjects`,
 `vessel_share` and `label_means`, and of its metrics `segmentations` and `empty_segmentations`; of a claim
 `by_factor` and `at`; of a cell `course`; of a region of the answer `difference`. Everything else is as it was. Later
-files of format 1 also have `leaders`, `reproduce`, `is_running` and `conditions`, and of `reproduce` `left_out`.
+files of format 1 also have `leaders`, `reproduce`, `is_running`, `conditions` and `conventions`; of `reproduce`
+`left_out`; of a group's metrics `left_out_segmentations`.
 """
 
 from typing import Literal, NotRequired
@@ -18,12 +19,14 @@ from benchmark.artifacts.values import MemorisationValues, PreparedValues, Priva
 from benchmark.protocol.cells import Kind
 from benchmark.results.judgements import Answer, Best, ClaimResult, Gain, Leader, Part, Realism, UtilityCurve
 from benchmark.results.run_folder import DataFacts, PublishedValue, RunEnvironment, Settings, Status
+from benchmark.scoring.conventions import MaskConventions, PatchConventions
 
 __all__ = [
     "FORMAT",
     "BrainMasks",
     "CellResult",
     "ClosePatch",
+    "Conventions",
     "CostRatio",
     "CoursePoint",
     "GroupResult",
@@ -63,6 +66,7 @@ class MetricValue(Part):
     left_out: NotRequired[int]  # subjects with both empty: of them there is no value
     empty_segmentations: NotRequired[int]  # of a group: the same, over its cells
     segmentations: NotRequired[int]
+    left_out_segmentations: NotRequired[int]  # of a group: `left_out` over its cells
     rounds: NotRequired[list[float]]
     emulated: NotRequired[bool]
     busy: NotRequired[str]  # why the time says nothing
@@ -242,6 +246,14 @@ class Reproduction(Part):
     left_out: list[str]  # cells that none of the commands asked for
 
 
+class Conventions(Part):
+    """What was chosen where tools differ."""
+
+    metrics: dict[str, dict[str, object]]  # options of those that were asked for, such as PRD's clusters
+    patches: dict[str, PatchConventions]  # by recipe
+    masks: MaskConventions
+
+
 class Measured(Part):
     """The part that was measured."""
 
@@ -261,6 +273,7 @@ class Measured(Part):
     is_running: bool  # written while the run goes on: what is unfinished is still to come
     numerics: list[str]  # what the checks in `environment` found, in sentences
     conditions: list[str]  # versions and processors that computed, with numbers of stages; several are no good sign
+    conventions: Conventions
     settings: Settings
     work_seconds: float
     cells: list[CellResult]

@@ -79,6 +79,8 @@ def segmentation_metrics(rows: pd.DataFrame, cell_id: str, reasons: Mapping[str,
             nothing = any(empty for _, empty in of_metric)
             reason = reasons.get(region) or (NO_VALUE if region == "all" or nothing else NO_MASK)
             entries[name] = {"value": None, "n": 0, "ci_low": None, "ci_high": None, "reason": reason}
+            if nothing:
+                entries[name]["left_out"] = sum(empty for _, empty in of_metric)
             continue
         entries[name] = as_metric(mean_with_interval([value for value, _ in known], "test subject", range_of(name)))
         entries[name]["empty"] = sum(empty for _, empty in known)
@@ -101,10 +103,12 @@ def over_seeds(members: Sequence[CellResult]) -> dict[str, MetricValue]:
         metrics = [cell["metrics"][name] for cell in members if name in cell["metrics"]]
         values = [metric["value"] for metric in metrics if metric["value"] is not None]
         if is_cost(name) or not values:  # costs are measured once for all seeds
-            entries[name] = metrics[0]
-            continue
-        entries[name] = as_metric(mean_with_interval(values, "seed", range_of(name)))
-        if any("empty" in metric for metric in metrics):
+            entries[name] = metrics[0].copy()
+        else:
+            entries[name] = as_metric(mean_with_interval(values, "seed", range_of(name)))
+        if values and any("empty" in metric for metric in metrics):
             entries[name]["empty_segmentations"] = sum(metric.get("empty", 0) for metric in metrics)
             entries[name]["segmentations"] = sum(metric["n"] for metric in metrics)
+        if left_out := sum(metric.get("left_out", 0) for metric in metrics):
+            entries[name]["left_out_segmentations"] = left_out
     return entries

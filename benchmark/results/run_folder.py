@@ -144,6 +144,8 @@ class RunPlan(TypedDict):
     device: str
     settings: Settings
     cells: list[str]
+    metrics: NotRequired[Mapping[str, Mapping[str, object]]]  # options of those asked for; later than the first runs
+    vessels: NotRequired[Sequence[int] | None]  # values of label maps; None where labels are masks
     claims: list[dict[str, object]]  # of the protocol's language, see `benchmark.protocol.claim`
     reference: dict[str, PublishedValue]
 

@@ -24,6 +24,7 @@ from benchmark.results.format import (
     BrainMasks,
     CellResult,
     ClosePatch,
+    Conventions,
     GroupResult,
     Measured,
     RealLabels,
@@ -35,6 +36,7 @@ from benchmark.results.numerics import numerics_sentences
 from benchmark.results.reproduction import reproduction_of
 from benchmark.results.rows import over_subjects, plain_rows, ranking, sample_sd
 from benchmark.results.run_folder import CellRecord, Run
+from benchmark.scoring.conventions import mask_conventions, metric_options, patch_conventions
 
 __all__ = ["cell_result", "summarise"]
 
@@ -64,6 +66,7 @@ def summarise(run: Run, rows: pd.DataFrame) -> Measured:
         "is_running": run.is_running,
         "numerics": numerics_sentences(run.environment.get("numerics", [])),
         "conditions": conditions(run),
+        "conventions": _conventions(run),
         "settings": plan["settings"],
         "work_seconds": sum(cell["seconds"] for cell in cells),
         "cells": cells,
@@ -122,6 +125,21 @@ def cell_result(run: Run, record: CellRecord, rows: pd.DataFrame) -> CellResult:
             **cost_metrics(run, record),
             **segmentation_metrics(rows, cell["id"], evaluation.get("reasons", {})),
         },
+    }
+
+
+def _conventions(run: Run) -> Conventions:
+    """What a run of before did not say of its metrics is not known."""
+    metrics = metric_options(run.plan.get("metrics", {}))
+    recipes = {record["cell"]["recipe_name"]: record["cell"]["recipe"] for record in run.cells}
+    neighbours = metrics.get("contours", {}).get("neighbours")
+    noise = {name: str(recipe.get("feature_noise", "none")) for name, recipe in recipes.items()}
+    return {
+        "metrics": metrics,
+        "patches": {name: patch_conventions(each) for name, each in noise.items()},
+        "masks": mask_conventions(
+            run.plan.get("vessels"), contours=neighbours if isinstance(neighbours, int) else None
+        ),
     }
 
 

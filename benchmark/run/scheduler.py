@@ -143,7 +143,7 @@ def _data(plan: Plan) -> DataFacts:
 
 
 def _description(plan: Plan) -> RunPlan:
-    protocol = plan.protocol
+    protocol, asked = plan.protocol, plan.protocol.metrics.model_dump(mode="json")
     return {
         "protocol": protocol.protocol,
         "profile": plan.profile_name,
@@ -154,6 +154,8 @@ def _description(plan: Plan) -> RunPlan:
         "device": plan.device,
         "settings": cast(Settings, plan.profile.model_dump(mode="json")),
         "cells": [cell_plan.cell.id for cell_plan in plan.cells],
+        "metrics": {name: each for name, each in asked.items() if each is not None},
+        "vessels": plan.source.options.get("reading", {}).get("vessels"),
         "claims": [claim.model_dump(mode="json") for claim in protocol.claims],
         "reference": {name: {"value": item.value, "source": item.source} for name, item in protocol.reference.items()},
     }

@@ -5,6 +5,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from benchmark.artifacts.values import LabelMeans, MemorisationValues
 from benchmark.environment import Environment
+from benchmark.scoring.conventions import FolderMasks, FolderPatches
 
 __all__ = [
     "Aggregate",
@@ -91,6 +92,7 @@ class ScoreResults(TypedDict):
     patch_size: Sequence[int]
     intensity_ranges: Mapping[str, Sequence[float]]
     extractor: FolderExtractor
+    conventions: FolderPatches
     version: str
     environment: Environment
     metrics: Mapping[str, FolderMetric]
@@ -134,6 +136,7 @@ class EvaluationResults(TypedDict):
     both_empty: str
     contours: int | None
     labels: Sequence[int] | str | None
+    conventions: FolderMasks
     version: str
     environment: Environment
     metrics: Mapping[str, Aggregate]

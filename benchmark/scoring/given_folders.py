@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from vesselgan.data.patch_folder import PatchFolder, open_patches
 from vesselgan.errors import InputError
-from vesselgan.features import FEWEST_INSIDE, holds_enough
+from vesselgan.features import holds_enough
+from vesselgan.recipe import FEWEST_INSIDE
 
 __all__ = ["BATCH", "FEWEST_PATCHES", "channel_warnings", "opened", "rows_that_count", "shared"]
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from benchmark import __version__
 from benchmark.environment import environment
 from benchmark.metrics.asking import Wanted, chosen, default_options
 from benchmark.metrics.registry import REGIONS, every, range_of
+from benchmark.scoring.conventions import BothEmpty, mask_conventions
 from benchmark.scoring.folder_results import Aggregate, EvaluationResults, SubjectValue
 from benchmark.scoring.masks import mask_rows
 from vesselgan.data.folders import Labels, MaskFile, array_files, read_mask
@@ -20,9 +21,8 @@ from vesselgan.errors import InputError
 from vesselgan.metrics import Neighbours
 from vesselgan.metrics.estimates import mean_with_interval
 
-__all__ = ["BothEmpty", "Case", "Evaluation", "evaluate_folders", "paired_files"]
+__all__ = ["Case", "Evaluation", "evaluate_folders", "paired_files"]
 
-BothEmpty = Literal["leave-out", "perfect"]
 # What is added to the name of a case: the channel of a scan, and words that say that a file is a mask.
 ADDED = re.compile(r"(_(0000|vessels?|d?seg|segmentation|labels?|mask|brain|pred|prediction|gt))+$", re.IGNORECASE)
 INTRACRANIAL = "intracranial"
@@ -136,6 +136,7 @@ def evaluate_folders(
     progress(len(files), len(files))
     if problems:
         raise InputError("\n".join(problems))
+    values = sorted(labels) if isinstance(labels, frozenset) else labels
     shown = (worst, best) if worst and best and worst.subject != best.subject else (worst,) if worst else ()
     results: EvaluationResults = {
         "command": "evaluate",
@@ -145,7 +146,8 @@ def evaluate_folders(
         "n": len(files),
         "both_empty": both_empty,
         "contours": contours,
-        "labels": sorted(labels) if isinstance(labels, frozenset) else labels,
+        "labels": values,
+        "conventions": {"masks": mask_conventions(values, both_empty=both_empty, contours=contours)},
         "version": __version__,
         "environment": environment("cpu"),
         "metrics": _aggregates(rows, asked, has_mask=mask is not None),

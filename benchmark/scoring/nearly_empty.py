@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vesselgan.features import FEWEST_INSIDE
+from vesselgan.recipe import FEWEST_INSIDE
 
 __all__ = ["LeftOut", "left_out_warnings"]
 

@@ -14,6 +14,7 @@ from benchmark.environment import environment
 from benchmark.metrics.asking import Wanted, default_options, values_of
 from benchmark.metrics.given import Audits
 from benchmark.metrics.registry import names
+from benchmark.scoring.conventions import metric_options, patch_conventions
 from benchmark.scoring.folder_results import FolderFloor, FolderLabels, FolderMemorisation, FolderMetric, ScoreResults
 from benchmark.scoring.given_folders import BATCH, channel_warnings, opened, rows_that_count, shared
 from benchmark.scoring.nearly_empty import LeftOut, left_out_warnings
@@ -32,8 +33,9 @@ from benchmark.scoring.patch_sets import (
 )
 from vesselgan.data.patch_folder import PatchFolder
 from vesselgan.errors import InputError
-from vesselgan.features import FEWEST_INSIDE, Extractor
+from vesselgan.features import Extractor
 from vesselgan.metrics import SharedSamplesError, block_means, label_statistics
+from vesselgan.recipe import FEWEST_INSIDE
 
 __all__ = ["Also", "Comparison", "ShownPair", "compare_folders"]
 
@@ -153,6 +155,10 @@ def compare_folders(
             "left_out": {name: left.count for name, left in left_out.items()},
         },
         "further_channels": {option.removeprefix("--"): len(each.further_channels) for option, each in folders.items()},
+        "conventions": {
+            "metrics": metric_options(metrics),
+            "patches": patch_conventions(getattr(extractor, "noise", "none")),
+        },
         "patch_size": list(folders["--real"].shape),
         "intensity_ranges": {
             option.removeprefix("--"): list(folder.intensity_range) for option, folder in folders.items()

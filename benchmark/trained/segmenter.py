@@ -142,9 +142,12 @@ class Segmenter:
     overlap: float
     batch: int
 
-    def read(self, path: Path) -> Volume:
-        """An image, checked. Raises InputError as `load_volume`, and for a constant image."""
-        volume = load_volume(path)
+    def read(self, path: Path, nan: float | None = None) -> Volume:
+        """An image, checked; with `nan`, NaN voxels become that.
+
+        Raises InputError as `load_volume`, and for a constant image.
+        """
+        volume = load_volume(path, nan=nan)
         if volume.data.min() == volume.data.max():
             raise InputError(f"{path}: constant image (every voxel is {volume.data.flat[0]:g}); export it again")
         return volume

@@ -61,3 +61,12 @@ def test_the_result_is_that_of_monai(shape: tuple[int, int, int], overlap: float
     ours = segment_volume(net, image, (16, 16, 8), precision=FP32, overlap=overlap, batch=3)
     assert ours.std() > 0.01
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_probabilities_that_are_no_numbers_are_refused() -> None:
+    class Broken(VoxelWise):
+        def forward(self, tiles: Any) -> Any:
+            return super().forward(tiles) * float("nan")
+
+    with pytest.raises(InputError, match="gives NaN or infinity for probabilities"):
+        segment_volume(Broken(), noise((16, 16, 16)), (16, 16, 16), precision=FP32)

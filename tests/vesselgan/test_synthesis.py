@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vesselgan import Generator
+from vesselgan.errors import InputError
 from vesselgan.recipe import CORRECTED, Recipe
 from vesselgan.synthesis import synthesise
 from vesselgan.training import choose_precision
@@ -80,3 +81,13 @@ def test_d8_sets_the_threshold_of_a_label(threshold: float) -> None:
     (batch,) = synthesise(generator, 3, seed=0, recipe=Recipe(label_threshold=threshold), precision=FP32, batch=3)
     np.testing.assert_array_equal(batch.labels, channel > threshold)
     assert (channel > 0.4).sum() < (channel > 0.0).sum()
+
+
+def test_weights_that_are_numbers_but_make_none_give_no_pairs() -> None:
+    generator = varied_generator()
+    with torch.no_grad():
+        generator.blocks[2][0].weight.fill_(1e38)
+        generator.output.weight.fill_(1e38)
+    assert all(torch.isfinite(tensor).all() for tensor in generator.state_dict().values())
+    with pytest.raises(InputError, match="pairs from 0 on hold NaN or infinity, though its weights are numbers"):
+        list(synthesise(generator, 4, seed=0, recipe=CORRECTED, precision=FP32, batch=4))

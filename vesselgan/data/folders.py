@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vesselgan.data.headers import check_declared_size, check_memory, without_single_axes
+from vesselgan.data.headers import check_declared_size, check_memory, first_bytes, without_single_axes
 from vesselgan.data.volumes import VOLUME_ENDINGS, check_same_grid, is_volume, load_volume
 from vesselgan.errors import InputError
+from vesselgan.files import not_the_file
 
 __all__ = [
     "Labels",
@@ -132,7 +133,8 @@ def read_arrays(path: Path, names: Iterable[str] = ()) -> dict[str, NDArray[Any]
         raise
     except _DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: cannot be read ({reason}); write it again with numpy") from None
+        told = not_the_file(first_bytes(path)) or f"cannot be read ({reason}); write it again with numpy"
+        raise InputError(f"{path}: {told}") from None
 
 
 def _check_sizes(path: Path, archive: Any, wanted: set[str]) -> None:
@@ -193,6 +195,8 @@ def read_mask(path: Path, labels: Labels | None = None) -> MaskFile:
 def _marked(path: Path, data: NDArray[Any], labels: Labels | None) -> NDArray[np.bool_]:
     if labels is None:
         return checked_labels(path, data, "binarise it, or say which values are vessels (--labels 1,2)")
+    if data.dtype == np.bool_:
+        data = _marked_bytes(data).view(np.uint8)
     if data.dtype.kind not in "biuf" or not np.isfinite(data).all() or (data != np.round(data)).any() or data.min() < 0:
         raise InputError(f"{path}: holds other values than whole ones from 0; a label map has a number for each class")
     return np.asarray(data != 0 if labels == "nonzero" else np.isin(data, sorted(labels)))
@@ -202,6 +206,8 @@ def checked_labels(path: Path, data: NDArray[Any], remedy: str = "binarise it") 
     """A mask of any shape as bool. Raises InputError for other values than 0 and one other."""
     if data.dtype.kind not in "biuf":
         raise InputError(f"{path}: values of type {data.dtype}; a mask holds 0 and 1")
+    if data.dtype == np.bool_:
+        return _marked_bytes(data)
     mask = np.asarray(data != 0)
     marked = data[mask]
     # Where every voxel is -1, it is the background of labels of -1 and 1.
@@ -211,6 +217,11 @@ def checked_labels(path: Path, data: NDArray[Any], remedy: str = "binarise it") 
         listed = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if len(values) > 6 else "")
         raise InputError(f"{path}: values {listed}; a mask holds exactly two, 0 and one other: {remedy}")
     return mask
+
+
+def _marked_bytes(data: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A view of other bytes as bool holds them as they are: whatever is not 0 is marked."""
+    return np.asarray(data.view(np.uint8) != 0)
 
 
 def checked_images(path: Path, data: NDArray[Any]) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 
 from vesselgan.errors import InputError
+from vesselgan.files import not_the_file
 
 __all__ = [
     "by",
@@ -98,13 +99,8 @@ def by(spacing: Iterable[float]) -> str:
 
 def what_else(head: bytes, *, packed: bool = False) -> str:
     """What a file that is no NIfTI image seems to be by its first bytes, and what helps; `packed` by its name."""
-    text = head.lstrip()[:200].lower()
-    if not head:
-        return "is empty (0 bytes); copy or download it again"
-    if text.startswith(b"version https://git-lfs"):
-        return "is a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "is a web page (a log-in, or an error), not the file itself; download it again"
+    if told := not_the_file(head):
+        return told
     if head.startswith(b"\x1f\x8b"):
         return "is packed with gzip, though its name does not end in .gz; rename it to .nii.gz"
     if packed and (b"n+1\0" in head or b"n+2\0" in head[:16]):

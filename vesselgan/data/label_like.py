@@ -42,17 +42,17 @@ class LabelLike:
     def check(self, folder: Path) -> None:
         """Raises InputError where labels or channels were taken for images."""
         advice = "tell images and labels apart by name: NAME_image and NAME_label, or images/ and labels/"
-        if self._binary and 2 * self._binary >= self._varied:
-            raise InputError(
-                f"{folder}: {self._binary} of {self._varied} images hold two values only, as labels do, {self._first} "
-                f"first; {advice}"
-            )
         arrays = set(self._arrays.values())
         if len(self._arrays) > 1 and len(arrays) == 1 and arrays <= set(_CHANNELS):
             path, number = next(iter(self._arrays.items()))
             raise InputError(
                 f"{path}: {number} arrays, as in every file of {folder}: patches, or the channels of one? Call a stack "
                 "NAME_patches.npy; part channels into NAME_image.npy and NAME_label.npy"
+            )
+        if self._binary and 2 * self._binary >= self._varied:
+            raise InputError(
+                f"{folder}: {self._binary} of {self._varied} images hold two values only, as labels do, {self._first} "
+                f"first; {advice}"
             )
         labels = [path for path, few in self._classes.items() if few]
         images = [path for path, few in self._classes.items() if not few]

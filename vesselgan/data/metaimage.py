@@ -20,6 +20,7 @@ from vesselgan.data.headers import (
     without_single_axes,
 )
 from vesselgan.errors import InputError
+from vesselgan.files import not_the_file
 
 __all__ = ["check_metaimage", "is_metaimage", "metaimage_files", "read_metaimage"]
 
@@ -111,7 +112,8 @@ def _read_header(path: Path) -> _Header:
     head = first_bytes(path)
     end = re.search(rb"^ElementDataFile\s*=\s*([^\r\n]+?)[ \t]*\r?(?:\n|\Z)", head, re.MULTILINE)
     if end is None:
-        raise InputError(f"{path}: not a MetaImage (no ElementDataFile in its header); convert it to .nii.gz")
+        what = not_the_file(head) or "not a MetaImage (no ElementDataFile in its header); convert it to .nii.gz"
+        raise InputError(f"{path}: {what}")
     lines = head[: end.start()].decode("latin-1").splitlines()
     fields = {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
     kind = fields.get("ElementType", "").removeprefix("MET_")

@@ -20,6 +20,7 @@ from vesselgan.data.headers import (
     without_single_axes,
 )
 from vesselgan.errors import InputError
+from vesselgan.files import not_the_file
 
 __all__ = ["check_nrrd", "is_nrrd", "nrrd_files", "read_nrrd"]
 
@@ -106,7 +107,7 @@ def read_nrrd(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], NDA
 def _read_header(path: Path) -> _Header:
     head = first_bytes(path)
     if not head.startswith(b"NRRD000"):
-        raise InputError(f"{path}: not an NRRD file; convert it to .nii.gz")
+        raise InputError(f"{path}: {not_the_file(head) or 'not an NRRD file; convert it to .nii.gz'}")
     end = re.search(rb"\r?\n\r?\n", head)
     lines = head[: end.start() if end else len(head)].decode("latin-1").splitlines()[1:]
     fields = {

@@ -30,6 +30,8 @@ _LABEL_FOLDERS = (
 )
 _SPLITS = ("tr", "ts", "val")  # imagesTr, labelsTs, ...
 _CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net: NAME_0000 is the first channel of NAME
+_CHANNELS = range(2, 5)  # files of a case that may be its channels
+_FEWEST_CASES = 3  # that are numbered alike, before they are asked about
 EXPECTED = "NAME.npz with image and label, NAME_image.nii.gz with NAME_label.nii.gz, or imagesTr/ with labelsTr/"
 
 
@@ -89,6 +91,8 @@ def _paired(folder: Path, option: str, *, subject: str | None) -> NamedPatches:
     if label_folder:
         labels += [_named(path, name) for name, path in array_files(label_folder, option).items()]
     images, channels = _without_further_channels(images, labels, named_by_nnunet=bool(split))
+    if not labels and not split:
+        _refuse_likely_channels(folder, images)
     by_key: dict[str, _Named] = {}
     for label in labels:
         other = by_key.setdefault(label.key, label)
@@ -141,6 +145,22 @@ def _without_further_channels(
         return match[1] in labelled or (named_by_nnunet and not labelled and len(cases) > 1)
 
     return [file for file in images if not is_further(file)], [file for file in images if is_further(file)]
+
+
+def _refuse_likely_channels(folder: Path, images: list[_Named]) -> None:
+    """Raises InputError where every case has the same few numbers from 0000 on: patches of it, or its channels?"""
+    cases: dict[str, set[int]] = {}
+    for image in images:
+        if (match := _CHANNEL.fullmatch(image.key)) is None:
+            return
+        cases.setdefault(match[1], set()).add(int(match[2]))
+    numbers = next(iter(cases.values()), set())
+    few = len(numbers) in _CHANNELS and numbers == set(range(len(numbers)))
+    if few and len(cases) >= _FEWEST_CASES and all(each == numbers for each in cases.values()):
+        raise InputError(
+            f"{folder}: each of {len(cases)} names has {len(numbers)} files, {images[0].path.name} first: patches, or "
+            "channels as in nnU-Net? Put channels into imagesTr/, and number patches from 1 (NAME_1, NAME_2)"
+        )
 
 
 def _role_folders(folder: Path) -> tuple[str, Path | None, Path | None]:

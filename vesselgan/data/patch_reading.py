@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vesselgan.data.folders import checked_images, checked_labels, read_arrays
 from vesselgan.data.patch_names import EXPECTED, PatchFile, is_plural
-from vesselgan.data.volumes import check_same_grid, is_volume, load_mask, load_volume
+from vesselgan.data.volumes import check_same_grid, is_volume, load_volume
 from vesselgan.errors import InputError
 
 __all__ = ["PatchContent", "read_patches"]
@@ -36,9 +36,9 @@ def read_patches(file: PatchFile) -> Iterator[PatchContent]:
         volume = load_volume(file.image)
         labels = None
         if file.label:
-            mask = load_mask(file.label, allow_uniform=True)
+            mask = load_volume(file.label)
             check_same_grid(file.label, mask.data.shape, mask.affine, file.image, volume.data.shape, volume.affine)
-            labels = mask.data[None]
+            labels = checked_labels(file.label, mask.data)[None]
         yield PatchContent(volume.data[None], labels, subjects, volume.spacing_mm)
         return
     images, label_array, names = _arrays(file)
@@ -88,7 +88,10 @@ def _stack(path: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:
     while array.ndim > 4 and array.shape[1] == 1:
         array = array[:, 0]
     if not array.size or array.ndim not in (3, 4):
-        raise InputError(f"{path}: shape {given}; needs a patch (X, Y, Z) or a stack (N, X, Y, Z) of them")
+        raise InputError(
+            f"{path}: shape {given}; needs a patch (X, Y, Z) or a stack (N, X, Y, Z) of them: "
+            "part channels into images and labels"
+        )
     if array.ndim == 4 and name in ("image", "label") and len(array) > 1:
         raise InputError(
             f"{path}: shape {given} under the name {name!r}, which is one patch (X, Y, Z); name a stack "

@@ -64,7 +64,8 @@ def load_volume(path: Path | str, *, nan: float | None = None) -> Volume:
         data = np.where(np.isnan(data), np.float32(nan), data)
     if not np.isfinite(data).all():
         bad = int(data.size - np.isfinite(data).sum())
-        told = "" if np.isinf(data).any() else ", or say in a layout what they become (nan: 0)"
+        remedy = ", or say what they become: nan: 0 in the layout of a dataset, --nan 0 of segment"
+        told = "" if np.isinf(data).any() else remedy
         raise InputError(f"{path}: {bad} of {data.size} voxels are NaN or infinite; replace them with numbers{told}")
     _check_spacing(path, spacing, affine)
 

@@ -53,7 +53,7 @@ class AutoregressiveSampler:
         """
         import torch
 
-        from vesselgan.synthesis import Pairs
+        from vesselgan.synthesis import Pairs, refuse_non_finite_pairs
         from vesselgan.training import choose_precision
         from vesselgan.training.randomness import generator_for
 
@@ -64,6 +64,7 @@ class AutoregressiveSampler:
                 # The whole batch is always computed, so that the last pairs do not depend on `count`.
                 level = self.network.sample(batch, rng)
             images, labels = (part.cpu().numpy()[: count - first] for part in level)
+            refuse_non_finite_pairs(images, first)
             yield Pairs(images, np.stack([without_specks(label > 0, self.config.least_piece) for label in labels]))
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vesselgan.errors import InputError
+from vesselgan.files import not_the_file
 from vesselgan.networks.critic import Critic
 from vesselgan.networks.finite import refuse_non_finite
 from vesselgan.networks.generator import Generator
@@ -43,6 +44,7 @@ _CRITIC_NAMES: Names = {
 _DECODER = "conv_seg."
 _COUNTER = "num_batches_tracked"
 _SHOWN_NAMES = 6
+_HEAD = 512  # bytes
 _WRAPPERS = r"^(module\.|_orig_mod\.)+"  # of several GPUs, and of torch.compile
 
 
@@ -115,10 +117,12 @@ def _read(path: Path) -> tuple[Mapping[str, Any], str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of formats; whatever is not weights ends below
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except Exception as error:  # torch raises many kinds for a file of another kind
+        if told := not_the_file(content[:_HEAD]):
+            raise InputError(f"{path}: {told}") from None
+        if not isinstance(error, pickle.UnpicklingError):
+            raise InputError(f"{path}: not a file of torch.save, or a damaged one; nothing in it was run") from None
         raise InputError(f"{path}: not a file of weights alone; nothing in it was run") from None
-    except Exception:  # torch raises many kinds for a file of another kind
-        raise InputError(f"{path}: not a file of torch.save, or a damaged one; nothing in it was run") from None
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not a dictionary of weights")
     return state, hashlib.sha256(content).hexdigest()

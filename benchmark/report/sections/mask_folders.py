@@ -8,6 +8,7 @@ from markupsafe import Markup
 from benchmark.metrics.registry import REGION_NAMES, REGIONS, Metric, every, measurements
 from benchmark.report.charts import subject_chart
 from benchmark.report.pictures import Picture, overlay_picture
+from benchmark.report.sections.conventions import convention_facts
 from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table, column
 from benchmark.report.sections.text import deviation, interval, number
 from benchmark.scoring.folder_results import Aggregate, EvaluationResults, ScoreResults, SubjectValue
@@ -80,7 +81,7 @@ def evaluation_view(results: EvaluationResults, shown: Sequence[Case]) -> Evalua
         subjects=_subject_table(results),
         charts=list(_charts(results)),
         cases=[_case_picture(case, index, len(shown)) for index, case in enumerate(shown)],
-        facts=environment_facts(results),
+        facts=[*convention_facts(results["conventions"]), *environment_facts(results)],
     )
 
 
@@ -113,7 +114,7 @@ def left_out_lines(results: EvaluationResults) -> Iterable[str]:
             within = "" if region == "all" else " inside the brain mask"
             yield (
                 f"{plural(left_out, 'subject')} of {counted} have no vessel{within} in truth or prediction: there is "
-                "nothing to compare, so they are left out."
+                "nothing to compare but Betti numbers, so every other metric leaves them out."
             )
 
 

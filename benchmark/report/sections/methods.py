@@ -9,6 +9,7 @@ from benchmark.artifacts.values import PreparedValues
 from benchmark.protocol.schema import Profile
 from benchmark.protocol.sections import usual_settings
 from benchmark.report.exports import flatten
+from benchmark.report.sections.conventions import convention_facts
 from benchmark.results.format import Results
 from benchmark.results.run_folder import Settings
 from benchmark.words import join, plural, typeset
@@ -164,6 +165,7 @@ def _facts(run_name: str, results: Results) -> Iterator[tuple[str, str]]:
     yield "commit", f"{commit}, {dirty}" if commit else "unknown: the program does not run from a checkout"
     if data := results["prepared"]:
         yield from _data_facts(data)
+    yield from convention_facts(results["conventions"])
     minutes = results["work_seconds"] / 60
     yield "work", f"{minutes:.1f} minutes of stages, those that cells share counted for each of them"
 

@@ -9,6 +9,7 @@ from benchmark.metrics.labels import STATISTICS
 from benchmark.metrics.registry import names
 from benchmark.report.charts import REAL_COLOUR, Curve, prd_chart
 from benchmark.report.pictures import Picture, grey_picture, mask_picture
+from benchmark.report.sections.conventions import convention_facts
 from benchmark.report.sections.labels_and_audit import ClosestPair, closeness
 from benchmark.report.sections.mask_folders import environment_facts
 from benchmark.report.sections.tables import Column, Entry, Row, Table, column, distance_names
@@ -113,6 +114,7 @@ def comparison_view(comparison: Comparison) -> ComparisonView:
                 (f"{name} intensities", f"{low:.6g} is black and {high:.6g} white")
                 for name, (low, high) in results["intensity_ranges"].items()
             ),
+            *convention_facts(results["conventions"]),
             *environment_facts(results),
         ],
     )

@@ -8,7 +8,7 @@ from benchmark.claims.statistics import LEAST_SEEDS
 from benchmark.metrics.registry import REGION_NAMES, every, measurements, names
 from benchmark.report.sections.text import ArmMark, deviation, number, unit_of
 from benchmark.results.format import GroupResult, MetricValue, Results, Spread
-from benchmark.words import join, plural
+from benchmark.words import join, left_out_words, plural
 
 __all__ = [
     "Column",
@@ -133,7 +133,7 @@ def segmentation_table(results: Results, marks: Mapping[str, ArmMark], distance:
             entry, over = group["metrics"].get(metric), group["over_subjects"].get(metric)
             sd = over["sd"] if over else None
             detail = f"subjects ± {deviation(sd, unit_of(metric)[0])}" if sd is not None else ""
-            note = _empty_predictions(mark.name, entry) if entry else None
+            note = _of_empty_masks(mark.name, entry) if entry else None
             shown = _mean_entry(entry, metric, notes, detail=detail, note=note)
             entries.append(replace(shown, is_best=(metric, mark.name) in best))
         subjects = group["test_subjects"]
@@ -204,15 +204,18 @@ def _mean_entry(
     return Entry(text if stacked else f"{text} {plus_minus}".strip(), below, notes.mark(note), entry["value"])
 
 
-def _empty_predictions(arm: str, entry: MetricValue) -> str | None:
-    empty = entry.get("empty_segmentations")
-    if not empty:
-        return None
-    segmentations = plural(entry["segmentations"], "segmentation")
-    return (
-        f"{arm}: in {empty} of {segmentations} the prediction (or the truth) was empty; such a distance counts as the "
-        "volume's diagonal, bAVD as more, DSC as 0; where both are, they are left out"
-    )
+def _of_empty_masks(arm: str, entry: MetricValue) -> str | None:
+    empty, left_out = entry.get("empty_segmentations"), entry.get("left_out_segmentations")
+    parts = []
+    if empty:
+        segmentations = plural(entry["segmentations"], "segmentation")
+        parts.append(
+            f"in {empty} of {segmentations} the prediction (or the truth) was empty; such a distance counts as the "
+            "volume's diagonal, bAVD as more, DSC as 0"
+        )
+    if left_out:
+        parts.append(left_out_words(left_out))
+    return f"{arm}: {'; '.join(parts)}" if parts else None
 
 
 def distance_names() -> list[str]:

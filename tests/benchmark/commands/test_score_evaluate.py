@@ -20,9 +20,10 @@ from benchmark.scoring.patch_folders import Comparison, compare_folders
 from benchmark.scoring.patch_sets import audit_memory, compare_features, floor_of
 from vesselgan.data import phantom_subjects, save_volume
 from vesselgan.errors import InputError
-from vesselgan.features import FEWEST_INSIDE, random_resnet10
+from vesselgan.features import random_resnet10
 from vesselgan.metrics import balanced_average_hausdorff, dice
 from vesselgan.qualification import PatchSet, cut_patches
+from vesselgan.recipe import FEWEST_INSIDE
 
 PER_SUBJECT = 8
 CONTRACT = ["fid", "kid", "prd_f8", "prd_f1_8", "prd_auc", "precision", "recall", "density", "coverage"]
@@ -172,6 +173,7 @@ def test_the_page_of_equal_subjects_and_of_an_empty_region_says_so(masks: Path, 
     evaluation = evaluate_folders(masks / "truth", masks / "prediction", masks / "mask", lambda done, total: None)
     assert [case.subject for case in evaluation.shown] == ["case_0", "case_2"]
     page = " ".join(write_evaluation(evaluation, tmp_path / "page").read_text().split())
+    assert "<dt>truth and prediction both empty</dt><dd>leave-out</dd>" in page
     assert "the only subject" not in page
     assert "In 3 of 3 subjects the prediction or the truth is empty (intracranial vessels)" in page
     assert "is empty: such" not in page
@@ -200,7 +202,7 @@ def test_where_both_masks_are_empty_nothing_is_compared_and_that_is_counted(mask
     perfect = evaluate_folders(
         masks / "truth", masks / "prediction", masks / "mask", lambda done, total: None, "perfect"
     ).results
-    assert perfect["both_empty"] == "perfect"
+    assert perfect["both_empty"] == perfect["conventions"]["masks"]["both_empty"] == "perfect"
     rows = {(row["subject"], row["metric"]): row["value"] for row in perfect["subjects"]}
     assert rows["case_1", "dsc/intracranial"] == 1
     assert rows["case_1", "bavd_mm/intracranial"] == 0
@@ -277,6 +279,9 @@ def test_score_gives_every_metric_with_its_interval_and_floor(comparison: Compar
     ].keys()
     assert not results["extractor"]["same_network_as_paper"]
     assert results["extractor"]["noise"] == "none"
+    conventions = results["conventions"]
+    assert conventions["metrics"]["prd"] == {"clusters": 20, "runs": 10}
+    assert (conventions["patches"]["nearly_empty"], conventions["patches"]["voxels_needed"]) == ("left out", 0.05)
     assert any("the floor has 32 patches a side" in warning for warning in results["warnings"])
 
 

@@ -256,3 +256,15 @@ def test_a_network_that_diverged_is_refused(model: Path, tmp_path: Path) -> None
     save_file(weights, model / "unet.safetensors")
     with pytest.raises(InputError, match=r"unet.safetensors: output.bias holds NaN or infinity"):
         open_segmenter(model, "cpu", overlap=0.5, batch=4)
+
+
+def test_nan_voxels_become_what_is_asked_for(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = scan()
+    image[0] = np.nan
+    path = write(tmp_path / "nan.nii.gz", image)
+    assert segment(monkeypatch, model, path, "--out", tmp_path / "refused") == 2
+    assert segment(monkeypatch, model, path, "--out", tmp_path / "out", "--nan", "0") == 0
+    plain = write(tmp_path / "plain.nii.gz", np.nan_to_num(image))
+    assert segment(monkeypatch, model, plain, "--out", tmp_path / "out") == 0
+    masks = [nibabel.load(tmp_path / f"out/{name}_vessels.nii.gz").dataobj for name in ("nan", "plain")]
+    np.testing.assert_array_equal(*masks)

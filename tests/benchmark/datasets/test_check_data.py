@@ -158,7 +158,7 @@ def test_a_transposed_label_is_seen() -> None:
     assert better_placed(image, label) is None
     found = better_placed(image, label.swapaxes(0, 1))
     assert found is not None
-    assert found[0] == "its axes in the order y, x, z"
+    assert found[0] == "turned to the axes y, x, z"
 
 
 def test_files_that_no_pattern_of_the_layout_names_are_named(tmp_path: Path) -> None:
@@ -171,6 +171,17 @@ def test_files_that_no_pattern_of_the_layout_names_are_named(tmp_path: Path) -> 
     assert check.passed_over == passed
     result = command(folder, cwd=tmp_path)
     assert f"passed over, since the layout names no such files: {', '.join(passed)}" in result.stdout
+
+
+def test_the_voxels_of_a_header_are_not_passed_over(tmp_path: Path) -> None:
+    for number in range(2):
+        for folder, voxels in (("images", image_of(number)), ("labels", label_of(number).astype(np.uint8))):
+            path = tmp_path / folder / f"c{number}.hdr"
+            path.parent.mkdir(exist_ok=True)
+            nibabel.save(nibabel.Nifti1Pair(voxels, AFFINE), path)
+    assert (tmp_path / "images/c0.img").is_file()
+    check = check_folder(tmp_path, "auto", None)
+    assert (len(check.subjects), check.all_problems, check.passed_over) == (2, [], [])
 
 
 @pytest.mark.parametrize("defect", BAD)

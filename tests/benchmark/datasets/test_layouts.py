@@ -285,6 +285,18 @@ def test_nnunets_description_says_which_values_are_vessels(labels: dict[str, Any
     np.testing.assert_array_equal(prepared(source, tmp_path / "prepare").label("c1"), label_of(1))
 
 
+def test_classes_that_are_no_vessels_beside_vessels_are_asked_about(tmp_path: Path) -> None:
+    folder = nnunet_of_classes(tmp_path / "data", (1, 2))
+    labels = {"background": 0, "vessel": 1, "tumour": 2}
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels, "channel_names": {"0": "TOF"}}))
+    (line,) = refusals(lambda: source_of(folder))
+    assert "are 2: tumour vessels as 1: vessel is?" in line
+    assert line.endswith("with vessels: {1: vessel} and background: {0: background, 2: tumour}")
+    labels = {"background": 0, "BA": 1, "R-PCA": 2}
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels, "channel_names": {"0": "TOF"}}))
+    assert "values 1, 2 of its labels are vessels" in source_of(folder).description
+
+
 def test_voxels_to_ignore_are_refused(tmp_path: Path) -> None:
     folder = nnunet_of_classes(tmp_path / "data", (1, 2, 3))
     labels = {"background": 0, "artery": 1, "vein": 2, "ignore": 3}
@@ -318,7 +330,7 @@ def test_a_layout_says_what_nan_becomes(tmp_path: Path) -> None:
         image[:3] = np.nan
         nifti(data / f"scans/s{number}_tof.nii.gz", image)
     refused = refusals(lambda: prepared(source_of(data, str(tmp_path / "mine.yaml")), tmp_path / "refused"))
-    assert "or say in a layout what they become (nan: 0)" in refused[0]
+    assert "or say what they become: nan: 0 in the layout of a dataset" in refused[0]
     (tmp_path / "mine.yaml").write_text(OWN + "nan: -5\n")
     image = prepared(source_of(data, str(tmp_path / "mine.yaml")), tmp_path / "prepare").image("s1")
     assert (image[:3] == -5).all()

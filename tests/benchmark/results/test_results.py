@@ -129,6 +129,37 @@ def test_empty_predictions_are_counted(tmp_path: Path) -> None:
     assert results_of(load_run(tmp_path, "r-p"))["cells"][0]["metrics"]["dsc/all"]["empty"] == 2
 
 
+def test_segmentations_without_anything_to_compare_are_counted_wherever_the_mean_is(tmp_path: Path) -> None:
+    lines = ["test,s0,dsc/all,0.5,0", "test,s1,dsc/all,,1", "test,s2,dsc/all,,1"]
+    make_run(tmp_path, {f"SN_f16_s{seed}": {"evaluate": {"rows": lines}} for seed in range(2)})
+    results = results_of(load_run(tmp_path, "r-p"))
+    of_cell, of_group = (results[part][0]["metrics"]["dsc/all"] for part in ("cells", "groups"))  # type: ignore[literal-required]
+    assert (of_cell["value"], of_cell["n"], of_cell["left_out"]) == (0.5, 1, 2)
+    assert (of_group["value"], of_group["left_out_segmentations"], of_group["empty_segmentations"]) == (0.5, 4, 0)
+    write_tables(results, tmp_path)
+    line = "SN, DSC, all vessels: 4 segmentations left out, where truth and prediction are both empty"
+    assert line in (tmp_path / "summary.txt").read_text().splitlines()
+
+
+def test_where_tools_differ_the_choice_stands_in_the_results(tmp_path: Path) -> None:
+    make_run(tmp_path, {"SN_f16_s0": {}})
+    path = tmp_path / "runs/r-p/run.json"
+    plan = json.loads(path.read_text())
+    plan |= {"metrics": {"prd": {"clusters": 10, "runs": 2}, "contours": {"neighbours": 26}}, "vessels": [1, 2]}
+    path.write_text(json.dumps(plan))
+    cell = tmp_path / "runs/r-p/cells/SN_f16_s0.json"
+    content = json.loads(cell.read_text())
+    content["cell"] |= {"recipe_name": "paper_code", "recipe": as_dict(PAPER_CODE)}
+    cell.write_text(json.dumps(content))
+    chosen = results_of(load_run(tmp_path, "r-p"))["conventions"]
+    assert chosen["metrics"] == {"prd": {"clusters": 10, "runs": 2}, "contours": {"neighbours": 26}}
+    assert chosen["patches"]["paper_code"]["nearly_empty"] == "counted"
+    assert "D9" in chosen["patches"]["paper_code"]["zeros"]
+    masks = chosen["masks"]
+    assert (masks["vessels"], masks["both_empty"], masks["contours"]) == ([1, 2], "leave-out", 26)
+    assert "6 neighbours" in masks["hd95"]
+
+
 def test_failed_and_unfinished_cells_stay_in_the_results(tmp_path: Path) -> None:
     make_run(tmp_path, {"SN_f16_s0": {"gan": "RuntimeError: no"}, "SN_f16_s1": {"gan": {}}})
     store = Store(tmp_path / "runs")

@@ -223,3 +223,11 @@ def test_a_label_of_minus_one_is_no_vessel(values: tuple[int, int], tmp_path: Pa
     for name in ("a.npy", "a.nii.gz"):
         with pytest.raises(InputError, match=r"values -1.*; a mask holds exactly two, 0 and one other: binarise it"):
             read_mask(tmp_path / name)
+
+
+def test_bytes_that_are_viewed_as_bool_count_where_they_are_not_zero(tmp_path: Path) -> None:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[1], mask[2] = 255, 7
+    np.save(tmp_path / "a.npy", mask.view(np.bool_))
+    for labels in (None, "nonzero", frozenset({1})):
+        np.testing.assert_array_equal(read_mask(tmp_path / "a.npy", labels).data, mask > 0)

@@ -12,7 +12,7 @@ from data_trees import image_of, label_of, metaimage, nifti
 from numpy.typing import NDArray
 
 from vesselgan.data import load_volume, save_volume
-from vesselgan.data.folders import array_files, read_mask
+from vesselgan.data.folders import array_files, read_arrays, read_mask
 from vesselgan.data.patch_folder import open_patches
 from vesselgan.errors import InputError
 
@@ -184,3 +184,18 @@ def test_what_a_file_is_instead_is_told_with_what_helps(name: str, content: byte
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=told):
         load_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha", "a.npy", "a.npz", "a.npy.gz"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        (b"<html><body>Log in</body>", "is a web page"),
+        (b"", r"is empty \(0 bytes\)"),
+    ],
+)
+def test_so_it_is_in_every_format(name: str, content: bytes, told: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        load_volume(tmp_path / name) if name in ("a.nrrd", "a.mha") else read_arrays(tmp_path / name)

@@ -120,6 +120,16 @@ def test_numbered_patches_are_no_channels(tmp_path: Path) -> None:
     assert open_patches(tmp_path, "--real").count == COUNT
 
 
+def test_numbers_that_every_name_has_are_asked_about(tmp_path: Path) -> None:
+    for index in range(COUNT):
+        for channel in range(2):
+            save_npy(tmp_path / f"case{index}_000{channel}", pairs()[0][index] + channel)
+    with pytest.raises(InputError, match=r"each of 4 names has 2 files, case0_0000.npy first: patches, or channels"):
+        open_patches(tmp_path, "--real")
+    (tmp_path / "case0_0001.npy").rename(tmp_path / "case0_0002.npy")
+    assert open_patches(tmp_path, "--real").count == 2 * COUNT
+
+
 @pytest.mark.parametrize(("image", "label"), [("a{}_foo", "a{}_bar"), ("x/foo_{}", "y/bar_{}")])
 def test_labels_under_names_that_say_nothing_are_seen_by_their_values(image: str, label: str, tmp_path: Path) -> None:
     write(tmp_path, image, label)
@@ -213,6 +223,20 @@ def test_two_channels_in_every_npy_are_asked_about(tmp_path: Path) -> None:
     for index in range(3):
         (tmp_path / f"sample{index}.npy").rename(tmp_path / f"s{index}_patches.npy")
     assert open_patches(tmp_path, "--real").count == 6
+
+
+def test_a_channel_that_is_a_label_in_every_npy_is_told_as_a_channel(tmp_path: Path) -> None:
+    for index, (patch, mask) in enumerate(zip(*pairs(), strict=True)):
+        save_npy(tmp_path / f"sample{index}", np.stack([patch, mask]))
+    with pytest.raises(InputError, match=r"2 arrays, as in every file of .*: patches, or the channels of one"):
+        open_patches(tmp_path, "--real")
+
+
+def test_a_label_of_minus_one_in_a_scan_is_refused_without_a_word_of_layouts(tmp_path: Path) -> None:
+    save_nifti(tmp_path / "a_image", pairs()[0][0])
+    save_nifti(tmp_path / "a_label", np.full(SHAPE, -1, np.int16))
+    with pytest.raises(InputError, match=r"a_label.nii.gz: values -1; a mask holds .* other: binarise it$"):
+        open_patches(tmp_path, "--real")
 
 
 def test_a_packed_array_that_claims_more_than_it_can_hold_is_refused(tmp_path: Path) -> None:

@@ -222,3 +222,18 @@ def test_the_weights_of_a_training_that_diverged_are_refused(tmp_path: Path) -> 
     torch.save({"Generator_state_dict": state}, tmp_path / "g.pth")
     with pytest.raises(InputError, match=r"g\.pth: blocks\.1\.0\.bias holds NaN or infinity: the training diverged"):
         import_gan(tmp_path / "g.pth", (16, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        (b"<!DOCTYPE html>", "is a web page"),
+        (b"", r"is empty \(0 bytes\)"),
+    ],
+)
+def test_what_stands_in_place_of_weights_is_told(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "epoch_99.pth"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        import_gan(path)
