@@ -51,13 +51,14 @@ class Server(BaseHTTPRequestHandler):
         elif not self.behind:
             self.answer(500, b"")
         else:
-            connection = HTTPConnection(self.behind, timeout=60)
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             kept = {name: value for name, value in self.headers.items() if name in ("Content-Type", "Accept")}
-            connection.request(self.command, self.path, body, kept)
-            answer = connection.getresponse()
-            self.answer(answer.status, answer.read())
-            connection.close()
+            with closing(HTTPConnection(self.behind, timeout=60)) as connection:
+                connection.request(self.command, self.path, body, kept)
+                answer = connection.getresponse()
+                content = answer.read()
+            with suppress(OSError):  # whoever asked was ended meanwhile
+                self.answer(answer.status, content)
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
