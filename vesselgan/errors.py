@@ -12,5 +12,6 @@ class InputError(ValueError):
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """The end of a complaint about an unknown word: the nearest known one, or all of them."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    swapped = [other for other in known if sorted(other) == sorted(word)]  # as near to others, by difflib
+    close = swapped or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f", did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}" if known else ""

@@ -115,7 +115,7 @@ def test_the_charts_of_a_run_begin_with_what_counts(server: tuple[str, list[str]
             assert box["x"] + box["width"] <= WINDOW["width"], name
             assert box["y"] + box["height"] <= WINDOW["height"], f"{name} is below the first screen"
         page.locator(".js-plotly-plot .bars").first.wait_for(timeout=20_000)
-        training = page.get_by_text(re.compile(r"^Training \("))
+        training = page.get_by_text("Training", exact=True)
         training.wait_for(timeout=10_000)
         assert (above := first.bounding_box())
         assert (below := training.bounding_box())
