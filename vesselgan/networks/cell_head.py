@@ -36,11 +36,11 @@ class CellHead(nn.Module):
         `expected` (N, children) are their usual intensities; of cells that have parents, only the differences count.
         """
         every, free = slice(0, self.number), slice(0, self._free(parents))
-        left = self._left(parents, cells, expected)
+        left = self._left(parents, cells, self._usual(expected), every)
         read, told = described(cells, self.level, scale), _left_read(left, scale)
         logits = self._possible(self.label(context, read, told, every), parents, cells, left, every)
         of_label = F.cross_entropy(logits.flatten(0, 1), cells.labels.flatten(), reduction="none")
-        mixture = _mixture(self.intensity(context, read, told, free), left.images[:, free], scale)
+        mixture = _mixture(self.intensity(context, read, told[:, free], free), left.images[:, free], scale)
         return of_label.view(cells.labels.shape).mean(dim=1) + mixture_nll(mixture, cells.images[:, free]).mean(dim=1)
 
     def sample(
@@ -54,37 +54,45 @@ class CellHead(nn.Module):
     ) -> Level:
         """Cells (N, children) with children drawn."""
         cells = Level(*(part.clone() for part in cells))
+        read, usual = described(cells, self.level, scale), self._usual(expected)
         for child in range(self.number):
             own = slice(child, child + 1)
-            left = self._left(parents, cells, expected)  # for a child by those before it alone
+            one = Level(*(part[:, own] for part in cells))
+            left = self._left(parents, cells, usual, own)  # for a child by those before it alone
             told = _left_read(left, scale)
-            logits = self.label(context, described(cells, self.level, scale), told, own)
-            cells.labels[:, own] = category_sample(self._possible(logits, parents, cells, left, own), rng)
+            logits = self._possible(self.label(context, read, told, own), parents, cells, left, own)
+            one.labels.copy_(category_sample(logits, rng))
+            read[:, :, own] = described(one, self.level, scale)
             if child < self._free(parents):
-                outputs = self.intensity(context, described(cells, self.level, scale), told, own)
-                cells.images[:, own] = mixture_sample(_mixture(outputs, left.images[:, own], scale), rng)
+                outputs = self.intensity(context, read, told, own)
+                one.images.copy_(mixture_sample(_mixture(outputs, left.images, scale), rng))
             else:
-                cells.images[:, own] = left.images[:, own]
+                one.images.copy_(left.images)
+            read[:, :, own] = described(one, self.level, scale)
         return cells
 
     def _possible(self, logits: Tensor, parents: Level | None, cells: Level, left: Level, members: slice) -> Tensor:
         """(N, members, classes): the logits, as far as a cell's class allows."""
         if parents is None:
             return logits
-        return logits + possible_labels(parents.labels, cells.labels, left.labels, self.level)[:, members]
+        return logits + possible_labels(parents.labels, cells.labels, left.labels, self.level, members)
 
     def _free(self, parents: Level | None) -> int:
         """How many children have an intensity of their own: of a cell with a mean, the last one has what is left."""
         return self.number - (parents is not None)
 
-    def _left(self, parents: Level | None, cells: Level, expected: Tensor) -> Level:
-        """What each child is likely to have, given those before it; of coarsest cells no label is known."""
-        if parents is None:
-            return Level(expected, torch.zeros_like(cells.images))
-        left = remaining(parents, cells, self.level)
+    def _usual(self, expected: Tensor) -> tuple[Tensor, Tensor]:
+        """The usual intensities (N, children), and their means over a child and those after it."""
         to_come = torch.arange(self.number, 0, -1, device=expected.device)
-        usual = expected.flip(1).cumsum(dim=1).flip(1) / to_come  # the mean over a child and those after it
-        return Level((left.images + expected - usual).clamp(-1, 1), left.labels)
+        return expected, expected.flip(1).cumsum(dim=1).flip(1) / to_come
+
+    def _left(self, parents: Level | None, cells: Level, usual: tuple[Tensor, Tensor], members: slice) -> Level:
+        """What children are likely to have, given those before each; of coarsest cells no label is known."""
+        expected, mean = (part[:, members] for part in usual)
+        if parents is None:
+            return Level(expected, torch.zeros_like(expected))
+        left = remaining(parents, cells, self.level, members)
+        return Level((left.images + expected - mean).clamp(-1, 1), left.labels)
 
 
 def _mixture(outputs: Tensor, likely: Tensor, scale: Tensor) -> Tensor:
@@ -112,12 +120,12 @@ class _Masked(nn.Module):
         self.register_buffer("mask", mask.flatten(0, 1), persistent=False)
 
     def forward(self, context: Tensor, read: Tensor, left: Tensor, members: slice) -> Tensor:
-        """Context (N, C), read (N, 3, children), left (N, children, 2) -> outputs (N, members, outputs), float32."""
+        """Context (N, C), read (N, 3, children), left (N, members, 2) -> outputs (N, members, outputs), float32."""
         rows = slice(members.start * _HIDDEN, members.stop * _HIDDEN)
         hidden = F.linear(context, self.context.weight[rows], self.context.bias[rows])
         hidden = hidden + read.flatten(1) @ (self.read * self.mask)[:, members].flatten(1)
         by_child = hidden.view(len(hidden), -1, _HIDDEN).transpose(0, 1)  # (members, N, hidden)
-        by_child = F.silu(by_child + torch.bmm(left[:, members].transpose(0, 1), self.left[members]))
+        by_child = F.silu(by_child + torch.bmm(left.transpose(0, 1), self.left[members]))
         outputs = torch.bmm(by_child, self.weight[members]).transpose(0, 1)
         return outputs.float() + self.bias[members]
 

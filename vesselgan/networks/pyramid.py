@@ -73,37 +73,42 @@ def join_children(children: Tensor) -> Tensor:
     return volumes
 
 
-def remaining(parents: Level, children: Level, level: int) -> Level:
-    """What of their cell's mean each child and those after it have left, as means over them; both (N, 8), floats.
+def remaining(parents: Level, children: Level, level: int, members: slice = slice(None)) -> Level:
+    """What of their cell's mean these children and those after them have left, as means over them; both (N, members).
 
     Parents are (N,), children (N, 8) of `level`; only those before a child matter to its own numbers. The means of a
     cell and of its children agree, so the last child's intensity is what is left, but for rounding; and so is, on level
     0, its label.
     """
-    before = Level(children.images, label_shares(children.labels, level))
-    whole = Level(parents.images, label_shares(parents.labels, level + 1))
     number = children.images.shape[1]
-    waiting = torch.arange(number, 0, -1, device=children.images.device)
+    up_to = slice(0, members.stop)  # sums over the first children need the first children only
+    before = Level(children.images[:, up_to], label_shares(children.labels[:, up_to], level))
+    whole = Level(parents.images, label_shares(parents.labels, level + 1))
+    waiting = torch.arange(number, 0, -1, device=children.images.device)[members]
     left = (
-        (number * mean[:, None] - (part.cumsum(dim=1) - part)) / waiting
+        (number * mean[:, None] - (part.cumsum(dim=1) - part)[:, members]) / waiting
         for mean, part in zip(whole, before, strict=True)
     )
     images, labels = left
     return Level(images.clamp(-1, 1), labels.clamp(0, 1))
 
 
-def possible_labels(parents: Tensor, children: Tensor, left: Tensor, level: int) -> Tensor:
-    """(N, 8, K) to add to logits, so that children (N, 8) agree with the classes of their parents (N,).
+def possible_labels(
+    parents: Tensor, children: Tensor, left: Tensor, level: int, members: slice = slice(None)
+) -> Tensor:
+    """(N, members, K) to add to logits, so that children (N, 8) agree with the classes of their parents (N,).
 
-    On level 0 a parent's class counts its vessel voxels, and the share that is `left` (N, 8) is a child's probability
-    if nothing else is known. Above, a cell without vessel has none in its children, and one with vessel has some.
+    On level 0 a parent's class counts its vessel voxels, and the share that is `left` (N, members) is a child's
+    probability if nothing else is known. Above, a cell without vessel has none in its children, and one with vessel has
+    some.
     """
     if level == 0:
         return torch.stack([torch.log1p(-left), torch.log(left)], dim=-1).clamp(min=-_NEVER)
-    offsets = torch.zeros(*children.shape, _CLASSES, device=children.device)
+    offsets = torch.zeros(*left.shape, _CLASSES, device=children.device)
     offsets[..., 1:].masked_fill_((parents == 0)[:, None, None], -_NEVER)
-    barren = (parents > 0) & (children[:, :-1] == 0).all(dim=1)
-    offsets[:, -1, 0].masked_fill_(barren, -_NEVER)
+    if range(children.shape[1])[members][-1] == children.shape[1] - 1:
+        barren = (parents > 0) & (children[:, :-1] == 0).all(dim=1)
+        offsets[:, -1, 0].masked_fill_(barren, -_NEVER)
     return offsets
 
 

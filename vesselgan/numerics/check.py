@@ -74,25 +74,34 @@ def _check(operation: Operation, device: torch.device, rng: torch.Generator, cal
         widened = [item.to(wide) if isinstance(item, Tensor) else item for item in arguments]
         reference, took = _timed(lambda widened=widened: operation(widened), device)  # type: ignore[misc]
         reference_seconds.append(took)
+        compared = [_Compared(tensor) for tensor in reference]
         for _ in range(_CALLS // inputs):
             _poison([*reference, *(item for item in arguments if isinstance(item, Tensor))], operation.dtype)
             result, took = _timed(lambda arguments=arguments: call(operation, arguments), device)  # type: ignore[misc]
             seconds.append(took)
-            worst = max(worst, *(_error(one, other) for one, other in zip(result, reference, strict=True)))
+            worst = max(worst, *(one.error(tensor) for one, tensor in zip(compared, result, strict=True)))
     name = NAMES[operation.dtype]
     return Finding(
         operation, "tf32" if tf32 and name == "fp32" else name, worst, median(seconds), min(reference_seconds)
     )
 
 
-def _error(result: Tensor, reference: Tensor) -> float:
-    if not reference.numel():
-        return 0.0
-    scale = reference.abs() + reference.square().mean().sqrt()
-    error = float(
-        ((result.to(reference.dtype) - reference).abs() / scale.clamp(min=torch.finfo(scale.dtype).tiny)).max()
-    )
-    return error if math.isfinite(error) else math.inf  # `max` passes NaN on
+class _Compared:
+    """The errors of one result of several calls; a call that gives the same numbers again is not measured again."""
+
+    def __init__(self, reference: Tensor) -> None:
+        self._reference = reference
+        scale = reference.abs() + reference.square().mean().sqrt()
+        self._scale = scale.clamp(min=torch.finfo(scale.dtype).tiny)
+        self._last: Tensor | None = None
+        self._error = 0.0
+
+    def error(self, result: Tensor) -> float:
+        """The largest error as a share of the value plus the RMS of all; infinite where it is no number."""
+        if result.numel() and (self._last is None or not torch.equal(result, self._last)):  # NaN equals nothing
+            error = float(((result.to(self._reference.dtype) - self._reference).abs() / self._scale).max())
+            self._last, self._error = result, error if math.isfinite(error) else math.inf  # `max` passes NaN on
+        return self._error
 
 
 def _poison(like: Sequence[Tensor], dtype: torch.dtype) -> None:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 
@@ -19,9 +20,11 @@ __all__ = ["extractor_operations", "recorded_operations", "unet_operations", "wg
 _RECORDED_AS: dict[str, PrecisionName] = {"fp16": "bf16", "tf32": "fp32"}  # and a CPU has no TF32
 
 
-def recorded_operations(precision: PrecisionName, compute: Callable[[PrecisionName], object]) -> list[Operation]:
-    """What ``compute(precision)`` calls on fake tensors; it is given a format of these shapes that can be recorded."""
-    with FakeTensorMode(), OperationRecorder() as recorder:
+def recorded_operations(
+    precision: PrecisionName, compute: Callable[[PrecisionName], object], *, fake: bool = True
+) -> list[Operation]:
+    """What ``compute(precision)`` calls, by default on fake tensors; it is given a format of these shapes."""
+    with FakeTensorMode() if fake else nullcontext(), OperationRecorder() as recorder:
         compute(_RECORDED_AS.get(precision, precision))
     return _in_format(recorder.operations, precision)
 

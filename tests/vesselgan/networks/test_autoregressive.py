@@ -208,10 +208,10 @@ def test_a_voxel_is_predicted_from_nothing_that_comes_after_it(level: int, turn:
         rows = Level(*(part.flatten(2)[0].T for part in children))
         above = Level(*(part.flatten() for part in parent))
         head, scale = refinement.head, generator.scale
-        left = head._left(above, rows, refinement._expected(parent, means)[0])
+        left = head._left(above, rows, head._usual(refinement._expected(parent, means)[0]), own)
         seen = (context, described(rows, head.level, scale), _left_read(left, scale), own)
         logits = head._possible(head.label(*seen), above, rows, left, own)
-        return logits[row], _mixture(head.intensity(*seen), left.images[:, own], scale)[row]
+        return logits[row], _mixture(head.intensity(*seen), left.images, scale)[row]
 
     with torch.no_grad():
         for child in range(7):  # the last intensity is what is left
@@ -331,11 +331,11 @@ def test_intensities_start_from_what_the_mean_leaves_and_differ_as_those_of_the_
     expected = torch.tensor([[0.1, -0.1, 0.3, -0.3, 0, 0, 0.2, -0.2]]) + 0.5  # a shift of all makes no difference
     parents = Level(torch.tensor([-0.2]), torch.tensor([4]))
     as_usual = expected - 0.5 + parents.images
-    start = head._left(parents, Level(as_usual, torch.full((1, 8), 4)), expected).images
+    start = head._left(parents, Level(as_usual, torch.full((1, 8), 4)), head._usual(expected), slice(0, 8)).images
     torch.testing.assert_close(start, as_usual)
     darker = as_usual.clone()
     darker[0, 0] -= 0.07  # the other seven have to make up for it
-    start = head._left(parents, Level(darker, torch.full((1, 8), 4)), expected).images
+    start = head._left(parents, Level(darker, torch.full((1, 8), 4)), head._usual(expected), slice(0, 8)).images
     torch.testing.assert_close(start[:, 1], as_usual[:, 1] + 0.01)
     torch.testing.assert_close(start[:, 0], as_usual[:, 0])
 
