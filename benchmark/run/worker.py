@@ -1,5 +1,6 @@
 """A worker process: take keys, run stages, tell what happens. The other end is `benchmark.run.engines.local`."""
 
+import ctypes
 import json
 import os
 import queue
@@ -13,7 +14,12 @@ from benchmark.run.engine import Event
 from benchmark.run.run_stage import Progress, run_stage, what_failed
 from vesselgan.errors import InputError
 
-__all__ = ["outcome_of", "serve"]
+__all__ = ["keep_freed_memory", "outcome_of", "serve"]
+
+# Of glibc's malloc.h, and what they are set to: blocks below the first come from memory that the process keeps, of
+# which it gives back what lies free beyond the second.
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
+_LARGEST_KEPT, _MOST_KEPT = 32 << 20, 128 << 20
 
 
 def serve(store: Store) -> None:
@@ -51,6 +57,7 @@ def outcome_of(
     store: Store, key: str, progress: Progress | None = None, notice: Callable[[str], None] | None = None
 ) -> Event:
     """Run a stage in this process, and say what became of it."""
+    keep_freed_memory()
     try:
         run_stage(store, key, progress, notice)
     except StageLockedError as error:
@@ -60,3 +67,18 @@ def outcome_of(
     except Exception as error:
         return Event("failed", key, text=what_failed(error))
     return Event("done", key)
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory of freed tensors for the next ones; whether its C library can.
+
+    By itself glibc gives back blocks of some 128 KiB and more, and each step of a training then waits for thousands of
+    fresh pages, which the system fills with zeros.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return False  # somebody has set it on purpose
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT) and mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT))

@@ -1,6 +1,9 @@
 """The local engine with real worker processes."""
 
 import os
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -199,3 +202,34 @@ def test_a_stage_without_enough_memory_fails_with_the_reason_and_others_go_on(
 def test_memory_that_ran_out_is_told_as_that_whoever_raised(error: Exception) -> None:
     assert what_failed(error).startswith("out of memory (")
     assert what_failed(ValueError("a\n b")) == "ValueError: a b"
+
+
+def test_a_worker_keeps_the_memory_of_freed_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = """
+import resource, sys
+import torch
+from benchmark.run.worker import keep_freed_memory
+kept = sys.argv[1] == "keep" and keep_freed_memory()
+def use():
+    held = [torch.ones(1 << 20) for _ in range(4)]  # 4 MiB each
+    del held
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    use()
+print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def run(what: str) -> tuple[int, int]:
+        done = subprocess.run([sys.executable, "-c", faults, what], capture_output=True, text=True, check=True)
+        kept, count = map(int, done.stdout.split())
+        return kept, count
+
+    kept, fresh_pages = run("keep")
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("another C library, which has its own ways")
+    assert kept
+    assert fresh_pages < 4_000 < run("as it is")[1]  # of 80,000 that are asked for
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    assert run("keep")[0] == 0, "what the user chose stays"
