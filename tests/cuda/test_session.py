@@ -43,7 +43,8 @@ def test_the_session_leaves_at_most_eight_files_and_says_how_each_part_ended(tmp
             if "compiled" not in way:
                 assert found["step_time_ms"] > 0
         ours = step["ways"]["ours"]
-        if step["precision"] != "fp16":  # whose emulated convolutions take memory for themselves
+        assert ours["peak_bytes"] > 0.95 * step["predicted_bytes"]
+        if step["precision"] == "fp32":  # 16-bit kernels may take memory for themselves
             assert ours["peak_bytes"] == pytest.approx(step["predicted_bytes"], rel=0.05)
         assert len(ours["loss_scales"]) == 3
     cells = {cell["id"]: cell["status"] for cell in json.loads((tmp_path / "out/results.json").read_text())["cells"]}

@@ -9,6 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from vesselgan.families import FAMILIES
+from vesselgan.processor import native_instructions
 from vesselgan.profiling.step_counter import (
     StepCost,
     StepCounter,
@@ -120,6 +121,8 @@ def counted_autoregressive() -> tuple[StepCost, Any, tuple[torch.Tensor, ...]]:
 
 # Where kernels take memory for themselves: convolutions that no fast one serves on this CPU unfold their input.
 WITH_WORKSPACES = ("GP fp16", "SN fp16", "large patches", "U-Net", "U-Net bf16", "autoregressive")
+# Kernels with tiles (AMX) pack what they read of bf16 first.
+TILED = native_instructions("bf16") == "amx_bf16"
 
 
 @pytest.mark.parametrize("name", COUNTED)
@@ -139,7 +142,8 @@ def test_the_predicted_peak_is_that_of_a_real_step(name: str) -> None:
     assert cost.peak_bytes == pytest.approx(counter.peak, rel=0.05)
     assert cost.state_bytes == counter.state
     assert cost.flops == counter.flops
-    if name not in WITH_WORKSPACES:
+    assert cost.peak_bytes < 1.05 * allocated
+    if not (name in WITH_WORKSPACES or (TILED and trainer.config.precision == "bf16")):
         assert cost.peak_bytes == pytest.approx(allocated, rel=0.05)
 
 
