@@ -125,7 +125,14 @@ WITH_WORKSPACES = ("GP fp16", "SN fp16", "large patches", "U-Net", "U-Net bf16",
 TILED = native_instructions("bf16") == "amx_bf16"
 
 
+@pytest.fixture
+def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that all are counted on fake tensors."""
+    monkeypatch.setattr("vesselgan.profiling.step_counter._LARGE", 0)
+
+
 @pytest.mark.parametrize("name", COUNTED)
+@pytest.mark.usefixtures("all_are_large")
 def test_the_predicted_peak_is_that_of_a_real_step(name: str) -> None:
     """By the same counter on real tensors, and by PyTorch's own record of what its allocator gave and took back."""
     cost, trainer, inputs = COUNTED[name]()
@@ -145,6 +152,14 @@ def test_the_predicted_peak_is_that_of_a_real_step(name: str) -> None:
     assert cost.peak_bytes < 1.05 * allocated
     if not (name in WITH_WORKSPACES or (TILED and trainer.config.precision == "bf16")):
         assert cost.peak_bytes == pytest.approx(allocated, rel=0.05)
+
+
+def test_a_small_step_is_computed_which_is_the_faster_way_to_count_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = predict_step(SMALL)
+    monkeypatch.setattr("vesselgan.profiling.step_counter.FakeTensorMode", lambda: pytest.fail("it is small"))
+    assert predict_step(SMALL) == computed
+    with pytest.raises(pytest.fail.Exception):
+        predict_step(replace(SMALL, filters=1024))
 
 
 def test_the_papers_size_is_predicted_without_its_memory() -> None:
