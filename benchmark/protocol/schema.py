@@ -356,6 +356,8 @@ class Protocol(Strict):
     include: list[External] = []
     arms: Arms = {}  # 'real', or 'real + LABEL' -> from how many real training subjects a U-Net learns
     metrics: Metrics = Metrics()
+    # What a segmentation counts where truth and prediction are both empty: it has no value, or the best there is.
+    both_empty: Literal["leave-out", "perfect"] = "leave-out"
     reference: dict[MetricAtLabel, Reference] = {}
     claims: list[ClaimLine] = []
 

@@ -9,8 +9,10 @@ import pandas as pd
 
 from benchmark.artifacts.reading import REMEDY
 from benchmark.artifacts.roles import Role
+from benchmark.metrics.registry import every
 from benchmark.results.format import OverSubjects, RankedSubject, SubjectRow
 from benchmark.results.run_folder import CellRecord, Run
+from benchmark.scoring.masks import best_values
 from vesselgan.errors import InputError
 
 __all__ = ["over_subjects", "plain_rows", "ranking", "sample_sd", "subject_rows"]
@@ -29,7 +31,10 @@ def subject_rows(run: Run, records: Sequence[CellRecord] | None = None) -> pd.Da
             cell = record["cell"]
             frames.append(_read(path).assign(cell=cell["id"], label=cell["label"], seed=cell["seed"]))
     columns = ["cell", "label", "seed", *COLUMNS]
-    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+    if not frames:
+        return pd.DataFrame(columns=columns)
+    rows = pd.concat(frames, ignore_index=True)[columns]
+    return _perfect_where_empty(rows) if run.plan.get("both_empty") == "perfect" else rows
 
 
 def plain_rows(rows: pd.DataFrame) -> list[SubjectRow]:
@@ -69,6 +74,21 @@ def sample_sd(values: Sequence[float]) -> float | None:
         return None
     mean = sum(values) / len(values)
     return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def _perfect_where_empty(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of regions in which truth and prediction are both empty, so that not even a DSC exists, made perfect."""
+    missing = rows["value"].isna() & (rows["empty"] == 1)
+    regions = rows["metric"].str.rpartition("/")[2]
+    places = pd.MultiIndex.from_arrays([rows["cell"], rows["split"], rows["subject"], regions])
+    nothing = places.isin(places[missing & rows["metric"].str.startswith("dsc/")])
+    has_mm = any(rows.loc[rows["metric"] == name, "value"].notna().any() for name in _in_mm())
+    best = rows["metric"].map(best_values(has_mm=has_mm))
+    return rows.assign(value=rows["value"].mask(nothing & missing, best))
+
+
+def _in_mm() -> list[str]:
+    return [name for name, named in every("subject").items() if named.metric.unit == "mm"]
 
 
 def _over(subjects: Mapping[str, Sequence[float]]) -> OverSubjects:

@@ -14,6 +14,7 @@ from benchmark.artifacts.roles import Role
 from benchmark.artifacts.store import DamagedStageError, Store
 from benchmark.artifacts.values import NumericsCheck, PreparedValues, StageEnvironment, StageResult
 from benchmark.environment import Environment
+from benchmark.scoring.conventions import BothEmpty
 from vesselgan.errors import InputError
 
 __all__ = [
@@ -146,6 +147,7 @@ class RunPlan(TypedDict):
     cells: list[str]
     metrics: NotRequired[Mapping[str, Mapping[str, object]]]  # options of those asked for; later than the first runs
     vessels: NotRequired[Sequence[int] | None]  # values of label maps; None where labels are masks
+    both_empty: NotRequired[BothEmpty]  # what a segmentation counts in which there is nothing to compare
     claims: list[dict[str, object]]  # of the protocol's language, see `benchmark.protocol.claim`
     reference: dict[str, PublishedValue]
 

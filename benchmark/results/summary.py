@@ -138,7 +138,9 @@ def _conventions(run: Run) -> Conventions:
         "metrics": metrics,
         "patches": {name: patch_conventions(each) for name, each in noise.items()},
         "masks": mask_conventions(
-            run.plan.get("vessels"), contours=neighbours if isinstance(neighbours, int) else None
+            run.plan.get("vessels"),
+            both_empty=run.plan.get("both_empty", "leave-out"),
+            contours=neighbours if isinstance(neighbours, int) else None,
         ),
     }
 

@@ -156,6 +156,7 @@ def _description(plan: Plan) -> RunPlan:
         "cells": [cell_plan.cell.id for cell_plan in plan.cells],
         "metrics": {name: each for name, each in asked.items() if each is not None},
         "vessels": plan.source.options.get("reading", {}).get("vessels"),
+        "both_empty": protocol.both_empty,
         "claims": [claim.model_dump(mode="json") for claim in protocol.claims],
         "reference": {name: {"value": item.value, "source": item.source} for name, item in protocol.reference.items()},
     }

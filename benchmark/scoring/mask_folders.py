@@ -15,7 +15,7 @@ from benchmark.metrics.asking import Wanted, chosen, default_options
 from benchmark.metrics.registry import REGIONS, every, range_of
 from benchmark.scoring.conventions import BothEmpty, mask_conventions
 from benchmark.scoring.folder_results import Aggregate, EvaluationResults, SubjectValue
-from benchmark.scoring.masks import mask_rows
+from benchmark.scoring.masks import best_values, mask_rows
 from vesselgan.data.folders import Labels, MaskFile, array_files, read_mask
 from vesselgan.errors import InputError
 from vesselgan.metrics import Neighbours
@@ -192,7 +192,8 @@ def _rows(
     if both_empty == "perfect":
         either = truth.data | prediction.data
         nothing = {"all": not either.any(), INTRACRANIAL: inside is not None and not (either & inside).any()}
-        rows = ((name, _best(name, truth) if nothing[_region(name)] else value, empty) for name, value, empty in rows)
+        best = best_values(has_mm=truth.spacing_mm is not None)
+        rows = ((name, best.get(name) if nothing[_region(name)] else value, empty) for name, value, empty in rows)
     return [
         {"subject": subject, "metric": name, "value": value, "empty": int(empty)}
         for name, value, empty in rows
@@ -236,14 +237,6 @@ def _why_none(name: str, left_out: int) -> str:
 
 def _region(name: str) -> str:
     return name.rpartition("/")[2]
-
-
-def _best(name: str, truth: MaskFile) -> float | None:
-    """The value of a perfect prediction; None for millimetres where the files have none."""
-    metric = every("subject")[name].metric
-    if metric.unit == "mm" and truth.spacing_mm is None:
-        return None
-    return metric.limits[1] if metric.better == "higher" else 0.0
 
 
 def _case(subject: str, truth: MaskFile, prediction: MaskFile, rows: list[SubjectValue]) -> Case | None:

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from benchmark.metrics.asking import Wanted, chosen, values_of
 from benchmark.metrics.given import MaskPair
-from benchmark.metrics.registry import REGIONS
+from benchmark.metrics.registry import REGIONS, every
 
-__all__ = ["mask_rows"]
+__all__ = ["best_values", "mask_rows"]
 
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
@@ -34,3 +34,12 @@ def mask_rows(
         pair = MaskPair(*kept, spacing_mm)
         values = values_of("subject", pair, options)
         yield from ((f"{key}/{region}", values.get(key), pair.has_empty) for key in keys)
+
+
+def best_values(*, has_mm: bool) -> dict[str, float]:
+    """What a perfect prediction has of each metric with region; nothing in millimetres where no voxel has a size."""
+    return {
+        name: named.metric.limits[1] if named.metric.better == "higher" else 0.0
+        for name, named in every("subject").items()
+        if has_mm or named.metric.unit != "mm"
+    }

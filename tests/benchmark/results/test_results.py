@@ -8,6 +8,7 @@ import pytest
 from run_folders import make_run
 
 from benchmark.artifacts.store import Spec, Store
+from benchmark.metrics.registry import every
 from benchmark.report.exports import write_tables
 from benchmark.report.results_json import results_of
 from benchmark.results.run_folder import load_run
@@ -139,6 +140,29 @@ def test_segmentations_without_anything_to_compare_are_counted_wherever_the_mean
     write_tables(results, tmp_path)
     line = "SN, DSC, all vessels: 4 segmentations left out, where truth and prediction are both empty"
     assert line in (tmp_path / "summary.txt").read_text().splitlines()
+
+
+def test_a_protocol_may_take_what_there_is_nothing_to_compare_in_for_perfect(tmp_path: Path) -> None:
+    mm = next(name for name, named in every("subject").items() if named.metric.unit == "mm" and name.endswith("/all"))
+    lines = ["test,s0,dsc/all,0.5,0", "test,s1,dsc/all,,1", "test,s0,bavd_voxel/all,3.0,0", "test,s1,bavd_voxel/all,,1"]
+    lines += [
+        "test,s0,dsc/intracranial,,0",
+        "test,s1,dsc/intracranial,,0",
+        f"test,s1,{mm},,1",
+    ]  # no mask, no voxel size
+    make_run(tmp_path, {"SN_f16_s0": {"evaluate": {"rows": lines}}})
+    path = tmp_path / "runs/r-p/run.json"
+    plan = json.loads(path.read_text())
+    assert results_of(load_run(tmp_path, "r-p"))["cells"][0]["metrics"]["dsc/all"]["value"] == 0.5
+    path.write_text(json.dumps(plan | {"both_empty": "perfect"}))
+    results = results_of(load_run(tmp_path, "r-p"))
+    metrics = results["cells"][0]["metrics"]
+    assert (metrics["dsc/all"]["value"], metrics["dsc/all"]["n"], metrics["dsc/all"]["empty"]) == (0.75, 2, 1)
+    assert "left_out" not in metrics["dsc/all"]
+    assert metrics["bavd_voxel/all"]["value"] == 1.5
+    assert metrics["dsc/intracranial"]["value"] is None
+    assert metrics[mm]["value"] is None
+    assert results["conventions"]["masks"]["both_empty"] == "perfect"
 
 
 def test_where_tools_differ_the_choice_stands_in_the_results(tmp_path: Path) -> None:
