@@ -13,6 +13,7 @@ from paths import ROOT
 from typer.testing import CliRunner
 
 import benchmark.run.forecast as prediction
+import benchmark.run.memory as memory
 from benchmark.commands import app
 from benchmark.protocol.load import load_protocol
 from vesselgan.data import save_volume
@@ -55,7 +56,8 @@ def dry_run(counted: dict[Any, StepCost], monkeypatch: pytest.MonkeyPatch, tmp_p
             counted[kind] = family.step_cost(kind)
         return counted[kind]
 
-    monkeypatch.setattr(prediction, "counted", count)
+    for module in (prediction, memory):
+        monkeypatch.setattr(module, "counted", count)
     monkeypatch.setattr(prediction, "probed", lambda family, precision, device: (10**9, 1.0))
 
     def run(*arguments: object) -> Result:
