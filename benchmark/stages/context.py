@@ -51,8 +51,8 @@ class Context(Generic[S]):
             import torch
 
             torch.set_num_threads(int(self.runtime["threads"]))
-            # Both ways, since a worker computes one stage after another; only where it changes, since setting it imports
-            # a compiler.
+            # Both ways, since a worker computes one stage after another. Where nothing changes it is left alone: setting
+            # it imports a compiler.
             wanted = "deterministic" in self.runtime
             if torch.are_deterministic_algorithms_enabled() != wanted:
                 torch.use_deterministic_algorithms(wanted)
