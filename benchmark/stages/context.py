@@ -51,8 +51,7 @@ class Context(Generic[S]):
             import torch
 
             torch.set_num_threads(int(self.runtime["threads"]))
-            # Both ways, since a worker computes one stage after another. Where nothing changes it is left alone: setting
-            # it imports a compiler.
+            # Both ways, since a worker computes one stage after another; but setting it anew would import a compiler.
             wanted = "deterministic" in self.runtime
             if torch.are_deterministic_algorithms_enabled() != wanted:
                 torch.use_deterministic_algorithms(wanted)
