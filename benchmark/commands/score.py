@@ -50,7 +50,7 @@ class ScoreOptions:
         typer.Option(
             "--frd",
             help="Also the Fréchet Radiomics Distance, of 200 patches of each; needs pip install "
-            "'vesselgan-benchmark[frd]'",
+            "'vesselgan-benchmark\\[frd]'",
         ),
     ] = False
     spacing: Annotated[

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from paper_checkpoints import one_number, paper_generator
 from run_folders import make_run
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from benchmark.cli import main
@@ -212,3 +214,16 @@ def test_networks_say_what_they_take() -> None:
     assert critic(generator(torch.zeros(2, 128))).shape == (2,)
     assert critic(generator(torch.zeros(2, 128, 1, 1, 1))).shape == (2,)
     assert np.isfinite(unet.eval()(torch.zeros(1, 1, *size)).detach().numpy()).all()
+
+
+def test_help_shows_the_brackets_of_its_texts() -> None:
+    """Typer takes them for markup, and what is no markup vanishes: `pip install 'name[extra]'` lost its extra."""
+    seen = []
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        texts = [command.help or "", *(getattr(param, "help", None) or "" for param in command.params)]
+        bracketed = [each for text in texts for each in re.findall(r"\[[^\]]*\]", text.replace("\\[", "["))]
+        if bracketed:
+            shown = CliRunner().invoke(app, [name, "--help"]).output
+            assert all(each in shown for each in bracketed), (name, bracketed)
+            seen += bracketed
+    assert "[frd]" in seen
