@@ -111,6 +111,7 @@ def test_cells_can_be_chosen_without_those_that_they_rest_on(plan: Asked) -> Non
     assert found["fitting"] == {}
 
 
+@pytest.mark.slow
 def test_a_calibrated_plan_has_the_time_and_memory_that_were_measured(plan: Asked, tmp_path: Path) -> None:
     kept = tmp_path / "here.json"
     told = plan(*SMOKE_SN, "--calibrate", kept).stdout

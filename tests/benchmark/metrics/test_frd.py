@@ -174,6 +174,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan, Store]:
     return folder, plan, store
 
 
+@pytest.mark.slow
 def test_a_protocol_that_asks_for_it_has_value_interval_floor_and_facts(run: tuple[Path, Plan, Store]) -> None:
     folder, _, _ = run
     results = results_of(load_run(folder, "tiny-one"))
@@ -187,6 +188,7 @@ def test_a_protocol_that_asks_for_it_has_value_interval_floor_and_facts(run: tup
     assert floor["sd"]["frd"] > 0
 
 
+@pytest.mark.slow
 def test_stages_need_its_options_and_nothing_else_changes(tmp_path: Path, run: tuple[Path, Plan, Store]) -> None:
     _, plan, _ = run
     (cell,) = (cell for cell in plan.cells if cell.cell.label == "SN")

@@ -339,6 +339,7 @@ def test_the_same_run_makes_a_damaged_stage_anew(finished_smoke: Path, tmp_path:
     assert [cell["metrics"] for cell in after["cells"]] == [cell["metrics"] for cell in before["cells"]]
 
 
+@pytest.mark.slow
 def test_a_damaged_input_is_noticed_before_it_is_used_and_made_anew_by_the_same_run(
     finished_smoke: Path, tmp_path: Path
 ) -> None:

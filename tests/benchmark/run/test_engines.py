@@ -85,6 +85,7 @@ def test_another_engine_gives_the_same_bytes_and_the_same_results(local: Path, t
     assert [key.rpartition("-")[0] for key in engine.exclusive] == ["measure"]
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_of_this_machine_alone_gives_the_same_too(local: Path, tmp_path: Path) -> None:
     """In a process of its own, as a person starts it; `test_ray_cluster.py` has several nodes."""
     (tmp_path / "small.yaml").write_text(PROTOCOL)
