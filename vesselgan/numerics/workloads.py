@@ -1,8 +1,9 @@
-"""The operations of the project's own networks in every form in which they run, recorded on fake tensors."""
+"""The operations of the project's own networks in every form in which they run; large ones on fake tensors."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
 
@@ -15,6 +16,8 @@ from vesselgan.numerics.operations import Operation, OperationRecorder
 from vesselgan.training import PrecisionName, UNetConfig, UNetTrainer, WGANConfig, WGANTrainer
 
 __all__ = ["extractor_operations", "recorded_operations", "unet_operations", "wgan_operations"]
+
+_LARGE = 1 << 24  # voxels of a batch times filters: there a step of a core takes a tenth of a second
 
 # Recorded in a format of the same shapes: a GradScaler would have to read numbers that are not there.
 _RECORDED_AS: dict[str, PrecisionName] = {"fp16": "bf16", "tf32": "fp32"}  # and a CPU has no TF32
@@ -32,7 +35,7 @@ def recorded_operations(
 def wgan_operations(config: WGANConfig, device: torch.device | str, *, synthesis_batch: int) -> list[Operation]:
     """A training step of generator and critic, with the penalty's double backward, and the generator as it is used."""
     recorded = replace(config, precision=_RECORDED_AS.get(config.precision, config.precision), ema=None)
-    with FakeTensorMode():
+    with _tensors(config.batch, config.patch_size, config.filters):
         trainer = WGANTrainer(recorded, device)
         real = torch.zeros(config.batch, 2, *config.patch_size)
         with OperationRecorder() as recorder:
@@ -49,7 +52,7 @@ def unet_operations(
 ) -> list[Operation]:
     """A training step, and inference on so many tiles of the patch size at a time."""
     recorded = replace(config, precision=_RECORDED_AS.get(config.precision, config.precision), ema=None)
-    with FakeTensorMode():
+    with _tensors(config.batch, patch_size, config.filters[-1]):
         trainer = UNetTrainer(recorded, device)
         patches = torch.zeros(config.batch, 1, *patch_size)
         with OperationRecorder() as recorder:
@@ -75,6 +78,11 @@ def extractor_operations(
         for batch in batches:
             deque(islice(net.stages(torch.zeros(batch, 1, *patch_size, device=device)), stages), maxlen=0)
     return recorder.operations
+
+
+def _tensors(batch: int, patch_size: Sequence[int], filters: int) -> AbstractContextManager[object]:
+    """Fake ones, which take as long for every size; real ones where these are the faster."""
+    return FakeTensorMode() if batch * math.prod(patch_size) * filters > _LARGE else nullcontext()
 
 
 def _in_format(operations: Iterable[Operation], precision: PrecisionName) -> list[Operation]:

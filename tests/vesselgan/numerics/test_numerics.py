@@ -70,8 +70,15 @@ def operation(dtype: torch.dtype = torch.bfloat16, channels: tuple[int, int] = (
     return recorder.operations[0]
 
 
+@pytest.fixture(params=["fake", "real"])
+def tensors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether all computations count as large, or none."""
+    monkeypatch.setattr("vesselgan.numerics.workloads._LARGE", 0 if request.param == "fake" else 1 << 40)
+
+
+@pytest.mark.usefixtures("tensors")
 @pytest.mark.parametrize("settings", [{}, {"norm": "instance"}, {"precision": "fp32"}, {"norm": "none"}])
-def test_fake_tensors_record_the_operations_of_a_real_step(settings: dict[str, Any]) -> None:
+def test_what_is_recorded_are_the_operations_of_a_real_step(settings: dict[str, Any]) -> None:
     config = replace(CONFIG, **settings)
     trainer = WGANTrainer(config, "cpu")
     with OperationRecorder() as recorder:
@@ -85,7 +92,8 @@ def test_fake_tensors_record_the_operations_of_a_real_step(settings: dict[str, A
     assert {"convolution", "convolution_backward", "addmm"} <= names
 
 
-def test_fake_tensors_record_the_operations_of_unet_and_extractor() -> None:
+@pytest.mark.usefixtures("tensors")
+def test_what_is_recorded_are_the_operations_of_unet_and_extractor() -> None:
     config = UNetConfig(batch=2, max_steps=1, validate_every=1, seed=0, filters=(4, 8), precision="bf16", dropout=0)
     trainer = UNetTrainer(config, "cpu")
     patches = torch.rand(2, 1, 16, 16, 16)
