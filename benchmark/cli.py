@@ -37,6 +37,9 @@ def main() -> None:
     except StageLockedError as error:
         complain(str(error))
         sys.exit(1)
+    except MemoryError as error:
+        complain(f"out of memory ({' '.join(str(error).split()) or type(error).__name__}): smaller batches need less")
+        sys.exit(1)
     except OSError as error:
         complain(f"{error.filename or 'file system'}: {error.strerror or error}")
         sys.exit(2)

@@ -1,8 +1,10 @@
 """Files that are either whole or absent, whatever happens while they are written."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import Any
 
 from vesselgan.errors import InputError
 
-__all__ = ["atomic_path", "file_sha256", "not_the_file", "text_sha256", "write_bytes", "write_text"]
+__all__ = ["atomic_path", "file_sha256", "full_disk", "not_the_file", "text_sha256", "write_bytes", "write_text"]
+
+_WRITTEN_IN_PART = re.compile(r"\d+ requested and \d+ written")
 
 
 @contextmanager
@@ -28,6 +32,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        if full := full_disk(error):
+            full.filename = str(path)
+            raise full from None
         # A write that fails, on a full disk, does not name its file. One without a number is not the system's.
         if error.errno is not None and error.filename in (None, str(temporary)):
             error.filename = str(path)
@@ -35,6 +42,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a read-only file system refuses even this, and what came first is told
             temporary.unlink(missing_ok=True)
+
+
+def full_disk(error: Exception) -> OSError | None:
+    """What the system would have said where NumPy says only how much of an array it could write."""
+    if isinstance(error, OSError) and error.errno is None and _WRITTEN_IN_PART.fullmatch(str(error)):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return None
 
 
 def write_bytes(path: Path, content: bytes) -> None:

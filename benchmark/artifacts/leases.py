@@ -132,7 +132,7 @@ def _alone_here(path: Path, *, wait: bool) -> Iterator[bool]:
 def _owner(lease: Path) -> Mapping[str, str] | None:
     """What a lease says; of one that is just being made, or is torn, an owner that nobody is."""
     try:
-        text = lease.read_text(encoding="utf-8")
+        text = lease.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     try:

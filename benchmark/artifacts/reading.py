@@ -16,7 +16,17 @@ from pydantic import TypeAdapter, ValidationError
 from vesselgan.errors import InputError
 from vesselgan.files import file_sha256
 
-__all__ = ["REMEDY", "Step", "as_kind", "map_array", "read_arrays", "read_json", "read_steps", "refuse_changed"]
+__all__ = [
+    "REMEDY",
+    "Step",
+    "as_kind",
+    "map_array",
+    "read_arrays",
+    "read_json",
+    "read_steps",
+    "read_text",
+    "refuse_changed",
+]
 
 T = TypeVar("T")
 Step = Mapping[str, int | float | None]  # of a training: its number and its readings, null where one was no number
@@ -31,12 +41,12 @@ REMEMBERED_BYTES = 2**23  # the hash of a smaller file is quicker computed than 
 
 def read_json(path: Path, kind: type[T]) -> T:
     """The content of a JSON file as it stands there, checked against `kind`. Raises InputError."""
-    return as_kind(_parsed(path, _text(path)), kind, path)
+    return as_kind(_parsed(path, read_text(path)), kind, path)
 
 
 def read_steps(path: Path) -> list[Step]:
     """The lines of a step record. Raises InputError."""
-    rows = [_parsed(path, line) for line in _text(path).splitlines()]
+    rows = [_parsed(path, line) for line in read_text(path).splitlines()]
     steps = as_kind(rows, list[dict[str, int | float | None]], path)
     if not all(isinstance(step.get("step"), int) for step in steps):
         raise InputError(f"{path}: a line has no step; {REMEDY}")
@@ -87,7 +97,8 @@ def _adapter(kind: Hashable) -> TypeAdapter[Any]:
     return TypeAdapter(cast(Any, kind))
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A text in UTF-8. Raises InputError."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -51,7 +51,7 @@ def run(asked: RunOptions) -> None:
         weigh(plan, left(chosen, store), engine_of(asked.engine))
         show_plan(plan, chosen, store, _places(asked, plan, chosen, store), as_json=as_json)
         return
-    if plan.profile.requires.data:
+    if plan.profile.requires.data and not asked.quiet:
         show_prediction(plan, chosen, store, PlainConsole(stderr=True) if asked.is_silent else console)
 
     def settle() -> tuple[Plan, list[CellPlan]]:

@@ -33,7 +33,7 @@ def publish(out: Path, name: str, *, force: bool = False, mirror: bool = True) -
     folder = out / "reports" / name
     page, stamp = folder / "index.html", folder / STAMP
     content = text_sha256(f"{__version__}\n{text}")
-    if not force and page.is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == content:
+    if not force and page.is_file() and stamp.is_file() and stamp.read_bytes() == content.encode():
         return page
     _write(folder, run, results, text)
     if not mirror:

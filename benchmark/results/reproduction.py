@@ -7,7 +7,7 @@ from pathlib import Path
 
 from typing_extensions import TypedDict
 
-from benchmark.artifacts.reading import read_json
+from benchmark.artifacts.reading import read_json, read_text
 from benchmark.results.format import Reproduction
 from benchmark.results.run_folder import Run
 from vesselgan.errors import InputError
@@ -67,7 +67,7 @@ def reproduction_of(run: Run) -> Reproduction:
     An earlier run did not record them: DIR and FILE then stand for scans and weights.
     """
     path = run.folder / LOCK
-    protocol = path.read_text(encoding="utf-8") if path.is_file() else None
+    protocol = read_text(path) if path.is_file() else None
     asked = read_json(run.folder / ASKED, Asked) if (run.folder / ASKED).is_file() else _unrecorded(run)
     words = ["python", "-m", "benchmark", "run", f"{run.plan['protocol']}.yaml", "--profile", run.plan["profile"]]
     for name, value in asked["options"].items():

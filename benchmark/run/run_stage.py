@@ -19,6 +19,7 @@ from benchmark.environment import environment, machine
 from benchmark.metrics.asking import refuse_unfit
 from benchmark.stages import STAGES, Context
 from vesselgan.errors import InputError
+from vesselgan.files import full_disk
 
 __all__ = ["Progress", "run_stage", "what_failed"]
 
@@ -89,12 +90,15 @@ def run_stage(
                 }
                 log.say(f"done after {facts['seconds']} s, with {facts['peak_rss_mib']} MiB at the most")
             store.finish(key, values, facts)
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno and not error.filename:  # a full disk names no file
-                error.filename = str(folder)
-            message = str(error) if isinstance(error, InputError) else what_failed(error)
+        except Exception as raised:
+            told = full_disk(raised) or raised
+            if isinstance(told, OSError) and told.errno and not told.filename:  # a full disk names no file
+                told.filename = str(folder)
+            message = str(told) if isinstance(told, InputError) else what_failed(told)
             with contextlib.suppress(OSError):  # a full disk keeps no error either, and what came first is told
                 store.fail(key, message, traceback.format_exc())
+            if told is not raised:
+                raise told from None
             raise
 
 

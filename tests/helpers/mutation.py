@@ -7,10 +7,13 @@ import signal
 from collections.abc import Iterator
 
 import psutil
+import pyarrow
 
 __all__ = ["bounded", "mutated_bytes", "mutated_text"]
 
 MOST_S, MOST_BYTES = 5.0, 2**30
+# Arrow's own memory, in which pandas keeps texts, takes a gigabyte of addresses at a time.
+pyarrow.set_memory_pool(pyarrow.system_memory_pool())
 WORDS = (
     *("-1", "0", "1e999", ".nan", "-.inf", "1e18", "99999999999999999999", "null", "true", "[]", "{}", "[[[]]]", "''"),
     *("{{key}}", "{key}", "{split}", "..", "/etc/passwd", "~", "<<: *a", "&a", "*a", "!!omap", "2001-13-40", "\t"),

@@ -23,7 +23,7 @@ from benchmark.environment import choose_device
 from benchmark.trained.segmenter import images_of
 from vesselgan import VARIANTS, Critic, Generator, UNet
 from vesselgan.errors import InputError
-from vesselgan.files import write_text
+from vesselgan.files import atomic_path, write_text
 
 Refused = Callable[..., str]
 
@@ -98,6 +98,24 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="No space") as caught:
         write_text(tmp_path / "results.json", "x")
     assert caught.value.filename == str(tmp_path / "results.json")
+
+
+def test_an_array_that_was_written_in_part_is_told_as_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space") as caught, atomic_path(tmp_path / "images.npy"):
+        raise OSError("73728 requested and 40832 written")  # NumPy's words, without the system's number
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "images.npy"))
+
+
+def test_memory_that_ran_out_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def greedy(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 9 TiB\nfor an array")
+
+    monkeypatch.setattr("benchmark.cli.load_metrics", greedy)
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1
+    told = capsys.readouterr().err
+    assert told == "error: out of memory (Unable to allocate 9 TiB for an array): smaller batches need less\n"
 
 
 def test_a_folder_of_scans_stands_for_its_scans(tmp_path: Path) -> None:

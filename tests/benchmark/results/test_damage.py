@@ -99,6 +99,14 @@ def flipped(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
+def test_a_copy_of_the_protocol_that_is_no_text_is_told(
+    out: Path, damage: Damage, told: Callable[[str], list[str]]
+) -> None:
+    path = out / "runs" / RUN / "protocol.lock.yaml"
+    damage(path, garbage)
+    assert_told(told("report"), path)
+
+
 @pytest.mark.parametrize("command", ["report", "claims"])
 @pytest.mark.parametrize("fault", [torn, garbage, lambda _: b"", lambda _: b"[]", lambda _: b'{"cells": NaN}'])
 @pytest.mark.parametrize("name", OF_RUN)
