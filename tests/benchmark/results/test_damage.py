@@ -103,7 +103,7 @@ def test_a_copy_of_the_protocol_that_is_no_text_is_told(
     out: Path, damage: Damage, told: Callable[[str], list[str]]
 ) -> None:
     path = out / "runs" / RUN / "protocol.lock.yaml"
-    damage(path, garbage)
+    damage(path, garbage(b""))
     assert_told(told("report"), path)
 
 
