@@ -230,6 +230,6 @@ print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     if platform.libc_ver()[0] != "glibc":
         pytest.skip("another C library, which has its own ways")
     assert kept
-    assert fresh_pages < 4_000 < run("as it is")[1]  # of 80,000 that are asked for
+    assert fresh_pages < 20_000 < run("as it is")[1]  # of 80,000; where blocks lie is a matter of chance
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     assert run("keep")[0] == 0, "what the user chose stays"
