@@ -206,10 +206,10 @@ def test_memory_that_ran_out_is_told_as_that_whoever_raised(error: Exception) ->
 
 def test_a_worker_keeps_the_memory_of_freed_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     faults = """
-import resource, sys
+import resource
 import torch
 from benchmark.run.worker import keep_freed_memory
-kept = sys.argv[1] == "keep" and keep_freed_memory()
+kept = keep_freed_memory()
 def use():
     held = [torch.ones(1 << 20) for _ in range(4)]  # 4 MiB each
     del held
@@ -221,15 +221,16 @@ print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
-    def run(what: str) -> tuple[int, int]:
-        done = subprocess.run([sys.executable, "-c", faults, what], capture_output=True, text=True, check=True)
+    def run() -> tuple[int, int]:
+        done = subprocess.run([sys.executable, "-c", faults], capture_output=True, text=True, check=True)
         kept, count = map(int, done.stdout.split())
         return kept, count
 
-    kept, fresh_pages = run("keep")
+    kept, fresh_pages = run()
     if platform.libc_ver()[0] != "glibc":
         pytest.skip("another C library, which has its own ways")
     assert kept
-    assert fresh_pages < 20_000 < run("as it is")[1]  # of 80,000; where blocks lie is a matter of chance
+    # By itself glibc mostly asks for all 80,000 anew; how many depends on what happens to lie above them.
+    assert fresh_pages < 20_000
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
-    assert run("keep")[0] == 0, "what the user chose stays"
+    assert run()[0] == 0, "what the user chose stays"
