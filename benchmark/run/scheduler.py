@@ -16,6 +16,7 @@ from benchmark.environment import environment
 from benchmark.plan import CellPlan, Plan
 from benchmark.results.run_folder import DataFacts, RunPlan, Settings
 from benchmark.run.engine import Engine, Event, Observer
+from benchmark.scoring.conventions import metric_options
 from vesselgan.errors import InputError
 from vesselgan.files import text_sha256, write_text
 
@@ -154,7 +155,7 @@ def _description(plan: Plan) -> RunPlan:
         "device": plan.device,
         "settings": cast(Settings, plan.profile.model_dump(mode="json")),
         "cells": [cell_plan.cell.id for cell_plan in plan.cells],
-        "metrics": {name: each for name, each in asked.items() if each is not None},
+        "metrics": metric_options(asked),
         "vessels": plan.source.options.get("reading", {}).get("vessels"),
         "both_empty": protocol.both_empty,
         "claims": [claim.model_dump(mode="json") for claim in protocol.claims],

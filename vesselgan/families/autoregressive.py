@@ -1,7 +1,7 @@
 """Multiscale autoregressive generators: maximum likelihood, from a few coarse cells to voxels."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from vesselgan.data import VolumeStore
     from vesselgan.networks.autoregressive import AutoregressiveGenerator
-    from vesselgan.numerics import Operation
     from vesselgan.synthesis import Pairs
     from vesselgan.training.autoregressive import AutoregressiveTrainer
 
@@ -137,23 +136,15 @@ class Autoregressive(Family[AutoregressiveConfig]):
 
         return AutoregressiveTrainer(config, device)
 
-    def operations(self, config: AutoregressiveConfig, device: str, synthesis_batch: int) -> "list[Operation]":
-        """Recorded on real tensors: a step of each turn in which children are predicted, and pairs.
-
-        They are small and many, so that recording them on fake ones takes five times as long.
-        """
+    def exercise(self, config: AutoregressiveConfig, device: str, synthesis_batch: int) -> None:
+        """A step of each turn in which children are predicted, and pairs."""
         import torch
 
-        from vesselgan.numerics import recorded_operations
-
-        def compute(precision: PrecisionName) -> None:
-            trainer = self.trainer(replace(config, precision=precision), device)
-            for _ in range(trainer.generator.turns):
-                trainer.step(torch.zeros(config.batch, 2, *config.patch_size))
-            with torch.no_grad(), trainer.precision.autocast():
-                trainer.generator.sample(synthesis_batch, torch.Generator())
-
-        return recorded_operations(config.precision, compute, fake=False)
+        trainer = self.trainer(config, device)
+        for _ in range(trainer.generator.turns):
+            trainer.step(torch.zeros(config.batch, 2, *config.patch_size))
+        with torch.no_grad(), trainer.precision.autocast():
+            trainer.generator.sample(synthesis_batch, torch.Generator())
 
 
 def real_batches(

@@ -163,13 +163,10 @@ class Family(ABC, Generic[C]):
         return {name: value for name, value in options.items() if name not in self.shapeless}
 
     def operations(self, config: C, device: str, synthesis_batch: int) -> "list[Operation]":
-        """Every operation of training, and of making so many pairs at a time, recorded on fake tensors."""
+        """Every operation of training, and of making so many pairs at a time."""
         from vesselgan.numerics import recorded_operations
 
-        def compute(precision: PrecisionName) -> None:
-            self.exercise(replace(config, precision=precision), device, synthesis_batch)
-
-        return recorded_operations(config.precision, compute)
+        return recorded_operations(config, lambda recorded: self.exercise(recorded, device, synthesis_batch))
 
     def exercise(self, config: C, device: str, synthesis_batch: int) -> None:
         """Make a step, and so many pairs at a time: everything that is computed later, once."""

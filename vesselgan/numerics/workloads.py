@@ -1,11 +1,10 @@
 """The operations of the project's own networks in every form in which they run; large ones on fake tensors."""
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -14,28 +13,26 @@ from vesselgan.networks.placement import place
 from vesselgan.networks.resnet3d import ResNet10
 from vesselgan.numerics.operations import Operation, OperationRecorder
 from vesselgan.training import PrecisionName, UNetConfig, UNetTrainer, WGANConfig, WGANTrainer
+from vesselgan.training.counting import countable, tensors_to_count
 
 __all__ = ["extractor_operations", "recorded_operations", "unet_operations", "wgan_operations"]
 
-_LARGE = 1 << 24  # voxels of a batch times filters: there a step of a core takes a tenth of a second
-
-# Recorded in a format of the same shapes: a GradScaler would have to read numbers that are not there.
-_RECORDED_AS: dict[str, PrecisionName] = {"fp16": "bf16", "tf32": "fp32"}  # and a CPU has no TF32
+C = TypeVar("C", bound=Any)  # the configuration of a family of generators
 
 
-def recorded_operations(
-    precision: PrecisionName, compute: Callable[[PrecisionName], object], *, fake: bool = True
-) -> list[Operation]:
-    """What ``compute(precision)`` calls, by default on fake tensors; it is given a format of these shapes."""
-    with FakeTensorMode() if fake else nullcontext(), OperationRecorder() as recorder:
-        compute(_RECORDED_AS.get(precision, precision))
-    return _in_format(recorder.operations, precision)
+def recorded_operations(config: C, compute: Callable[[C], object]) -> list[Operation]:
+    """What ``compute`` calls, which is given the configuration in a format of its shapes that can be recorded."""
+    recorded = replace(config, precision=countable(config.precision))
+    tensors = tensors_to_count(config.batch, config.patch_size, getattr(config, "filters", None))
+    with tensors, OperationRecorder() as recorder:
+        compute(recorded)
+    return _in_format(recorder.operations, config.precision)
 
 
 def wgan_operations(config: WGANConfig, device: torch.device | str, *, synthesis_batch: int) -> list[Operation]:
     """A training step of generator and critic, with the penalty's double backward, and the generator as it is used."""
-    recorded = replace(config, precision=_RECORDED_AS.get(config.precision, config.precision), ema=None)
-    with _tensors(config.batch, config.patch_size, config.filters):
+    recorded = replace(config, precision=countable(config.precision), ema=None)
+    with tensors_to_count(config.batch, config.patch_size, config.filters):
         trainer = WGANTrainer(recorded, device)
         real = torch.zeros(config.batch, 2, *config.patch_size)
         with OperationRecorder() as recorder:
@@ -51,8 +48,8 @@ def unet_operations(
     config: UNetConfig, device: torch.device | str, patch_size: Sequence[int], *, inference_batches: Iterable[int]
 ) -> list[Operation]:
     """A training step, and inference on so many tiles of the patch size at a time."""
-    recorded = replace(config, precision=_RECORDED_AS.get(config.precision, config.precision), ema=None)
-    with _tensors(config.batch, patch_size, config.filters[-1]):
+    recorded = replace(config, precision=countable(config.precision), ema=None)
+    with tensors_to_count(config.batch, patch_size, config.filters[-1]):
         trainer = UNetTrainer(recorded, device)
         patches = torch.zeros(config.batch, 1, *patch_size)
         with OperationRecorder() as recorder:
@@ -78,11 +75,6 @@ def extractor_operations(
         for batch in batches:
             deque(islice(net.stages(torch.zeros(batch, 1, *patch_size, device=device)), stages), maxlen=0)
     return recorder.operations
-
-
-def _tensors(batch: int, patch_size: Sequence[int], filters: int) -> AbstractContextManager[object]:
-    """Fake ones, which take as long for every size; real ones where these are the faster."""
-    return FakeTensorMode() if batch * math.prod(patch_size) * filters > _LARGE else nullcontext()
 
 
 def _in_format(operations: Iterable[Operation], precision: PrecisionName) -> list[Operation]:

@@ -1,9 +1,8 @@
 """Tensor memory and FLOPs of a training step, counted rather than sampled; also for sizes that do not fit here."""
 
-import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from itertools import count
 from typing import Any, Literal, Protocol
@@ -16,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from vesselgan.training import Precision, PrecisionName, UNetConfig, UNetTrainer, WGANTrainer
+from vesselgan.training import Precision, UNetConfig, UNetTrainer, WGANTrainer
+from vesselgan.training.counting import countable, tensors_to_count
 
 __all__ = [
     "MEMORY_DEFINITION",
@@ -34,7 +34,6 @@ MEMORY_DEFINITION = (
     "highest sum of live tensor bytes in one training step (weights, gradients, optimiser state, activations); "
     "without the library's own workspaces, the allocator's reserve and the process"
 )
-_LARGE = 1 << 24  # voxels of a batch times filters: there a step of two cores takes a tenth of a second
 
 Kind = Literal["parameters", "gradients", "optimiser"]
 
@@ -170,21 +169,16 @@ def predict_step(config: Any, make: Callable[[Any, str], Trainer] = WGANTrainer)
 
     ``make(config, device)`` gives the trainer of a configuration, which has `precision`, `batch` and `patch_size`.
     """
-    config = replace(config, precision=_countable(config.precision))
-    with FakeTensorMode() if _is_large(config) else nullcontext():
+    config = replace(config, precision=countable(config.precision))
+    with tensors_to_count(config.batch, config.patch_size, getattr(config, "filters", None)):
         trainer = make(config, "cpu")
         return _predicted(trainer, trainer.step, torch.zeros(config.batch, 2, *config.patch_size))
-
-
-def _is_large(config: Any) -> bool:
-    """Whether fake tensors, which take the same few seconds for every size, are the faster way to count."""
-    return bool(config.batch * math.prod(config.patch_size) * getattr(config, "filters", _LARGE) > _LARGE)
 
 
 def predict_unet_step(config: UNetConfig, patch_size: Sequence[int]) -> StepCost:
     """The same for a step of a U-Net on patches (X, Y, Z)."""
     with FakeTensorMode():
-        trainer = UNetTrainer(replace(config, precision=_countable(config.precision)), "cpu")
+        trainer = UNetTrainer(replace(config, precision=countable(config.precision)), "cpu")
         images, labels = torch.empty(2, config.batch, 1, *patch_size).unbind()
         return _predicted(trainer, trainer.step, images.clone(), labels.clone())
 
@@ -218,9 +212,3 @@ def _predicted(trainer: Stateful, step: Callable[..., object], *inputs: Tensor) 
     counter = watched_step(trainer, step, *inputs)
     parameters = sum(weight.numel() for network in trainer.networks for weight in network.parameters())
     return StepCost(parameters, counter.flops, counter.memory(), counter.state)
-
-
-def _countable(precision: PrecisionName) -> PrecisionName:
-    """Equal in bytes and products. On a CPU, a GradScaler would have to read numbers that are not there."""
-    alike: dict[PrecisionName, PrecisionName] = {"fp16": "bf16", "tf32": "fp32"}
-    return alike.get(precision, precision)

@@ -152,7 +152,7 @@ def test_a_step_that_does_not_fit_is_a_result_and_the_others_go_on(monkeypatch: 
 
     monkeypatch.setattr(type(family), "trainer", refuse)
     monkeypatch.setattr(calibrating, "FORMATS", ("fp32",))
-    monkeypatch.setattr("vesselgan.profiling.step_counter._LARGE", 0)  # predicted on fake tensors, though it is small
+    monkeypatch.setattr("vesselgan.training.counting._LARGE", 0)  # predicted on fake tensors, though it is small
     found = calibrating.calibrate([("wide", family, wide), ("narrow", family, narrow)], "cpu")
     by_name = {one.what: one for one in found.steps}
     assert by_name["wide"].allocated_bytes is None

@@ -73,7 +73,7 @@ def operation(dtype: torch.dtype = torch.bfloat16, channels: tuple[int, int] = (
 @pytest.fixture(params=["fake", "real"])
 def tensors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether all computations count as large, or none."""
-    monkeypatch.setattr("vesselgan.numerics.workloads._LARGE", 0 if request.param == "fake" else 1 << 40)
+    monkeypatch.setattr("vesselgan.training.counting._LARGE", 0 if request.param == "fake" else 1 << 40)
 
 
 @pytest.mark.usefixtures("tensors")

@@ -128,7 +128,7 @@ TILED = native_instructions("bf16") == "amx_bf16"
 @pytest.fixture
 def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that all are counted on fake tensors."""
-    monkeypatch.setattr("vesselgan.profiling.step_counter._LARGE", 0)
+    monkeypatch.setattr("vesselgan.training.counting._LARGE", 0)
 
 
 @pytest.mark.parametrize("name", COUNTED)
@@ -156,7 +156,7 @@ def test_the_predicted_peak_is_that_of_a_real_step(name: str) -> None:
 
 def test_a_small_step_is_computed_which_is_the_faster_way_to_count_it(monkeypatch: pytest.MonkeyPatch) -> None:
     computed = predict_step(SMALL)
-    monkeypatch.setattr("vesselgan.profiling.step_counter.FakeTensorMode", lambda: pytest.fail("it is small"))
+    monkeypatch.setattr("vesselgan.training.counting.FakeTensorMode", lambda: pytest.fail("it is small"))
     assert predict_step(SMALL) == computed
     with pytest.raises(pytest.fail.Exception):
         predict_step(replace(SMALL, filters=1024))
