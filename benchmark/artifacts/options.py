@@ -194,6 +194,7 @@ class ImportOptions(TypedDict):
     files: Mapping[str, str]
     patch: Sequence[int]
     intensities: Sequence[float] | None
+    nan: NotRequired[float]
 
 
 class SimulateOptions(TypedDict):

@@ -28,6 +28,7 @@ __all__ = [
     "Layout",
     "Maps",
     "Name",
+    "Nan",
     "Out",
     "PlainConsole",
     "ProfileName",
@@ -117,6 +118,9 @@ Expression = Annotated[
 ]
 Name = Annotated[
     str | None, typer.Option("--name", help="Name of the report's folder; made of both folders' if left out")
+]
+Nan = Annotated[
+    float | None, typer.Option("--nan", help="What NaN voxels of the images become; they are refused otherwise")
 ]
 Data = Annotated[
     Path | None, typer.Option("--data", help="Folder of labelled TOF-MRA; the embedded phantom if left out")

@@ -12,6 +12,7 @@ from rich.table import Table
 from benchmark.commands.options import (
     Device,
     Name,
+    Nan,
     Out,
     Weights,
     command,
@@ -57,6 +58,7 @@ class ScoreOptions:
         str | None,
         typer.Option("--spacing", metavar="X,Y,Z", help="For --frd: the size of a voxel in mm, if the files lack it"),
     ] = None
+    nan: Nan = None
     out: Out = Path()
     name: Name = None
     device: Device = "auto"
@@ -83,7 +85,9 @@ def score(asked: ScoreOptions) -> None:
         def report(what: str, done: int, total: int) -> None:
             progress.update(task, description=escape(what), completed=done, total=total)
 
-        comparison = compare_folders(asked.real, asked.generated, asked.training, extractor, report, also=also)
+        comparison = compare_folders(
+            asked.real, asked.generated, asked.training, extractor, report, also=also, nan=asked.nan
+        )
     from benchmark.report.folder_pages import write_comparison
 
     page = write_comparison(comparison, folder)

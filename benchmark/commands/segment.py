@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress
 
-from benchmark.commands.options import Cell, Device, Runs, command, console, log_console, tell_remedies
+from benchmark.commands.options import Cell, Device, Nan, Runs, command, console, log_console, tell_remedies
 from benchmark.environment import choose_device
 from vesselgan.errors import InputError
 
@@ -33,9 +33,7 @@ class SegmentOptions:
     resample: Annotated[
         bool, typer.Option("--resample", help="Show the network voxels of the size that it learned from")
     ] = False
-    nan: Annotated[
-        float | None, typer.Option("--nan", help="What NaN voxels of the scans become; they are refused otherwise")
-    ] = None
+    nan: Nan = None
     overlap: Annotated[float, typer.Option("--overlap", help="Share that neighbouring tiles have in common")] = 0.5
     batch: Annotated[int, typer.Option("--batch", min=1, help="Tiles at a time")] = 4
     device: Device = "auto"

@@ -60,6 +60,7 @@ class ExternalSource:
     folder: Path
     files: Mapping[str, str]  # path in the folder -> SHA-256
     intensities: tuple[float, float] | None
+    nan: float | None = None
 
 
 def find_externals(
@@ -76,7 +77,7 @@ def find_externals(
             path.relative_to(folder).as_posix(): file_sha256(path, remember)
             for path in patch_files(folder, "external:")
         }
-        found[external.label] = ExternalSource(folder.resolve(), files, external.intensities)
+        found[external.label] = ExternalSource(folder.resolve(), files, external.intensities, external.nan)
     return found
 
 

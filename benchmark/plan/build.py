@@ -132,6 +132,8 @@ def _add_import(plan: Plan, external: ExternalSource) -> str:
         "patch": plan.profile.patch,
         "intensities": external.intensities,
     }
+    if external.nan is not None:
+        options["nan"] = external.nan
     return plan.add("import_pairs", options, {}, None, where={"folder": str(external.folder)})
 
 

@@ -323,6 +323,7 @@ class External(Strict):
     external: Annotated[str, Field(min_length=1)]  # a folder, relative to the protocol file
     label: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     intensities: tuple[float, float] | None = None  # what is black and what white; None: the folder's percentiles
+    nan: Annotated[float, Field(allow_inf_nan=False)] | None = None  # what NaN voxels of an image become; None: refused
 
     @model_validator(mode="after")
     def _is_a_range(self) -> "External":

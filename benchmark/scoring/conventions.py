@@ -1,7 +1,7 @@
 """Where tools differ, what is done here: by name, as it stands in every results.json."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -39,6 +39,7 @@ class PatchConventions(TypedDict):
     zeros: str
     nearly_empty: Literal["left out", "counted"]
     voxels_needed: float  # the share of its voxels above black without which a patch is nearly empty
+    nan: NotRequired[float]  # what it became in the images of `score`, where that was asked for
 
 
 def mask_conventions(
@@ -55,15 +56,18 @@ def mask_conventions(
     }
 
 
-def patch_conventions(feature_noise: str) -> PatchConventions:
-    """Under a recipe's `feature_noise` (D9)."""
+def patch_conventions(feature_noise: str, nan: float | None = None) -> PatchConventions:
+    """Under a recipe's `feature_noise` (D9), with `nan` in place of NaN."""
     noise = feature_noise == "noise"
-    return {
+    conventions: PatchConventions = {
         "z_scores": "each patch by mean and SD of its voxels above black",
         "zeros": "N(0, 1) noise, as in the paper's code (D9)" if noise else "scaled as all others",
         "nearly_empty": "counted" if noise else "left out",
         "voxels_needed": FEWEST_INSIDE,
     }
+    if nan is not None:
+        conventions["nan"] = nan
+    return conventions
 
 
 class FolderPatches(TypedDict):

@@ -18,13 +18,16 @@ BATCH = 16
 FEWEST_PATCHES = 10  # PRD's 20 clusters of both sets together need that many of each
 
 
-def opened(options: Mapping[str, Path], report: Report) -> dict[str, PatchFolder]:
-    """By option. Raises InputError: bad files, other sizes, too few patches, training ones given as real ones."""
+def opened(options: Mapping[str, Path], report: Report, nan: float | None = None) -> dict[str, PatchFolder]:
+    """By option; NaN in an image becomes `nan`, if that is given.
+
+    Raises InputError: bad files, other sizes, too few patches, training ones given as real ones.
+    """
     folders, problems = {}, []
     for done, (option, path) in enumerate(options.items()):
         report(f"checking {option.removeprefix('--')} files", done, len(options))
         try:
-            folders[option] = open_patches(path, option)
+            folders[option] = open_patches(path, option, nan=nan)
         except InputError as error:
             problems += str(error).splitlines()
     if not problems:

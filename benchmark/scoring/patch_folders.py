@@ -102,16 +102,18 @@ def compare_folders(
     seed: int = 0,
     *,
     also: Also | None = None,
+    nan: float | None = None,
 ) -> Comparison:
     """Compare as many generated as real patches, drawn at random from the larger folder; all are checked first.
 
-    `report` is told what is being done, how much of it, and of how much. Raises InputError, with one line per bad file,
-    also for folders of different patch sizes and for fewer patches than the metrics need.
+    NaN in an image becomes `nan`, where a background was cut out; None refuses it. `report` is told what is being done,
+    how much of it, and of how much. Raises InputError, with one line per bad file, also for folders of different patch
+    sizes and for fewer patches than the metrics need.
     """
     options = {"--real": real, "--generated": generated} | ({"--training": training} if training else {})
     metrics = default_options("set", "labels", "audit", also=also.metrics if also else ())
     own = own_metrics(metrics)
-    folders = opened(options, report)
+    folders = opened(options, report, nan)
     spacings = _spacings(folders, also) if also else {}
     rows = rows_that_count(folders, report)
     left_out = {
@@ -157,7 +159,7 @@ def compare_folders(
         "further_channels": {option.removeprefix("--"): len(each.further_channels) for option, each in folders.items()},
         "conventions": {
             "metrics": metric_options(metrics),
-            "patches": patch_conventions(getattr(extractor, "noise", "none")),
+            "patches": patch_conventions(getattr(extractor, "noise", "none"), nan),
         },
         "patch_size": list(folders["--real"].shape),
         "intensity_ranges": {

@@ -27,7 +27,13 @@ def import_pairs(context: Context[ImportOptions]) -> PairsValues:
     folder = Path(context.where["folder"])
     intensities = context.options["intensities"]
     ends = None if intensities is None else (intensities[0], intensities[1])
-    patches = open_patches(folder, "external:", labelled=True, intensity_range=ends)
+    patches = open_patches(
+        folder,
+        "external:",
+        nan=context.options.get("nan"),
+        intensity_range=ends,
+        labelled=True,
+    )
     wanted = tuple(context.options["patch"])
     if patches.shape != wanted:
         raise InputError(

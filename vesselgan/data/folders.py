@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vesselgan.data.headers import check_declared_size, check_memory, first_bytes, without_single_axes
-from vesselgan.data.volumes import VOLUME_ENDINGS, check_same_grid, is_volume, load_volume
+from vesselgan.data.volumes import VOLUME_ENDINGS, check_same_grid, checked_finite, is_volume, load_volume
 from vesselgan.errors import InputError
 from vesselgan.files import not_the_file
 
@@ -224,13 +224,12 @@ def _marked_bytes(data: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(data.view(np.uint8) != 0)
 
 
-def checked_images(path: Path, data: NDArray[Any]) -> NDArray[np.float32]:
-    """Intensities of any shape as float32. Raises InputError for what is no number, NaN or infinite."""
+def checked_images(path: Path, data: NDArray[Any], nan: float | None = None) -> NDArray[np.float32]:
+    """Intensities of any shape as float32, in which NaN becomes `nan`, if that is given.
+
+    Raises InputError for what is no number, NaN or infinite.
+    """
     if data.dtype.kind not in "iufb":
         raise InputError(f"{path}: values of type {data.dtype}; needs one real number per voxel")
     with np.errstate(over="ignore"):
-        values = np.asarray(data, dtype=np.float32)
-    if not np.isfinite(values).all():
-        bad = int(values.size - np.isfinite(values).sum())
-        raise InputError(f"{path}: {bad} of {values.size} voxels are NaN or infinite; replace them with numbers")
-    return values
+        return checked_finite(path, np.asarray(data, dtype=np.float32), nan)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vesselgan.errors import InputError
 
-__all__ = ["SPLITS", "FoundSubjects", "Layout", "Subject", "find_subjects", "scan_folder"]
+__all__ = ["BIDS", "SPLITS", "FoundSubjects", "Layout", "Subject", "find_subjects", "person_of", "scan_folder"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -35,6 +35,22 @@ class Layout:
     nan: float | None = None  # what NaN voxels of an image become, as of a background that was cut out; None: refused
 
 
+# Raw, with vessels in derivatives; the packaged layout of this name says more of it.
+BIDS = Layout(
+    "bids",
+    images=tuple(f"sub-*/{ses}anat/{{key}}_angio.{end}" for ses in ("", "ses-*/") for end in ("nii.gz", "nii")),
+    labels=tuple(
+        f"derivatives/*/sub-*/{ses}anat/{{key}}_*vessel*_{kind}.nii.gz"
+        for ses in ("", "ses-*/")
+        for kind in ("mask", "dseg")
+    ),
+    masks=tuple(f"derivatives/*/sub-*/{ses}anat/{{key}}_desc-brain_mask.nii.gz" for ses in ("", "ses-*/")),
+    key="sub-[A-Za-z0-9]+(?:_(?:ses|acq|ce|rec|run|echo|part)-[A-Za-z0-9]+)*",
+    subject="sub-[A-Za-z0-9]+",
+    unlabelled=True,
+)
+
+
 @dataclass(frozen=True)
 class Subject:
     """The files of one scan."""
@@ -55,6 +71,7 @@ class FoundSubjects:
     problems: list[str]  # a line each
     unlabelled: int  # images that are passed over for want of a label
     files: int  # images and labels whose names fit
+    labels: int  # of these
     matched: frozenset[Path] = frozenset()  # every file whose name fits: images, labels, masks
 
 
@@ -110,7 +127,7 @@ def scan_folder(folder: Path | str, layout: Layout) -> FoundSubjects:
             images[key].path,
             labels[key].path,
             masks[key].path if key in masks else None,
-            _person(key, layout),
+            person_of(key, layout),
             _split(
                 key, [part[key] for part in (images, labels, masks) if key in part], [] if key in told else problems
             ),
@@ -118,7 +135,7 @@ def scan_folder(folder: Path | str, layout: Layout) -> FoundSubjects:
         for key in sorted(images.keys() & labels.keys())
     ]
     problems += _in_two_splits(subjects)
-    return FoundSubjects(subjects, problems, len(unlabelled), files, matched)
+    return FoundSubjects(subjects, problems, len(unlabelled), files, len(labels), matched)
 
 
 def _by_key(
@@ -171,7 +188,8 @@ def _ending_of(pattern: str) -> int:
     return match.start() if match else len(pattern)
 
 
-def _person(key: str, layout: Layout) -> str:
+def person_of(key: str, layout: Layout) -> str:
+    """The person to whom a scan belongs, by its key."""
     found = re.search(layout.subject, key) if layout.subject else None
     return (found[1] if found.re.groups else found[0]) if found else key
 

@@ -3,7 +3,7 @@
 What is an image and what is a label is told by the name, in this order:
 
 - npz: arrays `image` and `label` (one patch), or `images` and `labels` (a stack); `subject` or `subjects` if known;
-- folders and files whose names say so, see `patch_names`: anything else is an image.
+- BIDS, and folders and files whose names say so, see `patch_names`: anything else is an image.
 
 No name is believed blindly: where half of the images hold two values only, they are labels.
 Patches of one subject may lie in a folder of their own, whose name then is the subject.
@@ -49,13 +49,14 @@ class PatchFolder:
     files: tuple[PatchFile, ...]
     spacing_mm: tuple[float, float, float] | None = None  # of a voxel; None where not all files say the same
     further_channels: tuple[Path, ...] = ()  # that were passed over: NAME_0001 beside the patch NAME_0000
+    nan: float | None = None  # what NaN in the images becomes; None: there is none
 
     def batches(self, size: int) -> Iterator[PatchBatch]:
         """All patches in the order of their files' names; little more than one batch is in memory at a time."""
         images: list[NDArray[np.float32]] = []
         labels: list[NDArray[np.bool_]] = []
         for file in self.files:
-            for content in read_patches(file):
+            for content in read_patches(file, self.nan):
                 for index, image in enumerate(content.images):
                     images.append(apply_range(image, *self.intensity_range))
                     if content.labels is not None:
@@ -78,12 +79,18 @@ def patch_files(folder: Path, option: str) -> list[Path]:
 
 
 def open_patches(
-    folder: Path, option: str, *, intensity_range: tuple[float, float] | None = None, labelled: bool = False
+    folder: Path,
+    option: str,
+    *,
+    nan: float | None = None,
+    intensity_range: tuple[float, float] | None = None,
+    labelled: bool = False,
 ) -> PatchFolder:
     """Read and check every file of `folder` once; `option` is how a person names the folder, for messages.
 
-    Intensities are mapped to [-1, 1] by one range for the whole folder, so that their unit does not matter: by default
-    its percentiles 0.5 and 99.9 (`robust_range`). With `labelled`, labels are a must.
+    NaN in an image becomes `nan`, where a background was cut out; None refuses it. Intensities are mapped to [-1, 1] by
+    one range for the whole folder, so that their unit does not matter: by default its percentiles 0.5 and 99.9
+    (`robust_range`). With `labelled`, labels are a must.
 
     Raises InputError, with one line per bad file: no patches; unreadable; not a number, NaN or infinite; not 3-D;
     several shapes; a label that is missing, without image, not binary, or on another grid than its image; images that
@@ -100,7 +107,7 @@ def open_patches(
     looks = LabelLike()
     for file in named.files:
         try:
-            for content in read_patches(file):
+            for content in read_patches(file, nan):
                 count += len(content.images)
                 with_label += 0 if content.labels is None else len(content.images)
                 subjects += content.subjects or ()
@@ -139,6 +146,7 @@ def open_patches(
         named.files,
         spacing,
         named.further_channels,
+        nan,
     )
 
 

@@ -3,6 +3,7 @@
 A name says what a file is by one of its words: `P_img_7` and `P_seg_7` (or `_image` and `_label`, `_mask`, `_gt`)
 belong together, since without these words they are one name. So does a folder's name: images lie in `imagesTr`,
 `images`, `imgs`, `patches` or beside the folder of labels, and those in `labelsTr`, `labels`, `seg_labels`, `masks`.
+A folder that says it is BIDS is read as that.
 """
 
 import re
@@ -11,16 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vesselgan.data.folders import array_files, folders_within
+from vesselgan.data.layouts import BIDS, person_of, scan_folder
 from vesselgan.data.volumes import is_volume
 from vesselgan.errors import InputError
 
 __all__ = ["NamedPatches", "PatchFile", "find_patches", "is_plural"]
 
-_IMAGE_WORDS = frozenset({"image", "images", "img", "imgs", "patch", "patches", "scan", "scans"})
+_IMAGE_WORDS = frozenset(
+    {"image", "images", "img", "imgs", "patch", "patches", "scan", "scans"} | {"angio", "mra", "tof"}
+)
 _LABEL_WORDS = frozenset(
     {"label", "labels", "lbl", "seg", "segs", "dseg", "segmentation", "segmentations", "mask", "masks"}
     | {"gt", "groundtruth", "annotation", "annotations", "vessels"}
 )
+_OF_LABELS = frozenset({"desc", "vessel"})  # say nothing more in the name of a label: sub-1_desc-vessel_mask
 _PLURALS = frozenset({"images", "imgs", "patches", "scans", "labels", "segs", "segmentations", "masks"})
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "patches", "scans")
 # The first that is there holds the labels; masks beside them are of the brain.
@@ -64,6 +69,8 @@ def find_patches(folder: Path, option: str) -> NamedPatches:
 
     Raises InputError: no such folder, no patches, a label without image or two of one image, images of two splits.
     """
+    if (folder / "dataset_description.json").is_file():
+        return _of_bids(folder)
     inside = folders_within(folder) if folder.is_dir() else []
     found = [_paired(folder, option, subject=None)]
     found += [_paired(subject, option, subject=subject.name) for subject in inside if _kind_of_folder(subject) is None]
@@ -71,6 +78,15 @@ def find_patches(folder: Path, option: str) -> NamedPatches:
     if not files:
         raise InputError(f"{folder}: no patches; {option} wants {EXPECTED}")
     return NamedPatches(files, tuple(path for each in found for path in each.further_channels))
+
+
+def _of_bids(folder: Path) -> NamedPatches:
+    found = scan_folder(folder, BIDS)
+    if not found.labels:
+        return NamedPatches(tuple(PatchFile(path, None, person_of(path.name, BIDS)) for path in sorted(found.matched)))
+    if found.problems:
+        raise InputError("\n".join(found.problems))
+    return NamedPatches(tuple(PatchFile(each.image, each.label, each.person) for each in found.subjects))
 
 
 def is_plural(name: str) -> bool:
@@ -201,7 +217,8 @@ def _rank(folder: Path) -> int:
 
 
 def _named(path: Path, name: str) -> _Named:
-    kept = [word for word in _parts(name) if word.lower() not in _IMAGE_WORDS | _LABEL_WORDS]
+    said = _IMAGE_WORDS | _LABEL_WORDS | (_OF_LABELS if _says_label(name) else frozenset())
+    kept = [word for word in _parts(name) if word.lower() not in said]
     return _Named(path, name, "_".join(kept))
 
 

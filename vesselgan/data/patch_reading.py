@@ -29,11 +29,14 @@ class PatchContent:
     spacing_mm: tuple[float, float, float] | None = None  # where the file says it
 
 
-def read_patches(file: PatchFile) -> Iterator[PatchContent]:
-    """A file's patches in blocks that fit in memory. Raises InputError for whatever is wrong with them."""
+def read_patches(file: PatchFile, nan: float | None = None) -> Iterator[PatchContent]:
+    """A file's patches in blocks that fit in memory; NaN in an image becomes `nan`, if that is given.
+
+    Raises InputError for whatever is wrong with them.
+    """
     subjects = None if file.subject is None else (file.subject,)
     if is_volume(file.image):
-        volume = load_volume(file.image)
+        volume = load_volume(file.image, nan=nan)
         labels = None
         if file.label:
             mask = load_volume(file.label)
@@ -44,7 +47,7 @@ def read_patches(file: PatchFile) -> Iterator[PatchContent]:
     images, label_array, names = _arrays(file)
     for start in range(0, len(images), _BLOCK):
         part = slice(start, start + _BLOCK)
-        values = checked_images(file.image, images[part])
+        values = checked_images(file.image, images[part], nan)
         labels = None if label_array is None else checked_labels(file.label or file.image, label_array[part])
         yield PatchContent(values, labels, subjects * len(values) if subjects else names[part] if names else None)
 

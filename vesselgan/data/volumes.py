@@ -20,6 +20,7 @@ __all__ = [
     "Volume",
     "check_header",
     "check_same_grid",
+    "checked_finite",
     "is_volume",
     "load_mask",
     "load_volume",
@@ -60,19 +61,25 @@ def load_volume(path: Path | str, *, nan: float | None = None) -> Volume:
     """
     path = Path(path)
     data, affine, spacing = read_stored(path)
-    if nan is not None:
-        data = np.where(np.isnan(data), np.float32(nan), data)
-    if not np.isfinite(data).all():
-        bad = int(data.size - np.isfinite(data).sum())
-        remedy = ", or say what they become: nan: 0 in the layout of a dataset, --nan 0 of segment"
-        told = "" if np.isinf(data).any() else remedy
-        raise InputError(f"{path}: {bad} of {data.size} voxels are NaN or infinite; replace them with numbers{told}")
+    data = checked_finite(path, data, nan)
     _check_spacing(path, spacing, affine)
 
     orientation = nib.io_orientation(affine)
     turned = affine @ nib.orientations.inv_ornt_aff(orientation, data.shape)
     data = np.ascontiguousarray(nib.apply_orientation(data, orientation))
     return Volume(data, turned, spacing_of(turned), affine)
+
+
+def checked_finite(path: Path, data: NDArray[np.float32], nan: float | None) -> NDArray[np.float32]:
+    """The values with `nan`, if that is given, in place of NaN. Raises InputError for NaN otherwise, and infinity."""
+    if nan is not None:
+        data = np.where(np.isnan(data), np.float32(nan), data)
+    if np.isfinite(data).all():
+        return data
+    bad = int(data.size - np.isfinite(data).sum())
+    remedy = ", or say what they become: nan: 0 in a layout or a protocol's include, --nan 0 of segment and score"
+    told = "" if np.isinf(data).any() else remedy
+    raise InputError(f"{path}: {bad} of {data.size} voxels are NaN or infinite; replace them with numbers{told}")
 
 
 def read_stored(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:

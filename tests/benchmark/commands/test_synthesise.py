@@ -25,6 +25,7 @@ from benchmark.protocol.cells import cells_of
 from benchmark.protocol.load import load_protocol
 from benchmark.run.run_stage import run_stage
 from benchmark.run.scheduler import findings, write_run_folder
+from benchmark.scoring.given_folders import opened
 from vesselgan import Generator
 from vesselgan.data import open_store
 from vesselgan.errors import InputError
@@ -203,6 +204,19 @@ def test_a_generator_that_was_not_scored_says_so(home: Path, tmp_path: Path) -> 
     assert "Not measured." in text
     assert "Not audited." in text
     assert sheet_in(tmp_path)["metrics"] is None
+
+
+@pytest.mark.parametrize("name", ["nnunet", "bids", "npz"])
+def test_score_reads_what_is_written(home: Path, tmp_path: Path, name: str) -> None:
+    of_run(home, tmp_path / "set", "--format", name, count=12)
+    folder = opened({"--real": tmp_path / "set", "--generated": tmp_path / "set"}, lambda *_: None)["--generated"]
+    of_run(home, tmp_path / "npz", "--format", "npz", count=12)
+    plain = opened({"--real": tmp_path / "npz"}, lambda *_: None)["--real"]
+    (batch,), (expected,) = folder.batches(12), plain.batches(12)
+    np.testing.assert_allclose(batch.images, expected.images, atol=2e-3)
+    assert batch.labels is not None
+    assert expected.labels is not None
+    np.testing.assert_array_equal(batch.labels, expected.labels)
 
 
 @pytest.mark.parametrize("name", ["nnunet", "bids", "npz"])

@@ -15,6 +15,7 @@ from benchmark.datasets.source import Source, choose_source
 from benchmark.protocol.schema import Patches, Phantom, Profile, Score, Split
 from benchmark.stages import STAGES, Context
 from vesselgan.data import VolumeStore, open_store
+from vesselgan.data.layouts import BIDS
 from vesselgan.errors import InputError
 
 PROFILE = Profile(
@@ -323,6 +324,10 @@ def test_a_dataset_one_folder_deeper_is_pointed_to(tmp_path: Path) -> None:
     assert line == f"{tmp_path}: no dataset, but {tmp_path / 'Dataset001'} seems to be one; give that folder"
 
 
+def test_folders_of_patches_and_of_scans_agree_on_what_bids_is() -> None:
+    assert load_layout("bids").layout == BIDS
+
+
 def test_a_layout_says_what_nan_becomes(tmp_path: Path) -> None:
     data = own_dataset(tmp_path)
     for number in range(4):
@@ -330,7 +335,7 @@ def test_a_layout_says_what_nan_becomes(tmp_path: Path) -> None:
         image[:3] = np.nan
         nifti(data / f"scans/s{number}_tof.nii.gz", image)
     refused = refusals(lambda: prepared(source_of(data, str(tmp_path / "mine.yaml")), tmp_path / "refused"))
-    assert "or say what they become: nan: 0 in the layout of a dataset" in refused[0]
+    assert "or say what they become: nan: 0 in a layout" in refused[0]
     (tmp_path / "mine.yaml").write_text(OWN + "nan: -5\n")
     image = prepared(source_of(data, str(tmp_path / "mine.yaml")), tmp_path / "prepare").image("s1")
     assert (image[:3] == -5).all()

@@ -91,6 +91,8 @@ def test_its_stages_depend_on_what_the_folder_holds_and_not_on_where_it_is(tmp_p
     text = PROTOCOL.replace("label: theirs", "label: theirs, intensities: [-1000, 1000]")
     (tmp_path / "one/outside.yaml").write_text(text)
     assert stages_of_theirs(plan_of(tmp_path / "one/outside.yaml"))["pairs"] != one["pairs"]
+    (tmp_path / "one/outside.yaml").write_text(PROTOCOL.replace("label: theirs", "label: theirs, nan: 0"))
+    assert stages_of_theirs(plan_of(tmp_path / "one/outside.yaml"))["pairs"] != one["pairs"]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +103,7 @@ def test_its_stages_depend_on_what_the_folder_holds_and_not_on_where_it_is(tmp_p
         ("label: theirs", "label: SN", "'SN' is another cell's label"),
         ("label: theirs}", "lable: theirs}", "include.0.lable: unknown key, did you mean 'label'"),
         ("label: theirs", "label: theirs, intensities: [1, -1]", "the first must be the lower one"),
+        ("label: theirs", "label: theirs, nan: .nan", "include.0.nan: "),
     ],
 )
 def test_a_wrong_include_is_refused(old: str, new: str, message: str, tmp_path: Path) -> None:
@@ -117,7 +120,11 @@ def run(folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_somebody_elses_pairs_are_scored_train_a_unet_and_are_evaluated(tmp_path: Path) -> None:
     (tmp_path / "protocols").mkdir()
-    write_protocol(tmp_path / "protocols")
+    write_protocol(tmp_path / "protocols", PROTOCOL.replace("label: theirs", "label: theirs, nan: -2000"))
+    with np.load(tmp_path / "protocols/pairs/all.npz") as arrays:
+        images, masks = arrays["images"], arrays["labels"]
+    images[:, 0, 0, 0] = np.nan  # as of a background that was cut out
+    np.savez(tmp_path / "protocols/pairs/all.npz", images=images, labels=masks)
     result = run(tmp_path)
     assert result.returncode == 0, result.stderr + result.stdout
     results = json.loads((tmp_path / "reports/outside-smoke/results.json").read_text())
@@ -134,6 +141,7 @@ def test_somebody_elses_pairs_are_scored_train_a_unet_and_are_evaluated(tmp_path
     stored = np.load(next((tmp_path / "runs/stages").glob("import_pairs-*")) / "images.npy")
     assert stored.shape == (20, 16, 16, 16)
     assert (stored.min(), stored.max()) == (-32767, 32767)
+    assert (stored[:, 0, 0, 0] == -32767).all()
     with np.load(tmp_path / "protocols/pairs/all.npz") as given:
         volumes = [label.sum() for label in given["labels"]]
     labels = np.load(next((tmp_path / "runs/stages").glob("import_pairs-*")) / "labels.npy")

@@ -99,6 +99,20 @@ def test_a_large_stack_is_never_wholly_in_memory(tmp_path: Path) -> None:
     assert peak < 4000 * 16**3 * 4 / 2, "half of the patches as float32"
 
 
+@pytest.mark.parametrize(
+    "save", [write_nifti, lambda path, data: np.save(path.with_suffix("").with_suffix(".npy"), data)]
+)
+def test_nan_becomes_what_is_asked_for(save: Any, tmp_path: Path) -> None:
+    """Of a background that was cut out; the mask of a label is no image."""
+    stack = images(2)
+    for index, image in enumerate(stack):
+        save(tmp_path / f"p{index}.nii.gz", np.where(image > 60, image, np.nan))
+    (batch,) = open_patches(tmp_path, "--real", nan=20, intensity_range=(0, 100)).batches(2)
+    np.testing.assert_allclose(batch.images, np.where(stack > 60, stack, 20) / 50 - 1, atol=1e-5)
+    with pytest.raises(InputError, match=r"p0.*voxels are NaN or infinite; .*--nan 0 of segment and score"):
+        open_patches(tmp_path, "--real")
+
+
 def write_case(folder: Path, case: str) -> None:
     """A folder of three good pairs, damaged."""
     stack, labels = images(3), images(3, seed=1) > 60

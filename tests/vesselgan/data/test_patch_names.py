@@ -74,6 +74,9 @@ def assert_pairs(folder: PatchFolder) -> None:
         ("Images/{}", "Masks/{}"),
         ("imgs/{}", "masks/{}_mask"),
         ("images/im_{}", "segmentations/seg_im_{}"),
+        ("sub-{}_angio", "sub-{}_desc-vessel_mask"),
+        ("sub-{}_ses-1_TOF", "sub-{}_ses-1_dseg"),
+        ("sub-{}_angio", "sub-{}_label-vessels_dseg"),
     ],
 )
 def test_images_and_labels_are_told_apart_in_the_conventions_of_others(image: str, label: str, tmp_path: Path) -> None:
@@ -98,6 +101,26 @@ def test_masks_of_the_brain_beside_labels_are_no_labels(tmp_path: Path) -> None:
     for index in range(COUNT):
         save_nifti(tmp_path / f"masks/{index}", np.ones(SHAPE, np.uint8))
     assert_pairs(open_patches(tmp_path, "--real", intensity_range=(0, 100)))
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("session", ["", "ses-a"])
+def test_bids_is_read_with_and_without_labels(session: str, labelled: bool, tmp_path: Path) -> None:
+    (tmp_path / "dataset_description.json").write_text("{}")
+    place = f"sub-{{}}/{session}/anat/sub-{{}}{session and '_' + session}"
+    for index, (patch, mask) in enumerate(zip(*pairs(), strict=True)):
+        save_nifti(tmp_path / f"{place.format(index, index)}_angio", patch)
+        save_nifti(tmp_path / f"{place.format(index, index)}_T1w", patch + 1)
+        if labelled:
+            save_nifti(tmp_path / f"derivatives/labels/{place.format(index, index)}_desc-vessel_mask", mask)
+    folder = open_patches(tmp_path, "--real", intensity_range=(0, 100))
+    assert folder.subjects == tuple(f"sub-{index}" for index in range(COUNT))
+    if labelled:
+        assert_pairs(folder)
+        (tmp_path / f"{place.format(2, 2)}_angio.nii.gz").unlink()
+        with pytest.raises(InputError, match="no image of subject 'sub-2"):
+            open_patches(tmp_path, "--real")
+    assert (folder.count, folder.has_labels) == (COUNT, labelled)
 
 
 @pytest.mark.parametrize("labelled", [True, False])
