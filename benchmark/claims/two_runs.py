@@ -28,6 +28,7 @@ JUDGED = (
     *("step_time_ms", "peak_memory_mib"),
 )
 State = Literal["same", "better", "worse", "regression", "lost", "new", "changed"]
+ROUNDING = 1e-9  # of a value, or of 1: the last digits of sums in another order are no change
 # Stages that are about a machine, whose keys say nothing of results.
 OF_MACHINE = ("measure", "verify")
 
@@ -301,9 +302,11 @@ def _stated(
     assert found.difference is not None
     allowed, difference = tolerance.of(named.name, found.first), found.difference
     state: State = "same"
-    if difference and named.metric.better is None:
+    if abs(difference) <= ROUNDING * max(1.0, abs(found.first)):
+        return replace(found, tolerance=allowed, note=note)
+    if named.metric.better is None:
         state = "changed"
-    elif difference:
+    else:
         is_worse = (difference > 0) == (named.metric.better == "lower")
         beyond = abs(difference) > allowed
         state = (

@@ -188,6 +188,12 @@ def test_distances_by_other_features_are_not_judged() -> None:
     assert difference.note == "the extractor differs: medicalnet and random_resnet10"
 
 
+@pytest.mark.parametrize(("change", "state"), [(1.1e-16, "same"), (1e-6, "worse")])
+def test_the_last_digits_of_a_sum_are_no_change(change: float, state: str) -> None:
+    sides = [a_run({"a": FIRST}, metrics={"fid": {"value": value, "n": 9}}) for value in (0.4451, 0.4451 + change)]
+    assert of(*sides, metric="fid")[1].state == state
+
+
 def test_only_main_metrics_and_those_asked_for_can_be_regressions() -> None:
     sides = [a_run({"a": FIRST}, metrics={"kid": {"value": value, "n": 9}}) for value in (1.0, 2.0)]
     assert of(*sides, metric="kid")[1].state == "worse"
