@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, gaussian_filter, label
 
 from vesselgan.data import LoadedSubject, apply_range, cut, patch_corners, robust_range
 from vesselgan.metrics.topology import NEIGHBOURS_26
@@ -145,7 +145,7 @@ def degrade(patches: PatchSet, kind: str, level: float, *, seed: int) -> Images:
     """
     rng = np.random.default_rng(seed)
     if kind == "blur":
-        return np.asarray(gaussian_filter(patches.images, (0, level, level, level), mode="nearest"))
+        return np.asarray(scipy.ndimage.gaussian_filter(patches.images, (0, level, level, level), mode="nearest"))
     if kind == "noise":
         noise = rng.standard_normal(patches.images.shape, dtype=np.float32)
         return np.clip(patches.images + np.float32(level) * noise, -1, 1)
@@ -158,15 +158,15 @@ def degrade(patches: PatchSet, kind: str, level: float, *, seed: int) -> Images:
 
 def _without(image: Images, mask: NDArray[np.bool_], share: float, rng: np.random.Generator) -> Images:
     """A patch with a share of its vessels' connected pieces replaced by what is around them, noise included."""
-    pieces, count = label(mask, NEIGHBOURS_26)
+    pieces, count = scipy.ndimage.label(mask, NEIGHBOURS_26)
     fate = np.append(1.0, rng.random(count))  # piece 0 is the background
     noise = rng.standard_normal(image.shape, dtype=np.float32)
-    erased = binary_dilation((fate < share)[pieces], iterations=1)  # partial volume lies one voxel around
-    outside = ~binary_dilation(mask, iterations=1)
+    erased = scipy.ndimage.binary_dilation((fate < share)[pieces], iterations=1)  # partial volume lies one voxel around
+    outside = ~scipy.ndimage.binary_dilation(mask, iterations=1)
     if not erased.any() or not outside.any():
         return image
-    weight = gaussian_filter(outside.astype(np.float32), 2.0)
-    around = gaussian_filter(np.where(outside, image, 0), 2.0) / np.maximum(weight, 1e-3)
+    weight = scipy.ndimage.gaussian_filter(outside.astype(np.float32), 2.0)
+    around = scipy.ndimage.gaussian_filter(np.where(outside, image, 0), 2.0) / np.maximum(weight, 1e-3)
     # Far from any background (weight near 0) the patch's own background stands in.
     filling = np.where(weight > 1e-2, around, image[outside].mean())
     grain = float((image - around)[outside].std())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from benchmark.artifacts.roles import Role
 from benchmark.claims.evidence import ROUND, SEED, SUBJECT
@@ -71,9 +71,9 @@ def power(design: Design, distance: float, level: float, units: int, subjects: i
         return 0.0
     noncentrality = distance / np.sqrt(variance) if variance > 0 else np.inf
     if noncentrality > 30:
-        critical = float(stats.t.ppf(1 - level / 2, freedom))
-        return float(stats.norm.sf(critical - min(noncentrality, 1e6)))
-    return float(stats.nct.sf(stats.t.ppf(1 - level / 2, freedom), freedom, noncentrality))
+        critical = float(scipy.stats.t.ppf(1 - level / 2, freedom))
+        return float(scipy.stats.norm.sf(critical - min(noncentrality, 1e6)))
+    return float(scipy.stats.nct.sf(scipy.stats.t.ppf(1 - level / 2, freedom), freedom, noncentrality))
 
 
 def units_needed(chance: Callable[[int], float], least: int) -> int | None:
@@ -138,7 +138,7 @@ def _with_spread(design: Design, off: int) -> Design:
 
     def moved(variance: float, units: int) -> float:
         freedom = units - 1
-        return variance * freedom / float(stats.chi2.ppf(stats.norm.cdf(off), freedom)) if off else variance
+        return variance * freedom / float(scipy.stats.chi2.ppf(scipy.stats.norm.cdf(off), freedom)) if off else variance
 
     by_subjects = moved(design.subject_variance, design.subjects) if design.subjects else 0.0
     return replace(design, variance=moved(design.variance, design.units), subject_variance=by_subjects)

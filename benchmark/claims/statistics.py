@@ -39,8 +39,8 @@ from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from vesselgan.metrics.estimates import CONFIDENCE
 
@@ -171,7 +171,7 @@ class Student(_Paired):
 
     def interval(self) -> tuple[Array, Array]:
         """Effect -+ t times its standard error."""
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, self.differences.shape[-1] - 1) * np.sqrt(self._variance())
+        half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, self.differences.shape[-1] - 1) * np.sqrt(self._variance())
         return self.effect - half, self.effect + half
 
     def _variance(self) -> Array:
@@ -211,11 +211,11 @@ class Crossed:
         seeds, subjects = self.differences.shape[-2:]
         tail = (1 + CONFIDENCE) / 2
         if seeds == 2:
-            by_seeds, by_subjects = stats.t.ppf(tail, seeds - 1), stats.t.ppf(tail, subjects - 1)
+            by_seeds, by_subjects = scipy.stats.t.ppf(tail, seeds - 1), scipy.stats.t.ppf(tail, subjects - 1)
             half = np.sqrt(by_seeds**2 * of_seeds + by_subjects**2 * of_subjects)
         else:
             freedom = satterthwaite(of_seeds, of_subjects, seeds, subjects, residual)
-            half = stats.t.ppf(tail, freedom) * np.sqrt(of_seeds + of_subjects)
+            half = scipy.stats.t.ppf(tail, freedom) * np.sqrt(of_seeds + of_subjects)
         return self.effect - half, self.effect + half
 
     def variances(self) -> tuple[Array, Array, Array]:
@@ -261,7 +261,7 @@ def _t_p(distance: Array, variance: Array, freedom: float | Array, units: int, s
     """One-sided p of a distance from the bound. Equal differences have no spread to measure by: then 2^-units."""
     flat = variance <= (1e-12 * (np.abs(distance) + scale)) ** 2
     ratio = np.divide(distance, np.sqrt(variance), out=np.zeros_like(distance), where=~flat)
-    p = np.asarray(stats.t.sf(ratio, freedom))
+    p = np.asarray(scipy.stats.t.sf(ratio, freedom))
     settled = np.where(distance > 1e-12 * scale, 0.5**units, 1.0)
     return np.where(flat, settled, p)
 
@@ -278,7 +278,7 @@ def wilcoxon_p(differences: Array) -> float | None:
     """Two-sided Wilcoxon signed-rank p of no difference, for beside; None where no difference is left to rank."""
     if len(differences) < 2 or not np.any(differences):
         return None
-    return float(stats.wilcoxon(differences).pvalue)
+    return float(scipy.stats.wilcoxon(differences).pvalue)
 
 
 def holm(p_values: ArrayLike) -> Array:

@@ -14,8 +14,8 @@ brain are in the mask and 10 and 11 % of the mask are no brain.
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 __all__ = ["compute_brain_mask"]
 
@@ -42,23 +42,23 @@ def compute_brain_mask(image: NDArray[np.float32], spacing_mm: Sequence[float]) 
         counts = np.diff(np.append(starts, size)).astype(np.float32)
         coarse /= counts.reshape([-1 if other == axis else 1 for other in range(3)])
     grid_mm = np.array(spacing_mm) * voxels
-    coarse = ndimage.gaussian_filter(coarse, _SMOOTHING_MM / grid_mm)
+    coarse = scipy.ndimage.gaussian_filter(coarse, _SMOOTHING_MM / grid_mm)
     middle = np.median(coarse[tuple(slice(size // 4, size - size // 4) for size in coarse.shape)])
     tissue = _about_as_bright(coarse, middle)
     for _ in range(_ROUNDS):
-        around = ndimage.gaussian_filter(np.where(tissue, coarse, 0), _AROUND_MM / grid_mm, mode="nearest")
-        share = ndimage.gaussian_filter(tissue.astype(np.float32), _AROUND_MM / grid_mm, mode="nearest")
+        around = scipy.ndimage.gaussian_filter(np.where(tissue, coarse, 0), _AROUND_MM / grid_mm, mode="nearest")
+        share = scipy.ndimage.gaussian_filter(tissue.astype(np.float32), _AROUND_MM / grid_mm, mode="nearest")
         tissue = _about_as_bright(coarse, (around + _WEIGHT * middle) / (share + _WEIGHT))
 
     margin = [int(np.ceil((_BRIDGE_MM + _GAP_MM) / mm)) + 1 for mm in grid_mm]
     tissue = np.pad(tissue, [(n, n) for n in margin], mode="edge")  # the head goes on beyond the field of view
-    pieces, _ = ndimage.label(_distance_mm(tissue, grid_mm) > _BRIDGE_MM)
+    pieces, _ = scipy.ndimage.label(_distance_mm(tissue, grid_mm) > _BRIDGE_MM)
     sizes = np.bincount(pieces.ravel())[1:]
     if not sizes.size:
         return np.zeros(image.shape, dtype=bool)
     largest = pieces == 1 + int(sizes.argmax())
     widened = _distance_mm(~largest, grid_mm) <= _BRIDGE_MM + _GAP_MM
-    mask = ndimage.binary_fill_holes(_distance_mm(widened, grid_mm) > _GAP_MM)
+    mask = scipy.ndimage.binary_fill_holes(_distance_mm(widened, grid_mm) > _GAP_MM)
     mask = mask[tuple(slice(n, -n) for n in margin)]
     for axis, block in enumerate(voxels):
         mask = np.repeat(mask, block, axis=axis)
@@ -74,5 +74,5 @@ def _distance_mm(mask: NDArray[np.bool_], grid_mm: NDArray[np.float64]) -> NDArr
     """Distance of each voxel inside the mask from the outside; infinite where there is no outside."""
     if mask.all():
         return np.full(mask.shape, np.inf)
-    distance: NDArray[np.float64] = ndimage.distance_transform_edt(mask, sampling=grid_mm)
+    distance: NDArray[np.float64] = scipy.ndimage.distance_transform_edt(mask, sampling=grid_mm)
     return distance

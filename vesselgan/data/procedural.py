@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from vesselgan.data.head import FIELD_OF_VIEW_MM, smooth_noise
 from vesselgan.data.patches import apply_range, cut, patch_corners, robust_range
@@ -77,7 +77,7 @@ def randomise(image: Floats, label: NDArray[np.bool_], settings: Randomisation, 
     _change_vessels(unit, label, np.float32(contrast))
     unit *= np.float32(gain) * np.exp(np.float32(bias) * field)
     unit += np.float32(offset)
-    unit = ndimage.gaussian_filter(unit, blur)
+    unit = scipy.ndimage.gaussian_filter(unit, blur)
     unit = np.hypot(np.maximum(unit, 0) + np.float32(noise) * real, np.float32(noise) * imaginary)
     looked: Floats = np.minimum(unit, 1) * np.float32(2) - np.float32(1)
     return looked
@@ -138,6 +138,6 @@ def phantom_shape(spacing_mm: Sequence[float]) -> tuple[int, int, int]:
 def _change_vessels(unit: Floats, label: NDArray[np.bool_], factor: np.float32) -> None:
     """Multiply by the factor what vessels rise above the tissue around them, in place."""
     tissue = (~label).astype(np.float32)
-    weight = ndimage.gaussian_filter(tissue, _AROUND)
-    around = ndimage.gaussian_filter(unit * tissue, _AROUND) / np.maximum(weight, np.float32(1e-3))
+    weight = scipy.ndimage.gaussian_filter(tissue, _AROUND)
+    around = scipy.ndimage.gaussian_filter(unit * tissue, _AROUND) / np.maximum(weight, np.float32(1e-3))
     unit[label] += (factor - 1) * np.maximum(unit - around, 0)[label]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import CubicSpline
 
 __all__ = ["Branch", "Trunk", "bifurcation_angles", "grow_tree", "path_lengths", "smooth_path", "tortuous_path"]
 
@@ -120,7 +120,7 @@ def smooth_path(nodes: _Points, step_mm: float) -> _Points:
     if len(nodes) < 3:  # two nodes: a straight line
         return np.linspace(nodes[0], nodes[-1], max(3, int(along[-1] / step_mm) + 1))
     at = np.linspace(0, along[-1], max(3, int(1.2 * along[-1] / step_mm) + 1))
-    return np.asarray(CubicSpline(along, nodes, axis=0, bc_type="natural")(at))
+    return np.asarray(scipy.interpolate.CubicSpline(along, nodes, axis=0, bc_type="natural")(at))
 
 
 def path_lengths(points: _Points, start_mm: float) -> NDArray[np.float64]:

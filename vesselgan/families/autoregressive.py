@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from vesselgan.families.family import SHOWN, Family, Task, Trained
@@ -202,11 +203,10 @@ def training_atlas(config: AutoregressiveConfig, store: "VolumeStore") -> "Tenso
 
 def without_specks(label: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
     """The label (X, Y, Z) without its pieces, by 26 neighbours, of fewer than `least` voxels."""
-    from scipy import ndimage
 
     from vesselgan.metrics.topology import NEIGHBOURS_26
 
-    pieces, _ = ndimage.label(label, NEIGHBOURS_26)
+    pieces, _ = scipy.ndimage.label(label, NEIGHBOURS_26)
     large = np.bincount(pieces.ravel()) >= least
     large[0] = False
     kept: NDArray[np.bool_] = large[pieces]

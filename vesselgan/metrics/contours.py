@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import ndimage
-from scipy.spatial import KDTree
 
 from vesselgan.metrics.distances import diagonal
 from vesselgan.metrics.inputs import EmptyPolicy, Floats, Mask, check_policy, checked_spacing, checked_volumes
@@ -32,7 +31,7 @@ class ContourDistances:
 
 def contour(mask: Mask, neighbours: Neighbours) -> Mask:
     """(X, Y, Z) foreground voxels of which one of 6 or 26 neighbours lies outside the mask, or outside the image."""
-    inside = ndimage.binary_erosion(mask, ndimage.generate_binary_structure(3, _RANK[neighbours]))
+    inside = scipy.ndimage.binary_erosion(mask, scipy.ndimage.generate_binary_structure(3, _RANK[neighbours]))
     return np.asarray(mask & ~inside)
 
 
@@ -60,7 +59,7 @@ def contour_distances(
         value = {"diagonal": diagonal(masks[0].shape, spacing), "inf": math.inf}.get(empty, math.nan)
         return ContourDistances(value, value)
     ours, theirs = (np.argwhere(contour(mask, neighbours)) * spacing for mask in masks)
-    there, back = (np.asarray(KDTree(to).query(at)[0]) for at, to in ((ours, theirs), (theirs, ours)))
+    there, back = (np.asarray(scipy.spatial.KDTree(to).query(at)[0]) for at, to in ((ours, theirs), (theirs, ours)))
     return ContourDistances(
         float(max(np.percentile(there, 95), np.percentile(back, 95))),
         float((there.sum() + back.sum()) / (len(there) + len(back))),

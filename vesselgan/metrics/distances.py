@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from vesselgan.metrics.inputs import EmptyPolicy, Floats, Mask, check_policy, checked_spacing, checked_volumes
 from vesselgan.metrics.nearest import MaskVoxels, NearestDistances, nearest_distances
@@ -155,7 +155,7 @@ def worst_balanced(truth: Mask, spacing: Floats) -> float:
     furthest = diagonal(truth.shape, spacing)
     if not (count := np.count_nonzero(truth)):
         return furthest
-    invented = float(np.sum(ndimage.distance_transform_edt(~truth, sampling=spacing), dtype=np.float64))
+    invented = float(np.sum(scipy.ndimage.distance_transform_edt(~truth, sampling=spacing), dtype=np.float64))
     return float((count * furthest + invented) / (2 * count))
 
 

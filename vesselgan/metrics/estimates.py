@@ -7,6 +7,7 @@ from functools import cache
 from typing import NotRequired, TypedDict
 
 import numpy as np
+import scipy
 
 from vesselgan.metrics.inputs import Floats, Parts
 
@@ -51,9 +52,8 @@ def jackknife(
 @cache
 def student_t(level: float, freedom: float) -> float:
     """How many standard errors a two-sided interval of this level reaches to either side."""
-    from scipy import stats  # late: it takes a quarter of a second, and every command knows the metrics
 
-    return float(stats.t.ppf((1 + level) / 2, freedom))
+    return float(scipy.stats.t.ppf((1 + level) / 2, freedom))
 
 
 class MeanValue(TypedDict):

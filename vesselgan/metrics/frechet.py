@@ -5,8 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.linalg import qr
 
 from vesselgan.metrics.inputs import Floats, check_same_width, checked_feature_pair, checked_features
 
@@ -128,4 +128,4 @@ def _reduced(centred: Floats) -> Floats:
         pivots = factor.diagonal()
         if pivots.min() >= _SMALLEST_PIVOT_RATIO * pivots.max():
             return factor
-    return np.asarray(qr(centred, mode="r")[0], np.float64)[:width]
+    return np.asarray(scipy.linalg.qr(centred, mode="r")[0], np.float64)[:width]

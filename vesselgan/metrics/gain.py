@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import optimize
 
 from vesselgan.metrics.estimates import CONFIDENCE, student_t
 from vesselgan.metrics.inputs import Floats, check_level, checked_numbers
@@ -111,7 +111,7 @@ def _fieller(synthetic: Floats, real: Floats, level: float) -> tuple[float, floa
         near, far = share, share + direction * step
         while beyond(far) <= 0:  # ends, since the real gain alone is beyond chance
             near, far = far, share + 2 * (far - share)
-        ends.append(float(optimize.brentq(beyond, near, far, xtol=1e-12, rtol=1e-12)))
+        ends.append(float(scipy.optimize.brentq(beyond, near, far, xtol=1e-12, rtol=1e-12)))
     return ends[0], ends[1]
 
 

@@ -3,8 +3,8 @@
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from vesselgan.metrics.inputs import Floats
 
@@ -103,7 +103,9 @@ def _moved(centres: Singles, points: Singles, labels: Labels) -> Singles:
     runs, clusters, width = centres.shape
     columns = (labels + clusters * np.arange(runs)).ravel()
     rows = np.arange(0, columns.size + 1, runs)
-    membership = csr_array((np.ones(columns.size, np.float32), columns, rows), shape=(len(points), runs * clusters))
+    membership = scipy.sparse.csr_array(
+        (np.ones(columns.size, np.float32), columns, rows), shape=(len(points), runs * clusters)
+    )
     sums = (membership.T @ points).reshape(runs, clusters, width)
     counts = np.bincount(columns, minlength=runs * clusters).reshape(runs, clusters, 1)
     means: Singles = np.where(counts > 0, sums / np.maximum(counts, 1), centres).astype(np.float32)

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import ndimage
 
 from vesselgan.metrics.inputs import Floats, Mask, checked_mask, checked_spacing
 from vesselgan.metrics.topology import NEIGHBOURS_26, bounding_box, centreline
@@ -82,13 +82,12 @@ def label_distances(*, real: LabelStatistics, generated: LabelStatistics) -> dic
     In the statistic's own unit; 0 to infinity, lower is better; symmetric. Empty case: radii are undefined, and NaN,
     where all patches of a set are empty (`empty` tells).
     """
-    from scipy.stats import wasserstein_distance  # late: every command knows the metrics
 
     distances = {}
     for name in ("volume_fraction", "radius", "branch_count", "component_count"):
         real_values, generated_values = getattr(real, name), getattr(generated, name)
         if len(real_values) and len(generated_values):
-            distance = float(wasserstein_distance(real_values, generated_values))
+            distance = float(scipy.stats.wasserstein_distance(real_values, generated_values))
             distances[name] = LabelDistance(distance, float(real_values.mean()), float(generated_values.mean()))
         else:
             means = (float(values.mean()) if len(values) else np.nan for values in (real_values, generated_values))
@@ -100,7 +99,7 @@ def _radii(mask: Mask, line: Mask, spacing: Floats) -> Floats:
     if not mask.any() or mask.all():
         # A patch full of vessel has no wall to measure to.
         return np.empty(0)
-    depth = np.asarray(ndimage.distance_transform_edt(mask, sampling=spacing))
+    depth = np.asarray(scipy.ndimage.distance_transform_edt(mask, sampling=spacing))
     radii: Floats = depth[line] - spacing.mean() / 2
     return radii
 
@@ -110,9 +109,9 @@ def _branch_count(line: Mask) -> int:
     if box is None:
         return 0
     padded = np.pad(line[box], 1)
-    neighbours = ndimage.convolve(padded.astype(np.int8), NEIGHBOURS_26.astype(np.int8), mode="constant") - 1
+    neighbours = scipy.ndimage.convolve(padded.astype(np.int8), NEIGHBOURS_26.astype(np.int8), mode="constant") - 1
     return _component_count(padded & (neighbours < 3)) or 1  # a knot of junctions alone is still a branch
 
 
 def _component_count(mask: Mask) -> int:
-    return int(ndimage.label(mask, NEIGHBOURS_26)[1])
+    return int(scipy.ndimage.label(mask, NEIGHBOURS_26)[1])

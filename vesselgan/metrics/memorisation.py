@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from vesselgan.metrics.estimates import CONFIDENCE
@@ -124,8 +125,6 @@ def memorisation_audit(
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1, but is {alpha}")
 
-    from scipy import stats  # late: every command knows the metrics
-
     unseen = nearest_training(held_out_rows, training_rows)
     if np.median(unseen.distances) == 0:
         raise SharedSamplesError("held_out and training share samples: hold out other subjects")
@@ -141,7 +140,7 @@ def memorisation_audit(
     expected = rank / (len(known) + 1)
     threshold = float(known[rank - 1])
     close = int(np.count_nonzero(found.distances < threshold))
-    interval = stats.binomtest(close, count, expected).proportion_ci(level)
+    interval = scipy.stats.binomtest(close, count, expected).proportion_ci(level)
     p_value = min(1.0, 2 * min(_chance(found.distances, known, order) for order in {1, rank}))
     small = float(np.median(known)) * _NEAR_ZERO
     closest = np.argsort(found.distances, kind="stable")[:pairs]
@@ -269,10 +268,9 @@ def nearest_training(queries: Floats, training: Floats) -> NearestTraining:
 
 def _chance(distances: Floats, known: Floats, order: int) -> float:
     """Chance of so many generated samples below the order-th smallest known distance, under one law for both."""
-    from scipy import stats
 
     closer = int(np.count_nonzero(distances < known[order - 1]))
-    return float(stats.betabinom.sf(closer - 1, len(distances), order, len(known) - order + 1))
+    return float(scipy.stats.betabinom.sf(closer - 1, len(distances), order, len(known) - order + 1))
 
 
 def _checked_rows(name: str, values: ArrayLike, *, copies: bool) -> Floats:

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from vesselgan.metrics.inputs import Floats, Mask
 
@@ -95,7 +95,7 @@ def nearest_distances(
         # A voxel of both masks is at distance 0. From outside a mask its nearest voxel lies on its surface, since one
         # with all 6 neighbours in the mask has a nearer one a step towards the query. So this tree serves all queries.
         surface_points = target.points(target.places[target.on_surface])
-        tree = KDTree(surface_points * spacing, compact_nodes=False, balanced_tree=False)
+        tree = scipy.spatial.KDTree(surface_points * spacing, compact_nodes=False, balanced_tree=False)
         false[far] = _query(tree, source.points(places[far]) * spacing)
         hidden_distances = _query(tree, source.points(hidden) * spacing)
     else:
@@ -124,7 +124,7 @@ def _beside(target: MaskVoxels, places: Indices, with_neighbours: Mask, spacing:
     return np.concatenate([open_, others])
 
 
-def _query(tree: KDTree, points: Floats) -> Floats:
+def _query(tree: "scipy.spatial.KDTree", points: Floats) -> Floats:
     """(n,) distance of each point to the nearest of the tree."""
     if not len(points):
         return np.empty(0)

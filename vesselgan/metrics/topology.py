@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import ndimage
 
 from vesselgan.metrics.inputs import EmptyPolicy, Mask, check_policy, checked_mask, checked_volumes
 
@@ -30,9 +30,9 @@ def betti_numbers(mask: ArrayLike) -> tuple[int, int, int]:
     if box is None:
         return 0, 0, 0
     padded = np.pad(volume[box], 1)
-    pieces = ndimage.label(padded, NEIGHBOURS_26)[1]
+    pieces = scipy.ndimage.label(padded, NEIGHBOURS_26)[1]
     # The padding makes all background that reaches the border one piece; each further piece is enclosed.
-    cavities = ndimage.label(~padded)[1] - 1
+    cavities = scipy.ndimage.label(~padded)[1] - 1
     tunnels = pieces + cavities - _euler_characteristic(padded)
     return pieces, tunnels, cavities
 
@@ -91,7 +91,7 @@ def centreline(mask: ArrayLike) -> Mask:
     thinned = np.zeros(volume.shape, bool)
     # Lee's method pads the volume by itself, so a mask that touches the border is thinned like any other.
     thinned[box] = skeletonize(np.ascontiguousarray(volume[box]), method="lee") > 0  # type: ignore[no-untyped-call]
-    pieces, count = ndimage.label(volume[box], NEIGHBOURS_26)
+    pieces, count = scipy.ndimage.label(volume[box], NEIGHBOURS_26)
     eaten = np.ones(count + 1, bool)
     eaten[pieces[thinned[box]]] = eaten[0] = False
     if eaten.any():

@@ -8,8 +8,8 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
 
 __all__ = ["cooccurrences", "neighbour_differences", "runs", "zones"]
 
@@ -63,8 +63,8 @@ def zones(levels: Levels, mask: Mask) -> tuple[Levels, Levels]:
     number = np.arange(levels.size).reshape(levels.shape)
     edges = [[pair[_same(levels, mask, step)] for pair in _pair(number, step)] for step in DIRECTIONS]
     first, second = (np.concatenate(side) for side in zip(*edges, strict=True))
-    graph = sparse.coo_array((np.ones(len(first), bool), (first, second)), shape=(levels.size, levels.size))
-    _, zone = sparse.csgraph.connected_components(graph, directed=False)
+    graph = scipy.sparse.coo_array((np.ones(len(first), bool), (first, second)), shape=(levels.size, levels.size))
+    _, zone = scipy.sparse.csgraph.connected_components(graph, directed=False)
     inside = mask.ravel()
     _, place, size = np.unique(zone[inside], return_index=True, return_counts=True)
     return levels.ravel()[inside][place], size
@@ -75,8 +75,8 @@ def neighbour_differences(levels: Levels, mask: Mask) -> tuple[Floats, Floats, F
     around = np.ones((3, 3, 3), np.int64)
     around[1, 1, 1] = 0
     inside = mask.astype(np.int64)
-    neighbours = ndimage.correlate(inside, around, mode="constant")
-    total = ndimage.correlate(levels * inside, around, mode="constant")
+    neighbours = scipy.ndimage.correlate(inside, around, mode="constant")
+    total = scipy.ndimage.correlate(levels * inside, around, mode="constant")
     mean = np.divide(total, neighbours, out=levels.astype(np.float64), where=neighbours > 0)
     difference = np.abs(levels - mean)[mask]
     counts = np.bincount(levels[mask]).astype(np.float64)

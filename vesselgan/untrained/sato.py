@@ -9,8 +9,8 @@ were even.
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 __all__ = ["default_scales_mm", "responses_by_slab", "vesselness"]
 
@@ -100,7 +100,7 @@ _ORDERS = {"xx": (2, 0, 0), "yy": (0, 2, 0), "zz": (0, 0, 2), "xy": (1, 1, 0), "
 
 def _filtered(values: Floats, kernel: NDArray[np.float64], axis: int) -> Floats:
     """Correlation along an axis; the volume is mirrored at its border."""
-    filtered: Floats = ndimage.correlate1d(values, kernel, axis=axis, mode="reflect", output=np.float32)
+    filtered: Floats = scipy.ndimage.correlate1d(values, kernel, axis=axis, mode="reflect", output=np.float32)
     return filtered
 
 

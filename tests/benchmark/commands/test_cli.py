@@ -24,6 +24,14 @@ def benchmark(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
+def test_a_command_starts_without_the_libraries_that_few_of_them_need(tmp_path: Path) -> None:
+    """Each of these takes a tenth of a second or more."""
+    slow = ("torch", "mlflow", "matplotlib", "pandas", "skimage", "scipy.ndimage", "scipy.stats", "scipy.interpolate")
+    code = f"import sys, benchmark.cli; print(*sorted(set({slow}) & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.stdout.split() == [], result.stderr
+
+
 def refused(*arguments: object, cwd: Path) -> str:
     """The lines of a refusal, after the checks that hold for each of them."""
     result = benchmark(*arguments, cwd=cwd)
