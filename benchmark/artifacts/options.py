@@ -83,6 +83,7 @@ class DataSource(TypedDict, total=False):
     phantom: PhantomOptions
     files: Mapping[str, Mapping[str, str]]
     reading: Reading
+    persons: Mapping[str, str]  # whose scan it is, of those who have several
 
 
 class PatchCorners(TypedDict):

@@ -98,7 +98,9 @@ class StageError(Told):
 class PreparedValues(Told):
     """`prepare`: the data, by split where there is one number per split."""
 
-    subjects: dict[str, int]
+    subjects: dict[str, int]  # scans
+    persons: NotRequired[dict[str, str]]  # whose scan it is, of those who have several
+    people: NotRequired[dict[str, int]]  # there, too
     patches: dict[str, int]
     shapes: Sequence[Sequence[int]]
     spacings_mm: Sequence[Sequence[float]]

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 from benchmark.artifacts.values import ReferenceValues
 from benchmark.claims.realism import realism_sentence
 from benchmark.metrics.registry import REGION_NAMES
 from benchmark.metrics.segmentation import DSC_METRICS
-from benchmark.results.judgements import Answer, AnswerRegion, Best, Gain, Realism, Share
+from benchmark.results.judgements import Answer, AnswerRegion, Best, BestOfKind, Gain, Realism, Share
 from benchmark.words import join, typeset
 
-__all__ = ["answer_of", "summary_lines"]
+__all__ = ["Kind", "answer_of", "summary_lines"]
 
 NO_SHARE: Share = {
     "value": None,
@@ -22,31 +23,39 @@ NO_SHARE: Share = {
 }
 
 
+class Kind(NamedTuple):
+    """What kind of generator a label is, and what it is given that other kinds are not."""
+
+    title: str
+    given: str = ""
+
+
 def answer_of(
     best: Best | None,
     gain: Sequence[Gain],
     realism: Realism | None,
     floor: ReferenceValues | None,
-    families: Mapping[str, str] = MappingProxyType({}),
+    kinds: Mapping[str, Kind] = MappingProxyType({}),
 ) -> Answer | None:
     """What the best synthetic label (of the validation subjects) reaches in each region, and sentences about it.
 
     `warnings` are sentences that no number may outshine; `sentences` follow them. Where no label was segmented yet, the
-    one of the lowest FID stands in for the best. None where nothing of it is known. `families` has, by label, what kind
-    of generator it is: where there are several, the best of each other kind is told, too.
+    one of the lowest FID stands in for the best. None where nothing of it is known. Where the labels are of several
+    `kinds`, the best of each other kind is told, too, and what the best one is given beyond them.
     """
     label = best["label"] if best else _nearest(realism)
     if label is None:
         return None
     regions = list(_regions(best, gain)) if best else []
     warnings = [text for text in (_below_rules(regions, label), _real_below_rules(regions)) if text]
-    warnings += _other_families(best, gain, families) if best else []
+    others = list(_others(best, gain, kinds)) if best else []
+    warnings += [_beside(label, kinds[label], other) for other in others]
     sentences = [_region_sentence(region, label) for region in regions if region["real"] is not None]
     if realism:
         distance = _distances(realism, floor, label)
         verdict = f"{realism_sentence(realism)}{': ' if distance else ''}{'; '.join(distance)}."
         (sentences if realism["realistic"] else warnings).append(verdict)
-    return {"label": label, "regions": regions, "warnings": warnings, "sentences": sentences}
+    return {"label": label, "regions": regions, "others": others, "warnings": warnings, "sentences": sentences}
 
 
 def _nearest(realism: Realism | None) -> str | None:
@@ -106,25 +115,56 @@ def _below_rules(regions: Sequence[AnswerRegion], label: str) -> str | None:
     return f"{worse[:1].upper()}{worse[1:]}: what learned from {label} reaches {reached}."
 
 
-def _other_families(best: Best, gains: Sequence[Gain], families: Mapping[str, str]) -> Iterator[str]:
-    """What the best label of each other kind of generator reaches: the answer is about one kind alone."""
-    own = families.get(best["label"])
-    for family in dict.fromkeys(families.values()):
-        validated = {label: best["validation"][label] for label in best["validation"] if families.get(label) == family}
-        if own is None or family == own or not validated:
+def _others(best: Best, gains: Sequence[Gain], kinds: Mapping[str, Kind]) -> Iterator[BestOfKind]:
+    """The best label of each other kind of generator: the answer is about one kind alone."""
+    own = kinds.get(best["label"])
+    for kind in dict.fromkeys(kinds.values()):
+        validated = {label: value for label, value in best["validation"].items() if kinds.get(label) == kind}
+        if own is None or kind == own or not validated:
             continue
         label = max(validated, key=lambda name: validated[name])
-        places = [
-            f"of {gain['means']['synthetic']:.3f} for {_of(REGION_NAMES[gain['metric'].partition('/')[2]])} "
-            f"(share of the real gain {_number(gain['value'])})"
-            for gain in gains
-            if gain["label"] == label and "means" in gain and gain["value"] is not None
-        ]
-        if places:
-            yield (
-                f"{best['label']}, on which the following rests, is a 3D {own}. Of the 3D {family}s the best is "
-                f"{label}, with a DSC {join(places)}."
-            )
+        of_label = {gain["metric"]: gain for gain in gains if gain["label"] == label}
+        yield {
+            "label": label,
+            "kind": kind.title,
+            "metric": best["metric"],
+            "regions": [
+                {
+                    "metric": metric,
+                    "region": REGION_NAMES[metric.partition("/")[2]],
+                    "synthetic": gain["means"]["synthetic"] if "means" in gain else None,
+                    "share": _share(gain),
+                }
+                for metric in DSC_METRICS
+                if (gain := of_label.get(metric))
+            ],
+        }
+
+
+def _beside(label: str, kind: Kind, other: BestOfKind) -> str:
+    """That the answer is about another kind of generator than the best of these, and what it is given beyond them."""
+    given = f" that is given {kind.given}" if kind.given else ""
+    places = [
+        f"of {score:.3f} for {_of(region['region'])} ({_share_words(region['share'])})"
+        for region in other["regions"]
+        if (score := region["synthetic"]) is not None
+    ]
+    reached = f", with a DSC {join(places)}" if places else ""
+    by = REGION_NAMES[other["metric"].partition("/")[2]]
+    return (
+        f"What follows is about {label}, a 3D {kind.title}{given}. Of the 3D {other['kind']}s {other['label']} is the "
+        f"best on the validation subjects by the DSC of {_of(by)}{reached}."
+    )
+
+
+def _share_words(share: Share) -> str:
+    if share["value"] is None:
+        return f"share of the real gain not defined: {share['reason']}"
+    return f"share of the real gain {_number(share['value'])}{_between(share['ci_low'], share['ci_high'])}"
+
+
+def _between(low: float | None, high: float | None, decimals: int = 2, over: str = "") -> str:
+    return "" if low is None else f" [{_number(low, decimals)}, {_number(high, decimals)}{over}]"
 
 
 def _real_below_rules(regions: Sequence[AnswerRegion]) -> str | None:
@@ -150,8 +190,8 @@ def _distances(realism: Realism, floor: ReferenceValues | None, label: str) -> l
         )
         least = "at least " if realism["fid_over_floor_is_least"] else ""
         parts.append(
-            f"the FID of {label} is {least}{ratio:.2g} times the distance between {halves} ({entry['fid']:.3g} against "
-            f"{realism['floor']['fid']:.3g})"
+            f"the FID of {label} is {least}{_times(ratio)} times the distance between {halves} "
+            f"({entry['fid']:.3g} against {realism['floor']['fid']:.3g})"
         )
     if entry["prd_area_over_floor"] is not None:
         parts.append(f"its PRD area is {entry['prd_auc']:.2f} against {realism['floor']['prd_auc']:.2f}")
@@ -163,19 +203,24 @@ def _distances(realism: Realism, floor: ReferenceValues | None, label: str) -> l
 def _region_sentence(region: AnswerRegion, label: str) -> str:
     gap, share = region["gap"], region["share"]
     text = f"For {_of(region['region'])} pairs of {label} {_cost(region)}"
-    if gap and gap["ci_low"] is not None:
-        text += f" [{_number(gap['ci_low'], 3)}, {_number(gap['ci_high'], 3)}]"
+    if gap:
+        text += _between(gap["ci_low"], gap["ci_high"], 3, " over test subjects, for these trained models")
     if share["value"] is None:
         return f"{text}; the share of the real gain is not defined: {share['reason']}."
     text += f"; their share of what real patches add to the rule {region['untrained']} is {_number(share['value'])}"
     if share["ci_low"] is None:
         return f"{text} ({share['reason']})."
-    return f"{text} [{_number(share['ci_low'])}, {_number(share['ci_high'])}]."
+    anew = " over subjects and seeds drawn anew" if share["seeds"] != 1 else " over test subjects"
+    return f"{text}{_between(share['ci_low'], share['ci_high'], over=anew)}."
 
 
 def _cost(region: AnswerRegion) -> str:
     lost = region["difference"] or 0.0
     return f"cost {lost:.3f} of DSC" if lost >= 0 else f"gain {-lost:.3f} of DSC"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
 
 
 def _number(value: float | None, decimals: int = 2) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.claims.equal_time import at_equal_time
-from benchmark.claims.evidence import COUNT, Evidence, MissingDataError, Pairs, effect_of, obstacle_of
+from benchmark.claims.evidence import COUNT, SUBJECT, Evidence, MissingDataError, Pairs, effect_of, obstacle_of
 from benchmark.claims.statistics import Effect
 from benchmark.metrics.registry import find
 from benchmark.protocol.claim import Claim, split_side
@@ -56,6 +56,15 @@ class Comparison:
         low, high = (0.0, 0.0) if self.effect is None else (float(end) for end in self.effect.interval())
         return distance / (high - low) if high > low else distance
 
+    def is_met_by_all(self, *, holds: bool) -> bool:
+        """Whether the difference of every seed lies where the claim `holds`, or of every one where it does not.
+
+        A verdict about trained models is about each of them: the mean of one that gains and one that loses is neither.
+        """
+        if self.pairs.unit != SUBJECT:
+            return True
+        return all((self.low <= mean <= self.high) == holds for mean in self.pairs.by_seed.values())
+
     @cached_property
     def p_values(self) -> tuple[float, float]:
         """One-sided p-values: for lying in the claimed range, and for lying outside."""
@@ -98,6 +107,13 @@ class Assessment:
         if self.leaning == "supported":
             return max(self.comparisons, key=lambda comparison: (comparison.p_values[0], -comparison.clearance))
         return min(self.comparisons, key=lambda comparison: (comparison.p_values[1], -comparison.clearance))
+
+    @property
+    def split(self) -> Comparison | None:
+        """The comparison in which not all trained models lie on the side to which the claim leans, if there is one."""
+        if self.leaning == "supported":
+            return next((each for each in self.comparisons if not each.is_met_by_all(holds=True)), None)
+        return None if self.deciding.is_met_by_all(holds=False) else self.deciding
 
     @property
     def is_exact(self) -> bool:

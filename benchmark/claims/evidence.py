@@ -77,6 +77,14 @@ class Pairs:
         return difference[known.any(axis=1)][:, known.any(axis=0)]
 
     @property
+    def by_seed(self) -> dict[int, float]:
+        """The mean difference of each seed that both sides have."""
+        differences = self.factors[0] * self.values[0] - self.factors[1] * self.values[1]
+        known = ~np.isnan(differences).all(axis=1)
+        means = np.nanmean(differences[known], axis=1)
+        return dict(zip(np.array(self.seeds)[known].tolist(), means.tolist(), strict=True))
+
+    @property
     def has_holes(self) -> bool:
         """Whether a value is missing or stands for none."""
         return bool(np.isnan(self.values).any() or self.undefined.any())

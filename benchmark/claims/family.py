@@ -62,4 +62,4 @@ class Family:
         if assessment.is_exact:
             return assessment.leaning
         corrected = self.corrected if instead is None else self._holm(self.p | {index: instead.p})
-        return assessment.leaning if corrected[index] <= LEVEL else "inconclusive"
+        return assessment.leaning if corrected[index] <= LEVEL and not assessment.split else "inconclusive"

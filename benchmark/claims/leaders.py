@@ -56,7 +56,10 @@ def _leader(evidence: Evidence, metric: str, ranked: Sequence[str], bounds: tupl
             return _not_clear(metric, first, rival, None, comparison.obstacle)
         p = min(1.0, 2 * comparison.p_values[0])
         if p > LEVEL:
-            return _not_clear(metric, first, rival, p, "the difference is within chance")
+            reason = "both are equal" if comparison.is_exact else "the difference is within chance"
+            return _not_clear(metric, first, rival, None if comparison.is_exact else p, reason)
+        if not comparison.is_met_by_all(holds=True):
+            return _not_clear(metric, first, rival, p, "not every seed has it")
         largest = max(largest, (p, rival))
     p, rival = largest
     return {"metric": metric, "label": first, "significant": True, "rival": rival, "p": p, "reason": None}

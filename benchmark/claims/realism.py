@@ -12,6 +12,7 @@ __all__ = ["RULE", "THRESHOLDS", "cell_warning", "realism_of", "realism_sentence
 
 # Far from indistinguishable: real against real is 1, 1 and about 1. What fails these is seen at a glance.
 THRESHOLDS: Mapping[Threshold, float] = {"fid_over_floor": 8.0, "prd_area_over_floor": 0.5, "pieces_ratio": 1.5}
+LEAST_RATIO = 0.001  # no piece at all counts as this
 EXCESS = ("fid_over_floor", "pieces_ratio")  # must not exceed their threshold; the PRD area must reach it
 
 
@@ -52,11 +53,11 @@ def _of_arm(members: Sequence[CellResult], floor: Mapping[str, float]) -> Realis
     means = [cell["labels"].get("means", {}) for cell in members if cell["labels"]]
     pieces = [each["component_count"] for each in means if "component_count" in each]
     real, generated = _mean([each["real"] for each in pieces]), _mean([each["generated"] for each in pieces])
-    ratio = generated / real if generated and real else None
+    ratio = None if generated is None or not real else generated / real
     values: dict[Threshold, float | None] = {
         "fid_over_floor": _over(fid, floor.get("fid")),
         "prd_area_over_floor": _over(area, floor.get("prd_auc")),
-        "pieces_ratio": ratio and max(ratio, 1 / ratio),
+        "pieces_ratio": None if ratio is None else max(ratio, 1 / max(ratio, LEAST_RATIO)),
     }
     failed = [name for name, value in values.items() if _fails(name, value)]
     measured = all(value is not None for value in values.values())
@@ -92,7 +93,8 @@ RULE = (
     "A least demand on patches, and no proof that they are realistic: FID at most "
     f"{THRESHOLDS['fid_over_floor']:g} times that of real against real, PRD area at least "
     f"{THRESHOLDS['prd_area_over_floor']:g} of it, pieces of vessel per label patch within "
-    f"{THRESHOLDS['pieces_ratio']:g} times the real ones."
+    f"{THRESHOLDS['pieces_ratio']:g} times the real ones. Both FIDs hold the same bias of finite numbers of patches, "
+    "so the ratio is below that of FID∞, which has none."
 )
 
 

@@ -196,11 +196,16 @@ def _differences(
 
 def _by_subject(side: EarlierResults) -> dict[tuple[str, str], dict[str, float]]:
     """(cell, metric) -> test subject -> value."""
-    table: dict[tuple[str, str], dict[str, float]] = {}
+    persons = (side.get("prepared") or {}).get("persons", {})
+    scans: dict[tuple[str, str], dict[str, list[float]]] = {}
     for row in side["subjects"]:
         if row.get("split", "test") == "test" and row["value"] is not None:
-            table.setdefault((row["cell"], row["metric"]), {})[row["subject"]] = row["value"]
-    return table
+            of_cell = scans.setdefault((row["cell"], row["metric"]), {})
+            of_cell.setdefault(persons.get(row["subject"], row["subject"]), []).append(row["value"])
+    return {
+        place: {person: float(np.mean(values)) for person, values in of_cell.items()}
+        for place, of_cell in scans.items()
+    }
 
 
 def _means(label: str, named: Named, cells: Sequence[tuple[EarlierCell, EarlierCell]]) -> Difference:

@@ -19,13 +19,14 @@ import pandas as pd
 
 from benchmark.artifacts.values import ReferenceValues, finite
 from benchmark.claims.comparisons import INFINITE, Assessment, Comparison, comparison_of
-from benchmark.claims.evidence import SEED, Array, Evidence, Pairs, within_range
+from benchmark.claims.evidence import SEED, SUBJECT, Array, Evidence, Pairs, within_range
 from benchmark.claims.family import LEVEL, Family
 from benchmark.claims.planning import design_of, hours_of, plan
 from benchmark.claims.statistics import LEAST_SEEDS, sign_flip_p, wilcoxon_p
 from benchmark.claims.wording import (
     CPU_NOTE,
     NOT_COMPARABLE,
+    disagreement,
     duration,
     needed_words,
     spoken,
@@ -133,7 +134,10 @@ def _entry(
     entry["missing"] = _missing(claim, index, assessment, evidence, family)
     if index in family.p:
         entry["p"] = family.p[index]
-    if verdict == "inconclusive":
+    would_be_decided = obstacle is None and family.corrected.get(index, 1.0) <= LEVEL
+    if verdict == "inconclusive" and would_be_decided and (split := assessment.split):
+        entry["reason"] = disagreement(split.pairs.metric, split.pairs.labels, split.pairs.by_seed)
+    elif verdict == "inconclusive":
         entry["needed"] = _needed(claim, assessment, labels, evidence, family)
         entry["reason"] = obstacle or _why_undecided(assessment, index, family)
         few = LEAST_SEEDS - deciding.seeds
@@ -160,6 +164,8 @@ def _add_evidence(entry: ClaimResult, comparison: Comparison) -> None:
         differences = _per_unit(pairs)
         entry["p_sign_flip"], entry["p_wilcoxon"] = sign_flip_p(differences), wilcoxon_p(differences)
     entry["rows"] = pairs.rows()
+    if pairs.unit == SUBJECT and comparison.seeds > 1:
+        entry["by_seed"] = list(pairs.by_seed.values())
 
 
 def _interval(comparison: Comparison) -> tuple[float, float] | tuple[None, None]:
@@ -212,10 +218,22 @@ def _missing(claim: Claim, index: int, assessment: Assessment, evidence: Evidenc
     return {
         "failed_cells": failed,
         "empty_predictions": max(empty.values()),
-        "values": sum(int((np.isnan(c.pairs.values) | c.pairs.undefined).sum()) for c in comparisons),
+        "values": _holes(comparisons),
         "best_case": best,
         "worst_case": worst,
     }
+
+
+def _holes(comparisons: Sequence[Comparison]) -> int:
+    """Values that are missing or stand for none, those of a label that has several rivals counted once."""
+    found = set()
+    for pairs in (comparison.pairs for comparison in comparisons):
+        holes = np.isnan(pairs.values) | pairs.undefined
+        found |= {
+            (pairs.metric, pairs.labels[side], pairs.seeds[seed], pairs.columns[column])
+            for side, seed, column in np.argwhere(holes).tolist()
+        }
+    return len(found)
 
 
 def _extreme(comparison: Comparison, side: int, evidence: Evidence) -> Comparison:

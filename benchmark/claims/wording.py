@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from benchmark.claims.evidence import COUNT, SEED, SUBJECT
 from benchmark.claims.statistics import EXACT_PAIRS, LEAST_SEEDS
 from benchmark.results.judgements import ClaimResult, Missing, Needed, Verdict
-from benchmark.words import plural
+from benchmark.words import join, plural
 
 __all__ = [
     "CPU_NOTE",
     "NOT_COMPARABLE",
+    "disagreement",
     "duration",
     "missing_words",
     "needed_words",
@@ -48,6 +49,12 @@ def uncertain(comparisons: int) -> str:
     if comparisons > 1:
         return "the interval of at least one comparison holds differences with which the claim would be true and others"
     return "the interval holds differences with which the claim would be true and others with which it would be false"
+
+
+def disagreement(metric: str, labels: tuple[str, str], by_seed: Mapping[int, float]) -> str:
+    """Why a claim about trained models is open that some of them meet and some do not."""
+    each = " and ".join(f"{mean:.3g} of seed {seed}" for seed, mean in by_seed.items())
+    return f"the trained models disagree: {metric} of {labels[0]} less that of {labels[1]} is {each}"
 
 
 def too_many(p: float, corrected: float, family: int) -> str:
@@ -119,6 +126,8 @@ def missing_words(missing: Missing, kind: str) -> str:
 def remarks_of(claim: ClaimResult) -> list[str]:
     """What has to be known beside a verdict: why it is open, what would decide it, what is missing."""
     remarks = [f"{claim['reason'][:1].upper()}{claim['reason'][1:]}."] if claim["reason"] else []
+    if not claim["reason"] and (by_seed := claim.get("by_seed")):
+        remarks.append(f"Each seed by itself: {join(f'{mean:.3g}' for mean in by_seed)}.")
     remarks += [claim["needed"]["sentence"]] if claim["needed"] else []
     remarks += [missing_words(claim["missing"], claim["kind"])] if claim["missing"] else []
     return remarks + ([f"{claim['note']}."] if claim["note"] else [])

@@ -89,6 +89,7 @@ def check_folder(
             check.problems += suspicions.rescaled(subject, loaded)
             seen(loaded)
         check.subjects.append(facts)
+    check.problems += suspicions.exchanged()
     progress(len(found.subjects), len(found.subjects))
     return check
 

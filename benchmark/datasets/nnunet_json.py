@@ -14,7 +14,7 @@ __all__ = ["as_dataset_json_says"]
 
 _NAME = "dataset.json"
 _IGNORE = "ignore"
-_VESSEL = re.compile(r"vessel|arter|vein|venous|sinus", re.IGNORECASE)
+_VESSEL = re.compile(r"(?<!non)(?<!non[-_ ])(vessel|arter|vein|venous|sinus)", re.IGNORECASE)
 _ANGIOGRAPHY = re.compile(r"tof|mra|angio", re.IGNORECASE)
 _FIRST_CHANNEL = "_0000."
 

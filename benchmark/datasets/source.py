@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -47,6 +48,14 @@ class Source:
     def options_for(self, pairing: str) -> DataSource:
         """Hashed options under the recipe's `pairing`, `by_key` or `listing_order`."""
         return self.listed_options if self.listed_options and pairing == "listing_order" else self.options
+
+    def people(self, split: str) -> list[list[str]]:
+        """The scans of each person of a split, in the order of their first scans."""
+        persons = self.options.get("persons", {})
+        scans: dict[str, list[str]] = {}
+        for key in self.split[split]:
+            scans.setdefault(persons.get(key, key), []).append(key)
+        return list(scans.values())
 
     def training_patches(self, profile: Profile) -> int:
         """How many patches the training subjects give."""
@@ -162,8 +171,15 @@ def _files_source(
 
 
 def _hashed(pairs: Sequence[Subject], digests: Mapping[Path, str], reading: Reading) -> DataSource:
-    files = {pair.key: {role: digests[path] for role, path in files_of(pair).items()} for pair in pairs}
-    return {"files": files, "reading": reading} if reading else {"files": files}
+    options: DataSource = {
+        "files": {pair.key: {role: digests[path] for role, path in files_of(pair).items()} for pair in pairs}
+    }
+    if reading:
+        options["reading"] = reading
+    scans = Counter(pair.person for pair in pairs if pair.person)
+    if persons := {pair.key: pair.person for pair in pairs if scans[pair.person] > 1}:
+        options["persons"] = persons
+    return options
 
 
 def phantom_keys(profile: Profile) -> list[str]:

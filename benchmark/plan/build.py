@@ -100,7 +100,7 @@ def build_plan(
 
 
 def _refuse_arm(cell: Cell, profile: Profile, source: Source) -> None:
-    subjects = len(source.split["train"])
+    subjects = len(source.people("train"))
     wanted = subjects if cell.real_subjects is None else cell.real_subjects
     if wanted > subjects:
         raise InputError(f"cell {cell.id}: {wanted} real subjects of {subjects} in training; lower it in 'arms'")

@@ -110,12 +110,12 @@ def add_segmentation(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[s
 
 
 def _real_subjects(plan: Plan, cell: Cell) -> list[str]:
-    """The training subjects whose patches a U-Net sees: of each seed's random order the first ones, so that fewer are
-    among more."""
-    train = plan.source.split["train"]
-    count = len(train) if cell.real_subjects is None else cell.real_subjects
-    order = np.random.default_rng(cell.seed).permutation(len(train))
-    return sorted(train[index] for index in order[:count])
+    """The scans of training whose patches a U-Net sees: in each seed's random order those of the first people, so that
+    fewer are among more."""
+    people = plan.source.people("train")
+    count = len(people) if cell.real_subjects is None else cell.real_subjects
+    order = np.random.default_rng(cell.seed).permutation(len(people))
+    return sorted(scan for index in order[:count] for scan in people[index])
 
 
 def add_course(plan: Plan, cell: Cell, roles: Mapping[str, str]) -> dict[str, str]:

@@ -129,6 +129,10 @@ def _summary(results: Results) -> str:
     ]
     worth = [f"  {worth_in_words(arm)}" for entry in results["utility"][:1] for arm in entry["arms"]]
     answer = summary_lines(results["answer"])
+    if results["is_trial"]:
+        notes.insert(
+            0, f"! the {results['profile']} profile only shows that every part works: these numbers mean nothing"
+        )
     parts = ["", *table, *notes, "", *(["the answer:", *(f"  {line}" for line in answer), ""] if answer else [])]
     parts += [f"by {every()[results['utility'][0]['metric']].title}:", *worth, ""] if worth else []
     parts += ["claims:", *claims] if claims else []

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from benchmark.artifacts.reading import REMEDY
-from benchmark.claims.answer import answer_of
+from benchmark.claims.answer import Kind, answer_of
 from benchmark.claims.best_label import best_synthetic, with_choice
 from benchmark.claims.comparability import why_not_comparable
 from benchmark.claims.gain import add_gains, gains_of
@@ -17,7 +17,7 @@ from benchmark.metrics.loading import MODULES
 from benchmark.protocol.claim import Claim
 from benchmark.results.format import Results
 from benchmark.results.median_patches import median_patches_of
-from benchmark.results.rows import subject_rows
+from benchmark.results.rows import of_people, scan_rows
 from benchmark.results.run_folder import Run
 from benchmark.results.summary import summarise
 from vesselgan.errors import InputError
@@ -28,13 +28,15 @@ __all__ = ["results_of"]
 
 def results_of(run: Run) -> Results:
     """The content of results.json. Raises InputError for a run folder that is damaged."""
-    rows = subject_rows(run)
-    measured = summarise(run, rows)
+    scans = scan_rows(run)
+    rows = of_people(scans, run.persons())
+    measured = summarise(run, rows, scans)
     cells, floor = measured["cells"], measured["floor"]
     best, gain, realism = best_synthetic(cells, rows), gains_of(cells, rows), realism_of(cells, floor)
     add_gains(measured["groups"], gain)
-    families = {cell["label"]: family_of(cell, "family").title for cell in cells if cell["kind"] == "synthetic"}
-    answer = answer_of(best, gain, realism, floor, families)
+    families = {cell["label"]: family_of(cell, "family") for cell in cells if cell["kind"] == "synthetic"}
+    kinds = {label: Kind(family.title, family.given) for label, family in families.items()}
+    answer = answer_of(best, gain, realism, floor, kinds)
     return {
         **measured,
         "best": best,

@@ -89,6 +89,12 @@ class EarlierEnvironment(TypedDict, total=False):
     numerics: list[EarlierCheck]
 
 
+class EarlierPrepared(TypedDict, total=False):
+    """Of the data: whose scan a subject is, where somebody has several."""
+
+    persons: dict[str, str]
+
+
 class EarlierResults(TypedDict):
     """What every format has, and what is compared where both sides have it."""
 
@@ -102,6 +108,7 @@ class EarlierResults(TypedDict):
     subjects: list[EarlierRow]
     claims: list[EarlierClaim]
     split: NotRequired[dict[str, int]]
+    prepared: NotRequired[EarlierPrepared | None]
     numerics: NotRequired[list[str]]
     conditions: NotRequired[list[str]]
     is_trial: NotRequired[bool]

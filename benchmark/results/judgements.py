@@ -145,6 +145,7 @@ class ClaimResult(Part):
     sd_kmeans: NotRequired[float]
     comparisons: NotRequired[list[Rival]]
     floor: NotRequired[ClaimFloor]
+    by_seed: NotRequired[list[float]]  # the effect of each seed, of a claim about several trained models
 
 
 class Gap(Part):
@@ -261,11 +262,30 @@ class Leader(Part):
     reason: str | None
 
 
+class RegionOfKind(Part):
+    """What the best label of another kind of generator reaches in a region."""
+
+    metric: str
+    region: str
+    synthetic: float | None
+    share: Share
+
+
+class BestOfKind(Part):
+    """The label of another kind of generator that is the best on validation subjects by `metric`."""
+
+    label: str
+    kind: str
+    metric: str
+    regions: list[RegionOfKind]
+
+
 class Answer(Part):
     """The run in a few sentences; no number may outshine a warning."""
 
     label: str
     regions: list[AnswerRegion]
+    others: list[BestOfKind]
     warnings: list[str]
     sentences: list[str]
 

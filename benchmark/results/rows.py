@@ -15,7 +15,7 @@ from benchmark.results.run_folder import CellRecord, Run
 from benchmark.scoring.masks import best_values
 from vesselgan.errors import InputError
 
-__all__ = ["over_subjects", "plain_rows", "ranking", "sample_sd", "subject_rows"]
+__all__ = ["of_people", "over_subjects", "plain_rows", "ranking", "sample_sd", "scan_rows", "subject_rows"]
 
 # What `evaluate` writes; no value where the metric does not exist for the subject.
 COLUMNS = {"split": str, "subject": str, "metric": str, "value": np.float64, "empty": np.int64}
@@ -23,7 +23,24 @@ RANKED_BY = "dsc/all"
 
 
 def subject_rows(run: Run, records: Sequence[CellRecord] | None = None) -> pd.DataFrame:
-    """One row per cell, split, subject and metric; `value` is NaN where the metric does not exist for the subject."""
+    """One row per cell, split, person and metric; `value` is NaN where the metric does not exist for the person."""
+    return of_people(scan_rows(run, records), run.persons())
+
+
+def of_people(rows: pd.DataFrame, persons: Mapping[str, str]) -> pd.DataFrame:
+    """The rows of scans with the mean over a person's scans in place of them: what is drawn at random are people.
+
+    `empty` is set where one of the scans has it.
+    """
+    if not persons:
+        return rows
+    named = rows.assign(subject=[persons.get(key, key) for key in rows["subject"]])
+    by = [name for name in rows.columns if name not in ("value", "empty")]
+    return named.groupby(by, sort=False, as_index=False).agg(value=("value", "mean"), empty=("empty", "max"))
+
+
+def scan_rows(run: Run, records: Sequence[CellRecord] | None = None) -> pd.DataFrame:
+    """One row per cell, split, scan and metric; `value` is NaN where the metric does not exist for the scan."""
     frames = []
     for record in run.cells if records is None else records:
         path = run.file(record, Role.EVALUATE, "subjects.csv")

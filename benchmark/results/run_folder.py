@@ -228,7 +228,14 @@ class Run:
     def subjects(self) -> Mapping[str, int]:
         """Subjects per split as prepared, or as planned where the data stage has not finished."""
         prepared = self.first_values(Role.DATA, PreparedValues)
-        return prepared["subjects"] if prepared else self.plan["settings"].get("split", {})
+        if prepared is None:
+            return self.plan["settings"].get("split", {})
+        return prepared.get("people", prepared["subjects"])
+
+    def persons(self) -> Mapping[str, str]:
+        """Whose scan a subject is, of those people who have several."""
+        prepared = self.first_values(Role.DATA, PreparedValues)
+        return prepared.get("persons", {}) if prepared else {}
 
     def status(self, record: CellRecord) -> Status:
         """Of a cell: all of its stages are done, one has failed, or neither."""

@@ -43,8 +43,8 @@ __all__ = ["cell_result", "summarise"]
 SPLITS = ("train", "validation", "test")
 
 
-def summarise(run: Run, rows: pd.DataFrame) -> Measured:
-    """Everything of results.json but what claims/ draws from it; `rows` are the run's `subject_rows`."""
+def summarise(run: Run, rows: pd.DataFrame, scans: pd.DataFrame) -> Measured:
+    """Everything of results.json but what claims/ draws from it, of the run's `subject_rows` and `scan_rows`."""
     plan, by_cell, none = run.plan, dict(iter(rows.groupby("cell", sort=False))), rows.iloc[:0]
     cells = [cell_result(run, record, by_cell.get(record["cell"]["id"], none)) for record in run.cells]
     prepared, subjects = run.first_values(Role.DATA, PreparedValues), run.subjects()
@@ -75,8 +75,8 @@ def summarise(run: Run, rows: pd.DataFrame) -> Measured:
         "real_labels": _real_labels(cells),
         "measurement": measurement_of(run),
         "cost_ratios": cost_ratios(cells),
-        "subjects": plain_rows(rows),
-        "subject_ranking": ranking(rows),
+        "subjects": plain_rows(scans),
+        "subject_ranking": ranking(scans),
     }
 
 

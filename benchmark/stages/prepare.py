@@ -45,10 +45,11 @@ def prepare(context: Context[PrepareOptions]) -> PreparedValues:
         grid=options["patches"]["grid"],
         vessel=options["patches"]["vessel"],
         rng=np.random.default_rng(options["seed"]),
+        persons=options["source"].get("persons", {}),
     )
     store = open_store(context.folder / "store")
     shares = [float(store.label(subject.key).mean()) for subject in store.subjects]
-    return {
+    values: PreparedValues = {
         "subjects": {name: len(keys) for name, keys in splits.items()},
         "patches": {name: len(store.patches(name)) for name in splits},
         "shapes": sorted({subject.shape for subject in store.subjects}),
@@ -57,6 +58,10 @@ def prepare(context: Context[PrepareOptions]) -> PreparedValues:
         "with_brain_mask": sum(subject.has_mask for subject in store.subjects),
         "brain_mask_computed": sum(subject.key in computed for subject in store.subjects),
     }
+    if persons := {subject.key: subject.person for subject in store.subjects if subject.person}:
+        values["persons"] = persons
+        values["people"] = {name: len({persons.get(key, key) for key in keys}) for name, keys in splits.items()}
+    return values
 
 
 def _with_mask(computed: list[str], subject: LoadedSubject) -> LoadedSubject:

@@ -89,7 +89,7 @@ def reference(context: Context[ScoreOptions]) -> Reference:
     for name, indices in patches.items():
         progress(done, total, "real features")
         features, blocks, counted = _described(extractor, _real_batches(store, indices, context), context)
-        subjects = store.patch_table[indices, 0]
+        subjects = store.people[store.patch_table[indices, 0]]
         rows = {"indices": indices, "subjects": subjects, "features": features, "blocks": blocks}
         real[name] = {what: values[counted] for what, values in rows.items()}
         left_out[f"real ({name.replace('_', '-')})"] = LeftOut(int((~counted).sum()), len(counted))

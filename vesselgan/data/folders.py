@@ -180,7 +180,7 @@ def read_mask(path: Path, labels: Labels | None = None) -> MaskFile:
     whole ones in a label map.
     """
     if is_volume(path):
-        volume = load_volume(path)
+        volume = load_volume(path, is_label=True)
         return MaskFile(path, _marked(path, volume.data, labels), volume.affine, volume.spacing_mm)
     arrays = read_arrays(path)
     if "label" not in arrays and len(arrays) != 1:

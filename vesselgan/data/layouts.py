@@ -40,11 +40,16 @@ BIDS = Layout(
     "bids",
     images=tuple(f"sub-*/{ses}anat/{{key}}_angio.{end}" for ses in ("", "ses-*/") for end in ("nii.gz", "nii")),
     labels=tuple(
-        f"derivatives/*/sub-*/{ses}anat/{{key}}_*vessel*_{kind}.nii.gz"
+        f"derivatives/*/sub-*/{ses}anat/{{key}}_*-vessel*_{kind}.{end}"
         for ses in ("", "ses-*/")
         for kind in ("mask", "dseg")
+        for end in ("nii.gz", "nii")
     ),
-    masks=tuple(f"derivatives/*/sub-*/{ses}anat/{{key}}_desc-brain_mask.nii.gz" for ses in ("", "ses-*/")),
+    masks=tuple(
+        f"derivatives/*/sub-*/{ses}anat/{{key}}_desc-brain_mask.{end}"
+        for ses in ("", "ses-*/")
+        for end in ("nii.gz", "nii")
+    ),
     key="sub-[A-Za-z0-9]+(?:_(?:ses|acq|ce|rec|run|echo|part)-[A-Za-z0-9]+)*",
     subject="sub-[A-Za-z0-9]+",
     unlabelled=True,

@@ -8,7 +8,7 @@ A folder that says it is BIDS is read as that.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vesselgan.data.folders import array_files, folders_within
@@ -81,9 +81,11 @@ def find_patches(folder: Path, option: str) -> NamedPatches:
 
 
 def _of_bids(folder: Path) -> NamedPatches:
-    found = scan_folder(folder, BIDS)
-    if not found.labels:
-        return NamedPatches(tuple(PatchFile(path, None, person_of(path.name, BIDS)) for path in sorted(found.matched)))
+    """Each image with its label, or images alone: whoever has labels of some has forgotten the others."""
+    found = scan_folder(folder, replace(BIDS, unlabelled=False))
+    if found.files and not found.labels:
+        images = sorted(found.matched)
+        return NamedPatches(tuple(PatchFile(path, None, person_of(path.name, BIDS)) for path in images))
     if found.problems:
         raise InputError("\n".join(found.problems))
     return NamedPatches(tuple(PatchFile(each.image, each.label, each.person) for each in found.subjects))

@@ -39,7 +39,7 @@ def read_patches(file: PatchFile, nan: float | None = None) -> Iterator[PatchCon
         volume = load_volume(file.image, nan=nan)
         labels = None
         if file.label:
-            mask = load_volume(file.label)
+            mask = load_volume(file.label, is_label=True)
             check_same_grid(file.label, mask.data.shape, mask.affine, file.image, volume.data.shape, volume.affine)
             labels = checked_labels(file.label, mask.data)[None]
         yield PatchContent(volume.data[None], labels, subjects, volume.spacing_mm)

@@ -10,8 +10,9 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +44,7 @@ class StoredSubject:
     label: str
     mask: str | None
     placement: str | None = None  # the name of a header, see `vesselgan.data.placement_of`
+    person: str | None = None  # whose scan it is, where somebody has several
 
     @property
     def has_mask(self) -> bool:
@@ -59,6 +61,7 @@ def write_store(
     grid: Sequence[int] | None,
     vessel: int,
     rng: np.random.Generator,
+    persons: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write a store; only one subject is in memory at a time, and equal input gives equal bytes.
 
@@ -69,6 +72,7 @@ def write_store(
         subjects: e.g. ``map(load_subject, find_subjects(...))`` or `phantom_subjects`; those in no split are skipped.
         splits: name -> subject keys, as `split_subjects` gives them.
         patch_size, grid, vessel, rng: see `patch_corners`.
+        persons: whose scan a subject is, by key, where somebody has several.
 
     Raises:
         InputError: a subject twice, in two splits, or in a split and never seen; one image in two splits.
@@ -86,7 +90,8 @@ def write_store(
             corners = patch_corners(subject.label, patch_size, grid=grid, vessel=vessel, rng=rng)
             rows.append(np.column_stack([np.full(len(corners), len(stored)), corners]))
             ranges.append(_ranges(subject.image, corners, patch_size, overhang_of(robust_range(subject.image)[0])))
-            stored[subject.key] = _write_volumes(folder, subject, split_of[subject.key])
+            written = _write_volumes(folder, subject, split_of[subject.key])
+            stored[subject.key] = replace(written, person=persons.get(subject.key))
             _refuse_leak(list(stored.values()))
         del subject  # or it would stay in memory while the next one is made
     missing = sorted(split_of.keys() - stored.keys())
@@ -133,6 +138,11 @@ class VolumeStore:
         self.patch_table = table  # (N, 4): index into subjects, then the corner in voxels
         self.patch_ranges = ranges  # (N, 2): lowest and highest intensity, overhang included
         self.folder = folder
+        first: dict[str, int] = {}
+        for number, subject in enumerate(subjects):
+            first.setdefault(subject.person or subject.key, number)
+        # Of each subject the number of the first scan of the same person: what is drawn at random are people.
+        self.people = np.array([first[subject.person or subject.key] for subject in subjects], dtype=np.int32)
         self._mapped: dict[str, NDArray[Any]] = {}
 
     def keys(self, split: str) -> list[str]:
@@ -273,11 +283,9 @@ def _write_placement(folder: Path, header: bytes) -> str:
 
 
 def _row(subject: StoredSubject) -> dict[str, Any]:
-    """As in ``store.json``: stores of before say nothing of placements, nor do those of simulated subjects."""
+    """As in ``store.json``: stores of before say nothing of placements and persons, nor do those of phantoms."""
     row = asdict(subject)
-    if row["placement"] is None:
-        del row["placement"]
-    return row
+    return {name: value for name, value in row.items() if value is not None or name not in ("placement", "person")}
 
 
 def _write_volume(folder: Path, volume: NDArray[Any]) -> str:

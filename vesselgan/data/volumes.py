@@ -47,12 +47,12 @@ class Volume:
     stored_affine: NDArray[np.float64] | None = None  # (4, 4), of the voxels in the order in which the file has them
 
 
-def load_volume(path: Path | str, *, nan: float | None = None) -> Volume:
+def load_volume(path: Path | str, *, nan: float | None = None, is_label: bool = False) -> Volume:
     """Read one 3-D scan as float32 in canonical (RAS) orientation: NIfTI, NRRD, or MetaImage where SimpleITK is there.
 
     Axes of one voxel behind the third are dropped; metres and microns, where the header says so, become millimetres.
 
-    With `nan`, NaN voxels become that value.
+    With `nan`, NaN voxels become that value; of a label they never do, which `is_label` has the message say.
     Memory is bounded by the size that the header declares, and that by what a compressed file of this size can hold.
 
     Raises:
@@ -61,7 +61,7 @@ def load_volume(path: Path | str, *, nan: float | None = None) -> Volume:
     """
     path = Path(path)
     data, affine, spacing = read_stored(path)
-    data = checked_finite(path, data, nan)
+    data = checked_finite(path, data, nan, is_label=is_label)
     _check_spacing(path, spacing, affine)
 
     orientation = nib.io_orientation(affine)
@@ -70,7 +70,9 @@ def load_volume(path: Path | str, *, nan: float | None = None) -> Volume:
     return Volume(data, turned, spacing_of(turned), affine)
 
 
-def checked_finite(path: Path, data: NDArray[np.float32], nan: float | None) -> NDArray[np.float32]:
+def checked_finite(
+    path: Path, data: NDArray[np.float32], nan: float | None, *, is_label: bool = False
+) -> NDArray[np.float32]:
     """The values with `nan`, if that is given, in place of NaN. Raises InputError for NaN otherwise, and infinity."""
     if nan is not None:
         data = np.where(np.isnan(data), np.float32(nan), data)
@@ -78,7 +80,7 @@ def checked_finite(path: Path, data: NDArray[np.float32], nan: float | None) -> 
         return data
     bad = int(data.size - np.isfinite(data).sum())
     remedy = ", or say what they become: nan: 0 in a layout or a protocol's include, --nan 0 of segment and score"
-    told = "" if np.isinf(data).any() else remedy
+    told = "" if is_label or np.isinf(data).any() else remedy
     raise InputError(f"{path}: {bad} of {data.size} voxels are NaN or infinite; replace them with numbers{told}")
 
 
@@ -131,7 +133,7 @@ def load_mask(
     Raises:
         InputError: as `load_volume`, and for other values.
     """
-    volume = load_volume(path)
+    volume = load_volume(path, is_label=True)
     mask = marked_voxels(Path(path), volume.data, allow_uniform, vessels, background)
     return Volume(mask, volume.affine, volume.spacing_mm)
 

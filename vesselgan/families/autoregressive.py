@@ -75,6 +75,10 @@ class Autoregressive(Family[AutoregressiveConfig]):
     name = "autoregressive"
     title = "autoregressive generator"
     reference = "after Reed et al. 2017, Parallel Multiscale Autoregressive Density Estimation"
+    given = (
+        "an atlas of the training heads, the place of each patch in them and patches cut anew for every step, and "
+        "whose smallest label pieces are deleted"
+    )
     Config = AutoregressiveConfig
     version = 2
     recipe = ("intensity_scaling",)

@@ -68,7 +68,7 @@ def real_gain_share(
     seeds, subjects = real_scores.shape
     synthetic_gain, real_gain = (float(gain.mean()) for gain in gains)
     value = low = high = reason = None
-    if real_gain <= 0:
+    if real_gain <= _ROUNDING:
         reason = "real data do not beat the best rule without learning, so there is no gain to have a share of"
     else:
         value = synthetic_gain / real_gain
@@ -139,6 +139,7 @@ def _squared_reach(synthetic: Floats, real: Floats, level: float) -> Callable[[f
     return reach
 
 
+_ROUNDING = 1e-9  # of a score: a gain below is none
 _SOURCES = ("seeds", "subjects", "residual")
 
 

@@ -44,7 +44,7 @@ def label_statistics(
     """Statistics of label patches, one at a time: an array (P, X, Y, Z), or anything that yields (X, Y, Z) masks.
 
     Volume: vessel voxels over all voxels. Components: pieces by 26 neighbours. Radius: distance from a centreline voxel
-    to the nearest voxel centre outside the vessel, less half a voxel (the mean edge), so that a line one voxel wide has
+    to the nearest voxel centre outside the vessel, less half a voxel along that way, so that a line one voxel wide has
     a radius of half a voxel. It is right to about a voxel, and rather too low, as a centreline runs through voxels
     beside the axis. What lies outside the patch counts as more of the vessel. Branches: pieces of the
     centreline that remain when its junctions, voxels with 3 or more of their 26 neighbours on it, are taken out.
@@ -99,9 +99,12 @@ def _radii(mask: Mask, line: Mask, spacing: Floats) -> Floats:
     if not mask.any() or mask.all():
         # A patch full of vessel has no wall to measure to.
         return np.empty(0)
-    depth = np.asarray(scipy.ndimage.distance_transform_edt(mask, sampling=spacing))
-    radii: Floats = depth[line] - spacing.mean() / 2
-    return radii
+    nearest = scipy.ndimage.distance_transform_edt(mask, sampling=spacing, return_distances=False, return_indices=True)
+    at = np.argwhere(line)
+    way = (at - np.asarray(nearest)[:, *at.T].T) * spacing
+    depth = np.sqrt((way**2).sum(axis=1))
+    # Half a voxel along the way to the wall; the mean edge where voxels are cubes.
+    return np.asarray(depth - np.sqrt(((way * spacing) ** 2).sum(axis=1)) / depth / 2)
 
 
 def _branch_count(line: Mask) -> int:

@@ -83,7 +83,7 @@ def _claim_view(claim: ClaimResult) -> ClaimView:
     statement, reason = claim["statement"], claim["reason"] or ""
     for metric in claim["metrics"]:
         statement = statement.replace(f"{metric} @ ", f"{metric_phrase(metric)} of ")
-        reason = reason.replace(f"no {metric} of", f"no {metric_phrase(metric)} of")
+        reason = reason.replace(f"{metric} of", f"{metric_phrase(metric)} of")
     return ClaimView(
         name=claim["name"],
         verdict=claim["verdict"],
@@ -139,6 +139,8 @@ def _test(claim: ClaimResult) -> str:
         return ""
     family, corrected = claim["claims_corrected_for"], claim["p_corrected"]
     words = f"{claim['test']}: p {p_words(claim['p'])}"
+    if (rivals := len(claim.get("comparisons", ()))) > 1:
+        words += f" of all {rivals} comparisons together"
     if family > 1 and corrected is not None:
         words += f"; corrected for {family} claims p {p_words(corrected)}"
     beside = []
@@ -155,6 +157,8 @@ def _beside(claim: ClaimResult, decimals: int) -> str:
     if floor := claim.get("floor"):
         spread = "" if floor["sd"] is None else f" ± {deviation(floor['sd'], decimals)}"
         parts.append(f"real against real data: {number(floor['value'], decimals)}{spread}")
+    if by_seed := claim.get("by_seed"):
+        parts.append(f"each seed by itself: {join(signed(mean, decimals) for mean in by_seed)}")
     if (sd := claim.get("sd_kmeans")) is not None:
         parts.append(f"SD over k-means runs of one model: {deviation(sd, decimals)}")
     return sentence(join(parts)) if parts else ""
@@ -166,7 +170,7 @@ def _rival(rival: Rival) -> RivalRow:
         what=f"minus {rival['right']}, {metric_phrase(rival['metric'])}",
         effect=_with_unit(rival["effect"], rival["metric"]),
         interval=interval(rival["ci_low"], rival["ci_high"], decimals),
-        p="" if rival["p"] is None else f"p {p_words(rival['p'])}",
+        p="" if rival["p"] is None else f"by itself p {p_words(rival['p'])}",
     )
 
 

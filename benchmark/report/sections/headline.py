@@ -12,7 +12,7 @@ from benchmark.report.sections.missing import missing_cells
 from benchmark.report.sections.tables import Column, Entry, Footnotes, Row, Table
 from benchmark.report.sections.text import ArmMark, deviation, interval, metric_phrase, number, unit_of
 from benchmark.results.format import CellResult, Results
-from benchmark.results.judgements import AnswerRegion, Best
+from benchmark.results.judgements import AnswerRegion, Best, BestOfKind
 from benchmark.words import join, plural
 from vesselgan.families import family_of
 
@@ -221,14 +221,16 @@ def headline(results: Results, marks: Mapping[str, ArmMark]) -> Headline | None:
     return Headline(
         answer["warnings"],
         "Mean overlap with the truth (DSC) on the test subjects, by what the U-Net was trained on:" if regions else "",
-        _answer_table(regions, marks, answer["label"]) if regions else None,
+        _answer_table(regions, marks, answer["label"], answer["others"]) if regions else None,
         answer["sentences"],
         " ".join([*([_about_choice(best, regions)] if regions and best else []), *([RULE] * bool(results["realism"]))]),
     )
 
 
-def _answer_table(regions: Sequence[AnswerRegion], marks: Mapping[str, ArmMark], best: str) -> Table:
-    """A column per region; rows from what learned nothing to what learned from patients, then gap and share."""
+def _answer_table(
+    regions: Sequence[AnswerRegion], marks: Mapping[str, ArmMark], best: str, others: Sequence[BestOfKind]
+) -> Table:
+    """A column per region; rows from what learned nothing to what learned from patients, then gap and shares."""
     columns = [Column(f"DSC, {region['region']}", "", "↑", "higher is better") for region in regions]
     real = next((region["gap"]["real"] for region in regions if region["gap"]), "real")
     rules = [
@@ -238,12 +240,41 @@ def _answer_table(regions: Sequence[AnswerRegion], marks: Mapping[str, ArmMark],
         for region in regions
     ]
     notes = Footnotes()
+    beside = {
+        other["label"]: [
+            next((each for each in other["regions"] if each["metric"] == region["metric"]), None) for region in regions
+        ]
+        for other in others
+    }
+    share = "share of the real gain"
     rows = [
         Row(None, rules, "best rule without learning"),
+        *(
+            Row(
+                marks[label],
+                [
+                    Entry("–" if each is None or each["synthetic"] is None else number(each["synthetic"], 3))
+                    for each in reached
+                ],
+            )
+            for label, reached in beside.items()
+        ),
         Row(marks[best], [Entry(number(region["synthetic"], 3)) for region in regions]),
         Row(marks[real], [Entry("–" if (mean := region["real"]) is None else number(mean, 3)) for region in regions]),
-        Row(None, [_gap_entry(region) for region in regions], "real minus synthetic"),
-        Row(None, [share_entry(region["share"], notes) for region in regions], "share of the real gain"),
+        Row(None, [_gap_entry(region) for region in regions], f"real minus {best if others else 'synthetic'}"),
+        *(
+            Row(
+                None,
+                [Entry("–") if each is None else share_entry(each["share"], notes) for each in reached],
+                f"{share}, {label}",
+            )
+            for label, reached in beside.items()
+        ),
+        Row(
+            None,
+            [share_entry(region["share"], notes) for region in regions],
+            f"{share}, {best}" if others else share,
+        ),
     ]
     return Table(columns, rows, notes.lines(), "The answer in both regions", "trained on")
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmark.artifacts.pairs import decoded
 from benchmark.artifacts.store import Store
-from benchmark.claims.answer import answer_of, summary_lines
+from benchmark.claims.answer import Kind, answer_of, summary_lines
 from benchmark.claims.best_label import best_synthetic
 from benchmark.claims.evidence import Evidence
 from benchmark.claims.gain import gains_of
@@ -140,6 +140,7 @@ FLOOR = {"metrics": {"fid": 0.01, "prd_auc": 0.8}, "sd": {"fid": 0.001}, "warnin
         (0.079, 0.39, 2.9, ["prd_area_over_floor"]),
         (0.079, 0.41, 3.1, ["pieces_ratio"]),
         (0.079, 0.41, 1.3, ["pieces_ratio"]),
+        (0.079, 0.41, 0.0, ["pieces_ratio"]),
     ],
 )
 def test_each_threshold_of_realism_is_judged_by_itself(fid: float, area: float, pieces: float, failed: list) -> None:
@@ -200,16 +201,43 @@ def test_being_below_no_learning_at_all_is_said_first() -> None:
 
 def test_the_best_of_another_kind_of_generator_is_told_before_the_numbers_of_the_best() -> None:
     found = results(VALUES, WITH_SCORES)
-    answer = answer_of(**found, families={"A": "autoregressive generator", "B": "WGAN"})
+    answer = answer_of(**found, kinds={"A": Kind("autoregressive generator", "an atlas"), "B": Kind("WGAN")})
     assert answer is not None
-    means = {gain["metric"]: gain["means"]["synthetic"] for gain in found["gain"] if gain["label"] == "B"}
+    of_b = {gain["metric"]: gain for gain in found["gain"] if gain["label"] == "B"}
+    inside = of_b["dsc/intracranial"]
     assert answer["warnings"][0].startswith(
-        "A, on which the following rests, is a 3D autoregressive generator. Of the 3D WGANs the best is B, with a DSC "
-        f"of {means['dsc/intracranial']:.3f} for intracranial vessels (share of the real gain "
+        "What follows is about A, a 3D autoregressive generator that is given an atlas. Of the 3D WGANs B is the best "
+        "on the validation subjects by the DSC of intracranial vessels, with a DSC "
+        f"of {inside['means']['synthetic']:.3f} for intracranial vessels (share of the real gain "
+        f"{inside['value']:.2f} [".replace("-", "\N{MINUS SIGN}")
     )
-    alike = answer_of(**found, families={"A": "WGAN", "B": "WGAN"})
+    (other,) = answer["others"]
+    assert (other["label"], [region["share"]["value"] for region in other["regions"]]) == (
+        "B",
+        [of_b[metric]["value"] for metric in ("dsc/intracranial", "dsc/all")],
+    )
+    alike = answer_of(**found, kinds={"A": Kind("WGAN"), "B": Kind("WGAN")})
     assert alike is not None
+    assert alike["others"] == []
     assert not any("Of the 3D" in text for text in alike["warnings"])
+
+
+def test_the_best_of_another_kind_is_told_also_where_its_share_does_not_exist() -> None:
+    found = results(VALUES | {"real": ([0.9, 0.9], [0.5] * 4)}, WITH_SCORES)
+    answer = answer_of(**found, kinds={"A": Kind("autoregressive generator"), "B": Kind("WGAN")})
+    assert answer is not None
+    told = [text for text in answer["warnings"] if "Of the 3D WGANs B is the best" in text]
+    assert "share of the real gain not defined: real data do not beat" in told[0]
+
+
+def test_both_intervals_say_what_is_drawn_anew() -> None:
+    twice = pd.concat([rows(VALUES, metric, seed) for metric in ("dsc/all", "dsc/intracranial") for seed in (0, 1)])
+    cells = [*WITH_SCORES, *(each | {"id": f"{each['label']}_s1", "seed": 1} for each in WITH_SCORES)]
+    for chosen, told in ((WITH_SCORES, " over test subjects]."), (cells, " over subjects and seeds drawn anew].")):
+        known = twice[twice["seed"] < len(chosen) / len(WITH_SCORES)]
+        answer = answer_of(best_synthetic(chosen, known), gains_of(chosen, known), None, FLOOR)
+        assert answer is not None
+        assert answer["sentences"][0].endswith(told)
 
 
 def test_where_one_region_alone_is_below_no_learning_the_sentence_begins_with_it() -> None:

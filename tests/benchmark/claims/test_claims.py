@@ -157,6 +157,47 @@ def test_seeds_do_not_count_as_further_subjects(dsc: dict[str, np.ndarray]) -> N
     assert few["ci_low"] == pytest.approx(many["ci_low"])
 
 
+@pytest.mark.parametrize(
+    ("by_seed", "claim", "verdict"),
+    [
+        ((0.30, -0.20), {"greater": SIDES}, "inconclusive"),
+        ((0.30, -0.20), {"less": SIDES}, "inconclusive"),
+        ((0.02, 0.01), {"greater": SIDES}, "supported"),
+        ((0.02, 0.01), {"less": SIDES}, "refuted"),
+        ((0.0605, 0.037), {"difference": SIDES, "at_most": 0.06}, "inconclusive"),
+        ((0.0595, 0.037), {"difference": SIDES, "at_most": 0.06}, "supported"),
+        ((0.09, 0.05), {"difference": SIDES, "at_most": 0.06}, "inconclusive"),
+        ((0.015, -0.015), {"equal": SIDES, "within": 0.02}, "supported"),
+        ((0.03, -0.03), {"equal": SIDES, "within": 0.02}, "inconclusive"),
+    ],
+)
+def test_models_that_disagree_decide_nothing_whatever_their_mean(
+    by_seed: tuple[float, float], claim: dict[str, Any], verdict: str
+) -> None:
+    base = np.linspace(0.5, 0.6, SUBJECTS)
+    subjects = rows({"good": np.stack([base + by for by in by_seed]), "bad": np.stack([base, base])})
+    judged = judge(claim, [cell(label, seed) for label in ("good", "bad") for seed in (0, 1)], subjects)
+    assert judged["verdict"] == verdict
+    assert judged["by_seed"] == pytest.approx(by_seed)
+    told = " ".join(remarks_of(judged))
+    if verdict == "inconclusive":
+        assert f"is {by_seed[0]:.3g} of seed 0 and {by_seed[1]:.3g} of seed 1" in told
+        assert judged["needed"] is None, "more subjects would not make them agree"
+    else:
+        assert "Each seed by itself" in told
+    one = judge(claim, [cell("good", 0), cell("bad", 0)], rows({"good": base + by_seed[0], "bad": base}, seeds=1))
+    assert "by_seed" not in one
+
+
+def test_a_missing_value_is_counted_once_however_many_rivals_there_are(dsc: dict[str, np.ndarray]) -> None:
+    values = {"bad": dsc["bad"] - 0.1, "worse": dsc["bad"] - 0.2, "best": dsc["good"]}
+    subjects = rows(values | {"worst": dsc["bad"] - 0.3}, metric="bavd_voxel/all")
+    subjects.loc[(subjects["label"] == "best") & (subjects["subject"] == "s3") & (subjects["seed"] == 0), "empty"] = 1
+    cells = [cell(label, seed) for label in (*values, "worst") for seed in (0, 1)]
+    judged = judge({"best": ["bavd_voxel/all @ best"]}, cells, subjects)
+    assert (judged["missing"]["empty_predictions"], judged["missing"]["values"]) == (1, 1)
+
+
 def test_a_seed_that_was_never_run_on_one_side_is_left_out(dsc: dict[str, np.ndarray]) -> None:
     whole = judge(GREATER, [], rows(dsc))
     lucky = rows({"good": np.ones(SUBJECTS)}, seeds=1).assign(seed=7)
@@ -354,7 +395,8 @@ def test_failed_cells_are_counted_and_judged_at_their_best_and_worst(dsc: dict[s
     assert judged["verdict"] == "supported"
     # A DSC of 0 from one of five seeds lowers the mean by 0.17, far more than the lead of 0.05.
     assert judged["missing"]["failed_cells"] == ["good_s3"]
-    assert (judged["missing"]["best_case"], judged["missing"]["worst_case"]) == ("supported", "refuted")
+    # So the mean would be against the claim, but four models of five for it.
+    assert (judged["missing"]["best_case"], judged["missing"]["worst_case"]) == ("supported", "inconclusive")
 
 
 @pytest.mark.parametrize("status", ["failed", "unfinished"])
@@ -365,7 +407,7 @@ def test_a_cell_without_values_is_missing_whether_it_failed_or_was_interrupted(
     table = table[~((table["label"] == "good") & (table["seed"] == 3))]
     cells = [c | {"status": status if c["id"] == "good_s3" else "done"} for c in failing(dsc, 5)]
     missing = judge(GREATER, cells, table)["missing"]
-    assert (missing["failed_cells"], missing["worst_case"]) == (["good_s3"], "refuted")
+    assert (missing["failed_cells"], missing["worst_case"]) == (["good_s3"], "inconclusive")
     # A cell that has its values lacks nothing, whatever else of it is unfinished.
     assert judge(GREATER, [c | {"status": "unfinished"} for c in cells], rows(dsc, seeds=5))["missing"] is None
 
@@ -373,10 +415,11 @@ def test_a_cell_without_values_is_missing_whether_it_failed_or_was_interrupted(
 def test_what_is_missing_is_told_with_what_it_could_have_changed(dsc: dict[str, np.ndarray]) -> None:
     table = rows(dsc, seeds=5)
     table = table[~((table["label"] == "good") & (table["seed"] == 3))]
-    (remark,) = remarks_of(judge(GREATER, failing(dsc, 5, "good_s3"), table, device="cuda"))
+    seeds, remark = remarks_of(judge(GREATER, failing(dsc, 5, "good_s3"), table, device="cuda"))
+    assert seeds.startswith("Each seed by itself: 0.0")
     assert remark == (
         "Missing: 1 cell failed or unfinished (good_s3); 10 values without a pair or a meaning. In the best and the "
-        "worst case: supported if all of it had come out for the claim, refuted if against it."
+        "worst case: supported if all of it had come out for the claim, inconclusive if against it."
     )
 
 
@@ -413,9 +456,9 @@ def test_the_size_of_the_unet_and_of_every_cell_counts_too() -> None:
 def test_a_large_lead_survives_its_worst_case(dsc: dict[str, np.ndarray]) -> None:
     values = {"good": dsc["good"] + 0.05, "bad": dsc["bad"] - 0.5}
     table = rows(values, seeds=5)
-    table = table[~((table["label"] == "good") & (table["seed"] == 3))]
-    missing = judge(GREATER, failing(values, 5, "good_s3"), table)["missing"]
-    assert missing["best_case"] == missing["worst_case"] == "supported"
+    table = table[~((table["label"] == "good") & (table["seed"] == 3) & (table["subject"] == "s4"))]
+    missing = judge(GREATER, failing(values, 5), table)["missing"]
+    assert (missing["values"], missing["best_case"], missing["worst_case"]) == (1, "supported", "supported")
 
 
 def test_the_distance_of_an_empty_prediction_is_undefined_and_its_overlap_is_not(dsc: dict[str, np.ndarray]) -> None:
@@ -639,7 +682,9 @@ def test_a_claim_alone_is_decided_where_its_interval_lies_clear_of_the_bound(
 ) -> None:
     judged = judge({"difference": SIDES, "at_most": bound, "scope": scope}, [], rows(values, seeds=5))
     low, high = judged["ci_low"] - 1e-12, judged["ci_high"] + 1e-12  # an end on the bound is not clear of it
-    assert judged["verdict"] == ("supported" if high < bound else "refuted" if low > bound else "inconclusive")
+    sides = {value <= bound for value in judged.get("by_seed", [])}
+    clear = "supported" if high < bound else "refuted" if low > bound else "inconclusive"
+    assert judged["verdict"] == (clear if len(sides) < 2 else "inconclusive")
 
 
 def test_rounding_is_no_direction() -> None:

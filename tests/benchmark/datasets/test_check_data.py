@@ -16,10 +16,10 @@ from data_trees import AFFINE, SHAPE, image_of, label_of, make_tree, metaimage, 
 from PIL import Image
 
 from benchmark.datasets.check import DataCheck, check_folder, check_phantom
-from benchmark.datasets.suspicions import better_placed
+from benchmark.datasets.suspicions import Suspicions, better_placed
 from benchmark.protocol.schema import Phantom, Profile, Split
 from benchmark.report.contact_sheet import Tile, draw_tile, write_sheets
-from vesselgan.data import LoadedSubject
+from vesselgan.data import LoadedSubject, Subject, phantom_subjects
 
 IMAGE, LABEL = "imagesTr/case_2_0000.nii.gz", "labelsTr/case_2.nii.gz"
 
@@ -149,6 +149,24 @@ def test_what_is_hardly_meant_has_its_line(defect: str, tmp_path: Path) -> None:
     lines = check_folder(folder, "nnunet", None).all_problems
     assert any(expected in line and "case_2" in line.partition(": ")[0] for line in lines), lines
     assert len(lines) == 1 or "times" in expected, "the label of the rescaled scan is another's, and told, too"
+
+
+def test_labels_that_were_exchanged_are_both_named(tmp_path: Path) -> None:
+    folder = data(tmp_path)
+    for number in range(4):
+        nifti(folder / f"imagesTr/case_{number + 1}_0000.nii.gz", bright_vessels(number))
+    for number, other in ((1, 2), (2, 1)):
+        nifti(folder / f"labelsTr/case_{number}.nii.gz", label_of(other - 1))
+    lines = [line for line in check_folder(folder, "nnunet", None).all_problems if "is it the label of" in line]
+    told = [(line.partition(".nii.gz: ")[0][-6:], line.rpartition(" ")[2]) for line in lines]
+    assert told == [("case_1", "'case_2'?"), ("case_2", "'case_1'?")]
+
+
+def test_no_phantom_has_the_label_of_another() -> None:
+    suspicions = Suspicions()
+    for subject in phantom_subjects(8, (48, 48, 32), seed=5):
+        suspicions.of(Subject(subject.key, Path("i"), Path(f"l{subject.key}"), None), subject)
+    assert suspicions.exchanged() == []
 
 
 def test_a_transposed_label_is_seen() -> None:

@@ -328,6 +328,20 @@ def test_folders_of_patches_and_of_scans_agree_on_what_bids_is() -> None:
     assert load_layout("bids").layout == BIDS
 
 
+def test_several_scans_of_a_person_are_one_person_in_plan_and_store(tmp_path: Path) -> None:
+    source = source_of(make_tree("bids", tmp_path / "data").folder)
+    twice = {"sub-3_ses-a": "sub-3", "sub-3_ses-b_acq-tof_run-1": "sub-3"}
+    assert source.options["persons"] == twice
+    store = prepared(source, tmp_path / "prepare")
+    numbers = {subject.key: number for number, subject in enumerate(store.subjects)}
+    for key, number in numbers.items():
+        assert store.people[number] == numbers["sub-3_ses-a" if key in twice else key]
+    (split,) = {split for split, keys in source.split.items() if twice.keys() & set(keys)}
+    assert sorted(key for scans in source.people(split) for key in scans) == source.split[split]
+    assert list(twice) in source.people(split)
+    assert "persons" not in source_of(make_tree("nnunet", tmp_path / "others").folder).options
+
+
 def test_a_layout_says_what_nan_becomes(tmp_path: Path) -> None:
     data = own_dataset(tmp_path)
     for number in range(4):

@@ -351,7 +351,7 @@ def test_results_and_page_say_where_brain_masks_come_from(tmp_path: Path) -> Non
     run = make_run(tmp_path)
     page = render(run, tmp_path / "page")
     assert "with a brain mask, of which 1 computed from the image" in page
-    masks = summarise(run, subject_rows(run))["brain_masks"]
+    masks = summarise(run, subject_rows(run), subject_rows(run))["brain_masks"]
     assert masks["computed"] == 1
     assert masks["none"] == 0
     assert masks["dataset"] > 0

@@ -45,6 +45,24 @@ def test_an_interval_of_a_mean_stays_within_what_the_metric_can_be(tmp_path: Pat
     assert cell["betti_0_error/all"]["ci_high"] > 1
 
 
+def test_several_scans_of_a_person_count_as_one_test_subject(tmp_path: Path) -> None:
+    persons = {"s0": "anna", "s1": "anna", "s3": "ben", "s4": "ben"}
+    prepared = {
+        **{"subjects": {"test": 5}, "people": {"test": 3}, "persons": persons, "patches": {}, "shapes": []},
+        **{"spacings_mm": [], "vessel_share": 0.1, "with_brain_mask": 5, "brain_mask_computed": 0},
+    }
+    scans = rows(0.2, 0.4, 0.9, 0.5, 0.5)
+    make_run(tmp_path, {"SN_f16_s0": {"data": prepared, "evaluate": {"rows": scans}}})
+    results = results_of(load_run(tmp_path, "r-p"))
+    entry = results["cells"][0]["metrics"]["dsc/all"]
+    assert (entry["value"], entry["n"]) == (pytest.approx((0.3 + 0.9 + 0.5) / 3), 3)
+    assert results["groups"][0]["over_subjects"]["dsc/all"]["subjects"] == pytest.approx(
+        {"anna": 0.3, "ben": 0.5, "s2": 0.9}
+    )
+    assert results["split"] == {"test": 3}
+    assert [row["subject"] for row in results["subjects"]] == ["s0", "s1", "s2", "s3", "s4"], "rows are of scans"
+
+
 def test_one_value_has_no_interval_and_says_why() -> None:
     entry = mean_with_interval([0.5], "seed")
     assert entry["ci_low"] is entry["ci_high"] is entry["sd"] is None

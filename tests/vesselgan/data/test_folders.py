@@ -113,6 +113,15 @@ def test_nan_becomes_what_is_asked_for(save: Any, tmp_path: Path) -> None:
         open_patches(tmp_path, "--real")
 
 
+def test_nan_in_a_label_is_nothing_that_an_option_mends(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "p_image.nii.gz", images(1)[0])
+    write_nifti(tmp_path / "p_label.nii.gz", np.full(SHAPE, np.nan, np.float32))
+    with pytest.raises(
+        InputError, match=r"p_label.nii.gz: 192 of 192 voxels are NaN or infinite; replace them with numbers$"
+    ):
+        open_patches(tmp_path, "--real", nan=0)
+
+
 def write_case(folder: Path, case: str) -> None:
     """A folder of three good pairs, damaged."""
     stack, labels = images(3), images(3, seed=1) > 60

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -32,6 +33,11 @@ def save_npy_gz(path: Path, data: NDArray[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with gzip.GzipFile(path.with_name(path.name + ".npy.gz"), "w") as file:
         np.save(file, data)
+
+
+def made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def pairs() -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -120,7 +126,29 @@ def test_bids_is_read_with_and_without_labels(session: str, labelled: bool, tmp_
         (tmp_path / f"{place.format(2, 2)}_angio.nii.gz").unlink()
         with pytest.raises(InputError, match="no image of subject 'sub-2"):
             open_patches(tmp_path, "--real")
+        for path in tmp_path.rglob("sub-2*_mask.nii.gz"):
+            path.unlink()
+        save_nifti(tmp_path / f"{place.format(2, 2)}_angio", pairs()[0][2])
+        with pytest.raises(InputError, match="no label of subject 'sub-2"):
+            open_patches(tmp_path, "--real")
     assert (folder.count, folder.has_labels) == (COUNT, labelled)
+
+
+def test_bids_without_angiography_has_no_patches(tmp_path: Path) -> None:
+    (tmp_path / "dataset_description.json").write_text("{}")
+    save_nifti(tmp_path / "sub-1/anat/sub-1_T1w", pairs()[0][0])
+    with pytest.raises(InputError, match=r"no files in the layout bids \(sub-\*/anat/"):
+        open_patches(tmp_path, "--real")
+
+
+def test_what_is_no_vessel_by_its_name_is_no_label_of_bids(tmp_path: Path) -> None:
+    (tmp_path / "dataset_description.json").write_text("{}")
+    for index, (patch, mask) in enumerate(zip(*pairs(), strict=True)):
+        nibabel.save(nibabel.Nifti1Image(patch, np.eye(4)), made(tmp_path / f"sub-{index}/anat/sub-{index}_angio.nii"))
+        for word, marked in (("nonvessel", 1 - mask), ("vessels", mask)):
+            place = made(tmp_path / f"derivatives/x/sub-{index}/anat/sub-{index}_desc-{word}_dseg.nii")
+            nibabel.save(nibabel.Nifti1Image(marked, np.eye(4)), place)
+    assert_pairs(open_patches(tmp_path, "--real", intensity_range=(0, 100)))
 
 
 @pytest.mark.parametrize("labelled", [True, False])

@@ -104,6 +104,11 @@ def test_a_real_gain_that_is_none_gives_no_share(seeds: int) -> None:
     assert "do not beat" in worse.reason
 
 
+def test_a_real_gain_of_a_last_digit_is_none() -> None:
+    share = real_gain_share(synthetic=[[0.5] * 6], real=[[0.1 + 0.2] * 6], untrained=[0.3] * 6)
+    assert (share.value, share.low, share.high) == (None, None, None)
+
+
 def test_a_real_gain_within_chance_of_none_gives_no_interval() -> None:
     rng = np.random.default_rng(2)
     untrained = rng.normal(0.7, 0.05, 10)

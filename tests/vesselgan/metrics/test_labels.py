@@ -33,6 +33,14 @@ def test_a_line_one_voxel_wide_has_a_radius_of_half_a_voxel():
     assert found.radius == pytest.approx([0.25] * 8)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_line_of_oblong_voxels_has_half_the_width_of_one(axis):
+    line, spacing = np.zeros((9, 9, 9), bool), np.array([0.5, 0.5, 0.5])
+    line[tuple(slice(None) if each == axis else 4 for each in range(3))] = True
+    spacing[axis] = 2.0
+    assert metrics.label_statistics([line], spacing).radius == pytest.approx([0.25] * 9)
+
+
 @pytest.mark.parametrize("radius", [1.5, 2.5, 3.5])
 def test_the_radius_of_a_tube_is_found_to_a_voxel(radius):
     tube = cases.gen_tube([32, 24, 20], radius, amp=2.0)
