@@ -25,7 +25,7 @@ def patches(
     cell: Cell = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Write a run's real patches and labels for `score`: a folder for each subject, one scale for each volume."""
+    """Write a run's real patches and labels for `score`: a folder for each person, one scale for each volume."""
     import numpy as np
 
     from benchmark.trained.find import choose_cell, find_run, unknown_source
@@ -45,11 +45,13 @@ def patches(
     for subject in store.keys(split):
         chosen = [row for row in rows if store.subjects[store.patch_table[row, 0]].key == subject]
         images, labels = store.cut_pairs(chosen, "volume")
-        with atomic_path(out / subject / "patches.npz") as temporary:
+        person = store.subject(subject).person
+        name = f"{person}/{subject}.npz" if person else f"{subject}/patches.npz"
+        with atomic_path(out / name) as temporary:
             np.savez(temporary, allow_pickle=False, images=images, labels=labels)
         count += len(chosen)
     console.print(
-        f"{count} patches of {len(store.keys(split))} {split} subjects in {out}", soft_wrap=True, highlight=False
+        f"{count} patches of {len(list(out.iterdir()))} {split} subjects in {out}", soft_wrap=True, highlight=False
     )
 
 
