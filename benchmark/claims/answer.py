@@ -24,7 +24,7 @@ NO_SHARE: Share = {
 
 
 class Kind(NamedTuple):
-    """What kind of generator a label is, and what it is given that other kinds are not."""
+    """What kind of generator a label is, and what it has and does that other kinds do not (a predicate)."""
 
     title: str
     given: str = ""
@@ -143,7 +143,7 @@ def _others(best: Best, gains: Sequence[Gain], kinds: Mapping[str, Kind]) -> Ite
 
 def _beside(label: str, kind: Kind, other: BestOfKind) -> str:
     """That the answer is about another kind of generator than the best of these, and what it is given beyond them."""
-    given = f" that is given {kind.given}" if kind.given else ""
+    given = f", which {kind.given}" if kind.given else ""
     places = [
         f"of {score:.3f} for {_of(region['region'])} ({_share_words(region['share'])})"
         for region in other["regions"]
@@ -204,13 +204,13 @@ def _region_sentence(region: AnswerRegion, label: str) -> str:
     gap, share = region["gap"], region["share"]
     text = f"For {_of(region['region'])} pairs of {label} {_cost(region)}"
     if gap:
-        text += _between(gap["ci_low"], gap["ci_high"], 3, " over test subjects, for these trained models")
+        text += _between(gap["ci_low"], gap["ci_high"], 3, ", these models")
     if share["value"] is None:
         return f"{text}; the share of the real gain is not defined: {share['reason']}."
     text += f"; their share of what real patches add to the rule {region['untrained']} is {_number(share['value'])}"
     if share["ci_low"] is None:
         return f"{text} ({share['reason']})."
-    anew = " over subjects and seeds drawn anew" if share["seeds"] != 1 else " over test subjects"
+    anew = ", models trained anew" if share["seeds"] != 1 else ", these models"
     return f"{text}{_between(share['ci_low'], share['ci_high'], over=anew)}."
 
 

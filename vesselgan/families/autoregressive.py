@@ -76,8 +76,8 @@ class Autoregressive(Family[AutoregressiveConfig]):
     title = "autoregressive generator"
     reference = "after Reed et al. 2017, Parallel Multiscale Autoregressive Density Estimation"
     given = (
-        "an atlas of the training heads, the place of each patch in them and patches cut anew for every step, and "
-        "whose smallest label pieces are deleted"
+        "has an atlas of the training heads, the place of each patch in them and patches cut anew for every step, and "
+        "deletes its smallest label pieces"
     )
     Config = AutoregressiveConfig
     version = 2

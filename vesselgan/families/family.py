@@ -114,7 +114,7 @@ class Family(ABC, Generic[C]):
     name: ClassVar[str]
     title: ClassVar[str]  # for people, in the singular
     reference: ClassVar[str]
-    given: ClassVar[str] = ""  # what it has that the paper's generators have not, for people
+    given: ClassVar[str] = ""  # what it has and does that the paper's generators do not, as a predicate
     Config: ClassVar[type[Any]]
     version: ClassVar[int] = 1  # in the keys of its stages: raised when its code changes what it computes
     recipe: ClassVar[Sequence[str]] = ()  # the deviations that its training reads

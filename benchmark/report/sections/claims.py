@@ -170,7 +170,7 @@ def _rival(rival: Rival) -> RivalRow:
         what=f"minus {rival['right']}, {metric_phrase(rival['metric'])}",
         effect=_with_unit(rival["effect"], rival["metric"]),
         interval=interval(rival["ci_low"], rival["ci_high"], decimals),
-        p="" if rival["p"] is None else f"by itself p {p_words(rival['p'])}",
+        p="" if rival["p"] is None else f"p {p_words(rival['p'])}",
     )
 
 

@@ -201,12 +201,12 @@ def test_being_below_no_learning_at_all_is_said_first() -> None:
 
 def test_the_best_of_another_kind_of_generator_is_told_before_the_numbers_of_the_best() -> None:
     found = results(VALUES, WITH_SCORES)
-    answer = answer_of(**found, kinds={"A": Kind("autoregressive generator", "an atlas"), "B": Kind("WGAN")})
+    answer = answer_of(**found, kinds={"A": Kind("autoregressive generator", "has an atlas"), "B": Kind("WGAN")})
     assert answer is not None
     of_b = {gain["metric"]: gain for gain in found["gain"] if gain["label"] == "B"}
     inside = of_b["dsc/intracranial"]
     assert answer["warnings"][0].startswith(
-        "What follows is about A, a 3D autoregressive generator that is given an atlas. Of the 3D WGANs B is the best "
+        "What follows is about A, a 3D autoregressive generator, which has an atlas. Of the 3D WGANs B is the best "
         "on the validation subjects by the DSC of intracranial vessels, with a DSC "
         f"of {inside['means']['synthetic']:.3f} for intracranial vessels (share of the real gain "
         f"{inside['value']:.2f} [".replace("-", "\N{MINUS SIGN}")
@@ -233,7 +233,7 @@ def test_the_best_of_another_kind_is_told_also_where_its_share_does_not_exist() 
 def test_both_intervals_say_what_is_drawn_anew() -> None:
     twice = pd.concat([rows(VALUES, metric, seed) for metric in ("dsc/all", "dsc/intracranial") for seed in (0, 1)])
     cells = [*WITH_SCORES, *(each | {"id": f"{each['label']}_s1", "seed": 1} for each in WITH_SCORES)]
-    for chosen, told in ((WITH_SCORES, " over test subjects]."), (cells, " over subjects and seeds drawn anew].")):
+    for chosen, told in ((WITH_SCORES, ", these models]."), (cells, ", models trained anew].")):
         known = twice[twice["seed"] < len(chosen) / len(WITH_SCORES)]
         answer = answer_of(best_synthetic(chosen, known), gains_of(chosen, known), None, FLOOR)
         assert answer is not None
