@@ -28,6 +28,7 @@ JUDGED = (
     *("step_time_ms", "peak_memory_mib"),
 )
 State = Literal["same", "better", "worse", "regression", "lost", "new", "changed"]
+NAMED = 3  # lost values of a label, the others are counted
 ROUNDING = 1e-9  # of a value, or of 1: the last digits of sums in another order are no change
 # Stages that are about a machine, whose keys say nothing of results.
 OF_MACHINE = ("measure", "verify")
@@ -101,12 +102,16 @@ class RunComparison:
     def regressions(self) -> list[str]:
         """In one sentence each."""
         lines = [f"{cell}: was done, and is not" for cell in self.failed]
+        lost: dict[str, list[str]] = {}
         for each in self.differences:
-            what = f"{each.label}: {each.metric}"
             if each.state == "regression":
-                lines.append(f"{what} {each.first:.4g} -> {each.second:.4g}, more than {each.tolerance:.2g} worse")
+                change = f"{each.first:.4g} -> {each.second:.4g}, more than {each.tolerance:.2g} worse"
+                lines.append(f"{each.label}: {each.metric} {change}")
             elif each.state == "lost" and each.first is not None:
-                lines.append(f"{what} was {each.first:.4g}, and has no value")
+                lost.setdefault(each.label, []).append(f"{each.metric} was {each.first:.4g}")
+        for label, values in lost.items():
+            more = f" and {len(values) - NAMED} more" if len(values) > NAMED else ""
+            lines.append(f"{label}: {', '.join(values[:NAMED])}{more}, and there is no value now")
         lines += [f"{each.claim}: must hold, and is refuted" for each in self.verdicts if each.broken]
         return lines
 

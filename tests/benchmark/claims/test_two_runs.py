@@ -210,9 +210,18 @@ def test_lost_values_failed_cells_and_broken_claims_are_regressions() -> None:
     compared = compare_runs(first, second, Tolerance())
     assert compared.regressions == [
         "SN_b: was done, and is not",
-        "SN: dsc/all was 0.65, and has no value",
+        "SN: dsc/all was 0.65, and there is no value now",
         "c: must hold, and is refuted",
     ]
+
+
+def test_a_label_that_has_lost_everything_takes_one_line() -> None:
+    costs = {name: {"value": 1.0, "n": 1} for name in ("fid", "kid", "prd_auc", "coverage")}
+    first, second = a_run({"a": FIRST}, metrics=costs), a_run({"a": FIRST}, metrics={})
+    second["cells"][0]["metrics"] = {}
+    (line,) = compare_runs(first, second, Tolerance()).regressions
+    assert line.startswith("SN: dsc/all was 0.65, fid was 1, kid was 1 and ")
+    assert line.endswith(" and 2 more, and there is no value now")
 
 
 def test_the_same_stages_with_other_results_are_named() -> None:
