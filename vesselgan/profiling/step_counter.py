@@ -171,8 +171,11 @@ def predict_step(config: Any, make: Callable[[Any, str], Trainer] = WGANTrainer)
     """
     config = replace(config, precision=countable(config.precision))
     with tensors_to_count(config.batch, config.patch_size, getattr(config, "filters", None)):
-        trainer = make(config, "cpu")
-        return _predicted(trainer, trainer.step, torch.zeros(config.batch, 2, *config.patch_size))
+        trainer, real = make(config, "cpu"), torch.zeros(config.batch, 2, *config.patch_size)
+        if isinstance(trainer, WGANTrainer) and not config.plain:  # whose steps leave no gradient behind
+            trainer.begin()
+            return _counted(trainer, trainer.step, real)
+        return _predicted(trainer, trainer.step, real)
 
 
 def predict_unet_step(config: UNetConfig, patch_size: Sequence[int]) -> StepCost:
@@ -209,6 +212,10 @@ def state_tensors(trainer: Stateful) -> list[Tensor]:
 
 def _predicted(trainer: Stateful, step: Callable[..., object], *inputs: Tensor) -> StepCost:
     step(*inputs)  # makes the optimisers' state
+    return _counted(trainer, step, *inputs)
+
+
+def _counted(trainer: Stateful, step: Callable[..., object], *inputs: Tensor) -> StepCost:
     counter = watched_step(trainer, step, *inputs)
     parameters = sum(weight.numel() for network in trainer.networks for weight in network.parameters())
     return StepCost(parameters, counter.flops, counter.memory(), counter.state)

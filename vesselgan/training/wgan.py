@@ -84,6 +84,15 @@ class WGANTrainer:
         """What is trained."""
         return self.generator, self.critic
 
+    def begin(self) -> None:
+        """Make what the first step would leave in the optimisers, and nothing else: for counting a step."""
+        for optimiser in (self._critic_optimiser, self._generator_optimiser):
+            for group in optimiser.param_groups:
+                for weight in group["params"]:
+                    weight.grad = torch.zeros_like(weight)
+            optimiser.step()
+            optimiser.zero_grad()
+
     @property
     def finished(self) -> bool:
         """Whether the last step is done."""

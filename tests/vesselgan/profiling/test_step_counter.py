@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
 from vesselgan.families import FAMILIES
@@ -20,6 +21,7 @@ from vesselgan.profiling.step_counter import (
 from vesselgan.recipe import PAPER_CODE
 from vesselgan.settings import AutoregressiveConfig, Privacy
 from vesselgan.training import UNetConfig, UNetTrainer, WGANConfig, WGANTrainer
+from vesselgan.training.counting import tensors_to_count
 
 KIB = 1024
 
@@ -152,6 +154,24 @@ def test_the_predicted_peak_is_that_of_a_real_step(name: str) -> None:
     assert cost.peak_bytes < 1.05 * allocated
     if not (name in WITH_WORKSPACES or (TILED and trainer.config.precision == "bf16")):
         assert cost.peak_bytes == pytest.approx(allocated, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["GP bf16", "SN", "average", "two critic steps", "the paper's code", "private"])
+@pytest.mark.usefixtures("all_are_large")
+def test_a_step_is_counted_as_if_another_had_gone_before(name: str) -> None:
+    config = WGANS[name]
+    with FakeTensorMode():
+        trainer, real = WGANTrainer(config, "cpu"), torch.zeros(config.batch, 2, *config.patch_size)
+        trainer.step(real)
+        second = watched_step(trainer, trainer.step, real)
+    cost = predict_step(config)
+    assert (cost.memory, cost.state_bytes, cost.flops) == (second.memory(), second.state, second.flops)
+
+
+@pytest.mark.parametrize(("size", "filters", "is_small"), [(32, 64, True), (16, 512, True), (16, 1024, False)])
+def test_wide_networks_are_large_however_small_their_patches(size: int, filters: int, is_small: bool) -> None:
+    with tensors_to_count(2, (size, size, 16), filters) as mode:
+        assert (mode is None) == is_small
 
 
 def test_a_small_step_is_computed_which_is_the_faster_way_to_count_it(monkeypatch: pytest.MonkeyPatch) -> None:
