@@ -5,9 +5,11 @@ import random
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import mutation
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,17 @@ def refused(read: Callable[[], object]) -> bool:
 
 def rng_of(case: int) -> random.Random:
     return random.Random(case)
+
+
+def test_the_bounds_of_these_tests_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutation, "MOST_BYTES", 2**26)
+    monkeypatch.setattr(mutation, "MOST_S", 0.5)
+    with pytest.raises(MemoryError, match=r"took 1\d\d MiB"), bounded():
+        np.ones(2**24)
+    with bounded():
+        np.ones(2**21)
+    with pytest.raises(TimeoutError), bounded():
+        time.sleep(2)
 
 
 def test_500_protocols(command: Command, tmp_path: Path) -> None:
