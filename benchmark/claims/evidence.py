@@ -70,19 +70,22 @@ class Pairs:
 
         Values that differ by rounding are equal: a test of signs would see a direction in it.
         """
-        scaled: Array = self.values * np.array(self.factors)[:, None, None]
-        difference: Array = scaled[0] - scaled[1]
-        difference[np.abs(difference) <= ROUNDING * np.abs(scaled).max(axis=0)] = 0.0
+        difference = self._whole_difference()
         known = ~np.isnan(difference)
         return difference[known.any(axis=1)][:, known.any(axis=0)]
 
     @property
     def by_seed(self) -> dict[int, float]:
         """The mean difference of each seed that both sides have."""
-        differences = self.factors[0] * self.values[0] - self.factors[1] * self.values[1]
-        known = ~np.isnan(differences).all(axis=1)
-        means = np.nanmean(differences[known], axis=1)
+        known = ~np.isnan(self._whole_difference()).all(axis=1)
+        means = np.nanmean(self.differences, axis=1)
         return dict(zip(np.array(self.seeds)[known].tolist(), means.tolist(), strict=True))
+
+    def _whole_difference(self) -> Array:
+        scaled: Array = self.values * np.array(self.factors)[:, None, None]
+        difference: Array = scaled[0] - scaled[1]
+        difference[np.abs(difference) <= ROUNDING * np.abs(scaled).max(axis=0)] = 0.0
+        return difference
 
     @property
     def has_holes(self) -> bool:

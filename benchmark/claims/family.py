@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from benchmark.claims.comparisons import Assessment, comparisons_of
+from benchmark.claims.comparisons import Assessment, Comparison, comparisons_of
 from benchmark.claims.evidence import Evidence, MissingDataError
 from benchmark.claims.statistics import holm
 from benchmark.protocol.claim import Claim
@@ -52,6 +52,11 @@ class Family:
 
     def _holm(self, p: Mapping[int, float]) -> dict[int, float]:
         return dict(zip(p, holm(list(p.values())).tolist(), strict=True)) if p else {}
+
+    def split(self, index: int) -> Comparison | None:
+        """Where the trained models of a claim disagree that would be decided otherwise."""
+        assessment = self.members.get(index)
+        return assessment.split if assessment is not None and self.corrected[index] <= LEVEL else None
 
     def verdict(self, index: int, instead: Assessment | None = None) -> Verdict:
         """The verdict, with `instead` in place of what was found."""

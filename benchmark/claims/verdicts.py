@@ -134,8 +134,7 @@ def _entry(
     entry["missing"] = _missing(claim, index, assessment, evidence, family)
     if index in family.p:
         entry["p"] = family.p[index]
-    would_be_decided = obstacle is None and family.corrected.get(index, 1.0) <= LEVEL
-    if verdict == "inconclusive" and would_be_decided and (split := assessment.split):
+    if split := family.split(index):
         entry["reason"] = disagreement(split.pairs.metric, split.pairs.labels, split.pairs.by_seed)
     elif verdict == "inconclusive":
         entry["needed"] = _needed(claim, assessment, labels, evidence, family)

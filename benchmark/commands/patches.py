@@ -41,18 +41,16 @@ def patches(
     if out.is_dir() and any(out.iterdir()):
         raise InputError(f"{out}: holds files already; choose an empty or new folder")
     store = open_store(run.store.folder(record["stages"]["data"]) / "store")
-    rows, count = store.patches(split), 0
+    rows, count, owners = store.patches(split), 0, set()
     for subject in store.keys(split):
         chosen = [row for row in rows if store.subjects[store.patch_table[row, 0]].key == subject]
         images, labels = store.cut_pairs(chosen, "volume")
-        person = store.subject(subject).person
-        name = f"{person}/{subject}.npz" if person else f"{subject}/patches.npz"
-        with atomic_path(out / name) as temporary:
+        stored = store.subject(subject)
+        owners.add(stored.owner)
+        with atomic_path(out / stored.owner / f"{subject if stored.person else 'patches'}.npz") as temporary:
             np.savez(temporary, allow_pickle=False, images=images, labels=labels)
         count += len(chosen)
-    console.print(
-        f"{count} patches of {len(list(out.iterdir()))} {split} subjects in {out}", soft_wrap=True, highlight=False
-    )
+    console.print(f"{count} patches of {len(owners)} {split} subjects in {out}", soft_wrap=True, highlight=False)
 
 
 def _first_with_data(records: "Sequence[CellRecord]") -> str:

@@ -60,7 +60,8 @@ def prepare(context: Context[PrepareOptions]) -> PreparedValues:
     }
     if persons := {subject.key: subject.person for subject in store.subjects if subject.person}:
         values["persons"] = persons
-        values["people"] = {name: len({persons.get(key, key) for key in keys}) for name, keys in splits.items()}
+        owners = {name: {subject.owner for subject in store.subjects if subject.split == name} for name in splits}
+        values["people"] = {name: len(people) for name, people in owners.items()}
     return values
 
 

@@ -47,6 +47,11 @@ class StoredSubject:
     person: str | None = None  # whose scan it is, where somebody has several
 
     @property
+    def owner(self) -> str:
+        """The person; whoever has one scan goes by its key."""
+        return self.person or self.key
+
+    @property
     def has_mask(self) -> bool:
         """Whether there is a brain mask."""
         return self.mask is not None
@@ -140,9 +145,9 @@ class VolumeStore:
         self.folder = folder
         first: dict[str, int] = {}
         for number, subject in enumerate(subjects):
-            first.setdefault(subject.person or subject.key, number)
+            first.setdefault(subject.owner, number)
         # Of each subject the number of the first scan of the same person: what is drawn at random are people.
-        self.people = np.array([first[subject.person or subject.key] for subject in subjects], dtype=np.int32)
+        self.people = np.array([first[subject.owner] for subject in subjects], dtype=np.int32)
         self._mapped: dict[str, NDArray[Any]] = {}
 
     def keys(self, split: str) -> list[str]:
